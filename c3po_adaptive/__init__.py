@@ -9,8 +9,10 @@ from . import moved as moved  # says where modules are that left
 from .errors import suggestion
 
 if TYPE_CHECKING:
+    from .analysis.chance import above_chance
+    from .analysis.over_kinds import over_units
     from .analysis.saved_run import SavedRun, load_run
-    from .analysis.statistics import over_flips, over_values
+    from .analysis.statistics import bootstrap_interval, over_flips, over_values
     from .answerers.base import Answerer, AnswererStrategy, AnsweringContext
     from .api import Optimizer
     from .attribution import attribute
@@ -58,6 +60,7 @@ if TYPE_CHECKING:
     from .routing.choice import Choice
     from .routing.finite import NotFinite
     from .routing.likelihoods import Likelihoods
+    from .routing.packing import Packed
     from .routing.router_rules import LayerRouting, RoutingRule
     from .routing.rule_scores import Ruled
     from .routing.rules import PathwayRule
@@ -79,7 +82,10 @@ if TYPE_CHECKING:
 _HOME = {
     "SavedRun": "analysis.saved_run",
     "load_run": "analysis.saved_run",
+    "above_chance": "analysis.chance",
+    "bootstrap_interval": "analysis.statistics",
     "over_flips": "analysis.statistics",
+    "over_units": "analysis.over_kinds",
     "over_values": "analysis.statistics",
     "Answerer": "answerers.base",
     "AnswererStrategy": "answerers.base",
@@ -156,6 +162,7 @@ _HOME = {
     "Choice": "routing.choice",
     "NotFinite": "routing.finite",
     "Likelihoods": "routing.likelihoods",
+    "Packed": "routing.packing",
     "LayerRouting": "routing.router_rules",
     "RoutingRule": "routing.router_rules",
     "State": "routing.states",
@@ -214,6 +221,7 @@ __all__ = [
     "Neighbours",
     "NotFinite",
     "Optimizer",
+    "Packed",
     "Pathway",
     "PathwayOptimizer",
     "PathwayRule",
@@ -247,10 +255,12 @@ __all__ = [
     "UnknownNameError",
     "WholePrompts",
     "Work",
+    "above_chance",
     "allowed_experts",
     "as_format",
     "attribute",
     "bar",
+    "bootstrap_interval",
     "check_number",
     "check_room",
     "check_text",
@@ -268,6 +278,7 @@ __all__ = [
     "new_folder",
     "new_registry",
     "over_flips",
+    "over_units",
     "over_values",
     "preset_named",
     "project",

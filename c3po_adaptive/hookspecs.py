@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pluggy
@@ -67,6 +68,11 @@ def register_executors() -> Mapping[str, Callable[[str | None, int | None], obje
 @hookspec
 def register_attacks() -> Mapping[str, Callable[..., object]]:
     """What does what a data set's ``poison`` says, a ``c3po_adaptive.study.poison.Attack``, by the attack's name."""
+
+
+@hookspec
+def register_reports() -> Mapping[str, Callable[[Path], None]]:
+    """What draws the page of a run folder, for ``c3po report``, by the kind of run where that is no kind of study."""
 
 
 @hookspec

@@ -41,7 +41,10 @@ MODELS = {
     "model is 'smollm2-moe'."
 }
 """Models that were built here, and where they are."""
-MODULES = {"c3po_adaptive.lm_eval": "c3po_harness: from c3po_harness import C3POLM, python -m c3po_harness."}
+MODULES = {
+    "c3po_adaptive.audit": "c3po_audit: from c3po_audit import audit, routing_statistics.",
+    "c3po_adaptive.lm_eval": "c3po_harness: from c3po_harness import C3POLM, python -m c3po_harness.",
+}
 """Modules that there were, and what they are called now."""
 
 

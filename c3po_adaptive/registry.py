@@ -1,6 +1,6 @@
 """Strategies by name, from the built-ins, installed plugins and plain files; anything doubtful raises.
 
-Kinds of study, engines, attacks and readers of traces, which plugins may bring beside them, are kept by name, too.
+Kinds of study, engines, attacks, reports and readers of traces, which plugins may bring, are kept by name, too.
 
 An experiment must never run a method that nobody chose, so nothing is renamed, skipped or replaced here.
 """
@@ -51,6 +51,7 @@ OTHERS = {
     "kind of study": "register_studies",
     "engine": "register_executors",
     "attack": "register_attacks",
+    "report": "register_reports",
     "trace reader": "register_trace_readers",
     "trace writer": "register_trace_writers",
 }

@@ -4,6 +4,11 @@ import importlib.metadata
 import sys
 from pathlib import Path
 
+import c3po_audit
+
+for name in c3po_audit.__all__:  # now: autodoc imports as type checkers do, where pydantic makes no models
+    getattr(c3po_audit, name)
+
 sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
 project = "c3po_adaptive"

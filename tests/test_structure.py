@@ -35,19 +35,19 @@ ROOMS = [
     ({"remixing"}, GROUND | LOW | {"models", "references", *STRATEGIES}),
     (REGISTRY, GROUND | LOW | {"models", "rules", "references", "remixing", *REGISTRY, *STRATEGIES}),
     ({"analysis", "report"}, GROUND | {"storage", "models", "tasks", "references", "remixing", "analysis"}),
-    ({"", "api", "audit"}, GROUND | LOW | {"models", "attribution", "references", "remixing", "analysis", "report"}
+    ({"", "api"}, GROUND | LOW | {"models", "attribution", "references", "remixing", "analysis", "report"}
      | {*REGISTRY, *STRATEGIES, "rules"}),
     ({"study"}, GROUND | LOW | {"models", "attribution", "references", "remixing", "answerers", "registry"}
-     | {"analysis", "report", "api", "audit", *STRATEGIES, "rules"}),
+     | {"analysis", "report", "api", *STRATEGIES, "rules"}),
     ({"testing"}, GROUND | LOW | {"models", "references", "answerers", "registry", *STRATEGIES, "rules"}),
-    ({"cli", "__main__"}, GROUND | LOW | {"models", "references", "registry", "api", "audit", "study", "testing"}
+    ({"cli", "__main__"}, GROUND | LOW | {"models", "references", "registry", "api", "study", "testing"}
      | {"rules"}),
 ]  # fmt: skip
 DEMO = ["study", "plan", str(ROOT / "studies" / "demo" / "config.yaml")]
 MISSPELT = ([*DEMO, "--set", "sed=1"], [*DEMO, "--set", "arms.ngd.selectr.n=5"], [*DEMO, "--dataset", "dem"])
 COMPANIONS = sorted((ROOT / "plugins").glob("*/c3po_*/"))
-PUBLIC = {f"c3po_adaptive{name}" for name in ("", ".audit", ".cli", ".errors", ".models.traced", ".study", ".testing")}
-PUBLIC |= {"c3po_adaptive.types"}
+PUBLIC = {f"c3po_adaptive{name}" for name in ("", ".cli", ".errors", ".models.traced", ".pictures", ".report")}
+PUBLIC |= {f"c3po_adaptive{name}" for name in (".study", ".tasks", ".testing", ".types")}
 INSIDE = {"c3po_compare", "c3po_vllm"}
 """Companions that still import more."""
 HEAVY = ("faiss", "captum", "sklearn", "sentence_transformers", "matplotlib", "transformers", "torch")

@@ -17,22 +17,43 @@ from typing import Annotated
 
 import typer
 
-from . import answer, audit, demo, explain, fault, models, plugins, refset, runs, traces
-from .commands import Commands
-from .options import PATH, AsJson, Format, LoadOptions, Named, Texts, grouped
-from .terminal import App, clear_errors, print_json, print_table, say
+from . import answer, demo, explain, fault, models, plugins, refset, runs, traces
+from .commands import Commands, Group
+from .options import (
+    PATH,
+    AsJson,
+    Format,
+    LoadOptions,
+    Minutes,
+    ModelOptions,
+    Named,
+    Out,
+    Overwrite,
+    Picture,
+    Texts,
+    grouped,
+    progress_for,
+)
+from .terminal import App, clear_errors, print_json, print_table, room_in, say
 
 __all__ = [
     "PATH",
     "AsJson",
     "Format",
     "LoadOptions",
+    "Minutes",
+    "ModelOptions",
     "Named",
+    "Out",
+    "Overwrite",
+    "Picture",
     "Texts",
     "app",
     "clear_errors",
     "print_json",
     "print_table",
+    "progress_for",
+    "room_in",
     "say",
 ]
 """What commands that plugins bring are made of."""
@@ -68,11 +89,9 @@ def c3po(
 
 _COMMANDS: tuple[Callable[..., None], ...] = (
     *(demo.demo, runs.evaluate, runs.report, runs.runs),
-    *(answer.answer, audit.audit, explain.explain, fault.fault, models.models),
+    *(answer.answer, explain.explain, fault.fault, models.models),
 )
 for _command in _COMMANDS:
     app.command()(grouped(_command))
-app.add_typer(runs.study, name="study")
-app.add_typer(refset.app, name="refset")
-app.add_typer(plugins.app, name="plugins")
-app.add_typer(traces.app, name="trace")
+for _name, _group in {"study": runs.study, "refset": refset.app, "plugins": plugins.app, "trace": traces.app}.items():
+    app.add_typer(_group, name=_name, cls=Group)

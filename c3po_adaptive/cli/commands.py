@@ -18,17 +18,28 @@ from .terminal import App, clear_errors
 GROUP = "c3po_adaptive.commands"
 
 
-class Commands(TyperGroup):
-    """All commands, those of installed plugins behind our own; what is made while one is carried out can say which it
-    was."""
+class Group(TyperGroup):
+    """A group of commands, such as those of ``trace``: ours, and behind them those of entry points ``trace.NAME``."""
 
     def list_commands(self, context: Any) -> list[str]:
-        return list(dict.fromkeys([*super().list_commands(context), *_brought()]))
+        return list(dict.fromkeys([*super().list_commands(context), *_brought(self._within)]))
 
     def get_command(self, context: Any, name: str) -> Any:
-        ours = super().get_command(context, name)
+        ours, brought = super().get_command(context, name), _brought(self._within)
         with clear_errors():
-            return _as_command(_brought()[name]) if ours is None and name in _brought() else ours
+            return _as_command(name, brought[name]) if ours is None and name in brought else ours
+
+    @property
+    def _within(self) -> str:
+        return self.name or ""
+
+
+class Commands(Group):
+    """All commands; what is made while one is carried out can say which it was."""
+
+    @property
+    def _within(self) -> str:
+        return ""
 
     def make_context(self, info_name: str | None, args: list[str], *rest: Any, **extra: Any) -> Any:
         words = shlex.join(["c3po", *args]).encode(errors="replace").decode()  # no file holds half a character
@@ -43,13 +54,14 @@ class Commands(TyperGroup):
         return super().resolve_command(context, args)
 
 
-def _brought() -> dict[str, EntryPoint]:
-    """Commands of installed packages: entry points of the group ``c3po_adaptive.commands``, functions as typer takes
-    them. They are loaded without the registry: a command that is not asked for loads nothing heavy."""
-    return {point.name: point for point in sorted(entry_points(group=GROUP))}
+def _brought(within: str) -> dict[str, EntryPoint]:
+    """Commands of installed packages, in a group or outside: entry points of ``c3po_adaptive.commands``, functions as
+    typer takes them. They are loaded without the registry: a command that is not asked for loads nothing heavy."""
+    named = [(*point.name.rpartition("."), point) for point in sorted(entry_points(group=GROUP))]
+    return {name: point for group, _, name, point in named if group == within}
 
 
-def _as_command(point: EntryPoint) -> Any:
+def _as_command(name: str, point: EntryPoint) -> Any:
     try:
         function = point.load()
     except Exception as error:
@@ -58,5 +70,5 @@ def _as_command(point: EntryPoint) -> Any:
             f"{error}; correct the package that brings it, or remove it."
         ) from error
     alone = App(add_completion=False)
-    alone.command(point.name)(grouped(function))
+    alone.command(name)(grouped(function))
     return typer.main.get_command(alone)

@@ -225,14 +225,14 @@ def report(
 ) -> None:
     """Draw the report of a run or study again, an interrupted one as far as it went; or put two runs side by side."""
     with clear_errors():
-        from ..audit import draw_report, is_audit
+        from ..storage.run_folder import claimed_config
         from ..study.kind import study_in
 
-        if is_audit(run_dir) and other is None and out is None:
-            draw_report(run_dir)
+        of, registry = claimed_config(run_dir).get("kind"), registry_with(plugin)
+        if of in registry.others("report") and other is None and out is None:
+            registry.other("report", of)(run_dir)
             _say_report(run_dir, as_json=as_json)
             return
-        registry = registry_with(plugin)
         kind = study_in(run_dir, registry)
         renamed = {"arms": _pairs(arm, "--arm"), "datasets": _pairs(dataset, "--dataset")}
         if other is not None:

@@ -1,4 +1,4 @@
-"""Commands on routing traces: record, import, export, show, stats, replay, diff."""
+"""Commands on routing traces: record, import, export, show, replay, diff."""
 
 from __future__ import annotations
 
@@ -24,7 +24,6 @@ from .options import (
     rule_of,
 )
 from .terminal import App, clear_errors, print_json, say
-from .trace_stats import stats
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
     from ..routing.trace import Trace
 
 app = App(help="Routing traces: which experts each token used, on record and forced again.", no_args_is_help=True)
-app.command()(grouped(stats))
 
 SHOWN = 5  # next tokens, on a terminal
 

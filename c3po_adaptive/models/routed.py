@@ -21,7 +21,7 @@ from ..routing.answering import answering
 from ..routing.dense_experts import forget_flat
 from ..routing.flops import Flops, measure
 from ..routing.generation import DecodingRule, FirstLine, Written, check_room, decoded_rows
-from ..routing.given import as_it_was, given_of, on_device
+from ..routing.given import Given, as_it_was, given_of, on_device
 from ..routing.head import can_choose, check_head, head, read_for_generation
 from ..routing.intercept import intercepted, lock_of
 from ..routing.likelihoods import (
@@ -33,10 +33,10 @@ from ..routing.likelihoods import (
     rule_of,
 )
 from ..routing.modules import forget_modules
-from ..routing.packing import Layout, caches_keys, layout_for, pack
+from ..routing.packing import Layout, Packed, caches_keys, layout_for, pack
 from ..routing.prefill import prefill, prefill_finals
 from ..routing.router_rules import RoutingRule, RuleRun
-from ..routing.rule_scores import Ruled, ruled, ruled_tails
+from ..routing.rule_scores import Ruled, ruled_tails
 from ..routing.scores import TailScores
 from ..routing.sites import Site, decoder_layers, decoder_of, find_sites
 from ..routing.states import State, collate, normalized
@@ -313,7 +313,12 @@ class RoutedModel:
         """What a prompt's plain answer takes, told without running it, but for what comes of its pictures."""
         with self.answering():
             given = given_of(self.model, prompt)
-        return self.flops.prefill(pack(prompt, layout_for(self.model, prompt), given=given))
+        return self.flops.prefill(self.packed(prompt, given))
+
+    def packed(self, prompt: Prompt, given: Given | None = None) -> Packed:
+        """A prompt's tail as it is run, by which ``flops`` tells what work it is; ``given`` is what its pictures
+        become."""
+        return pack(prompt, layout_for(self.model, prompt), given=given)
 
     def _batches(
         self,
@@ -350,9 +355,9 @@ class RoutedModel:
         if start is not None and not 0 <= start < len(self.sites):
             raise SettingError(f"Expected start to be a MoE layer, 0 … {len(self.sites) - 1}, got {start}.")
         if rule is None:
-            return [ruled(state) for state in self.prefill(prompts)]
+            return [Ruled.of(state) for state in self.prefill(prompts)]
         if start is None:
-            return [ruled(state) for state in self.prefill_along(prompts, rule)]
+            return [Ruled.of(state) for state in self.prefill_along(prompts, rule)]
         return self.ruled_from(self.prefill(prompts), rule, start)
 
     @_alone

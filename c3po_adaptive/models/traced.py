@@ -16,6 +16,7 @@ from ..routing.forced_logits import routing_from_logits
 from ..routing.generation import check_room
 from ..routing.router_rules import RoutingRule
 from ..routing.trace import HEAVIEST, LIMIT, NONE, Recorder, Replayed, Trace, behind, recorded_in_both
+from ..routing.trace_file import is_trace, read_trace
 from ..storage.identity import digest
 from ..types import Prompt
 from .fingerprint import fingerprint
@@ -32,9 +33,11 @@ __all__ = [
     "check_text",
     "check_tokens",
     "compared",
+    "is_trace",
     "likelihoods",
     "of_experts",
     "of_router_logits",
+    "read_trace",
     "record",
     "replay",
 ]

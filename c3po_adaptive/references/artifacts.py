@@ -85,10 +85,11 @@ def taught(
     settings: RemixSettings | None = None,
     *,
     format: str | Format = "cloze",
+    folder: Path | None = None,
     progress: Progress = silent,
 ) -> Tensor:
     """``[N, …]`` what N labeled questions teach by themselves, such as ``INTEGRATED_GRADIENT``; kept in memory as long
-    as the model is as it was.
+    as the model is as it was, and in a folder if there is one.
 
     Args:
         artifact: what is asked for.
@@ -96,6 +97,7 @@ def taught(
         questions: with their answers.
         settings: of which ``scope``, ``loss`` and ``head`` matter here.
         format: how they are put.
+        folder: where what references teach is kept, such as ``ReferenceSet.artifacts_folder``.
         progress: shows how many are still to be computed.
 
     Raises:
@@ -106,7 +108,7 @@ def taught(
         raise DataError(f"Expected labeled questions, got {unlabeled[0]!r} without an answer; leave it out.")
     prompts, answers = [model.encode(q, format) for q in questions], [q.answer or 0 for q in questions]
     states = partial(model.prefill, scope=settings.scope, keep=False)
-    return of_references(artifact, model, prompts, answers, states, settings, progress=progress)
+    return of_references(artifact, model, prompts, answers, states, settings, folder=folder, progress=progress)
 
 
 def mean_flops(

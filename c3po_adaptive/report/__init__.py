@@ -1,1 +1,17 @@
-"""What people look at: pages, plots and sentences."""
+"""What people look at: pages, plots and sentences; from here, what the pages of plugins are made of."""
+
+from .page import draw, finished_summary
+from .plots import COLORS, LINE, WIDTH, cells, panels, square, style, svg
+
+__all__ = [
+    "COLORS",
+    "LINE",
+    "WIDTH",
+    "cells",
+    "draw",
+    "finished_summary",
+    "panels",
+    "square",
+    "style",
+    "svg",
+]

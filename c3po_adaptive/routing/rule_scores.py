@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -46,21 +47,21 @@ class Ruled:
         """Score of each choice ``[C]``: the sum over its ``tokens [M]``, by default log-likelihoods, by its length."""
         return by_option(self.token_scores if tokens is None else tokens, self.option, self.prompt.lengths)
 
-
-def ruled(
-    state: State, token_scores: Tensor | None = None, final: Tensor | None = None, work: Entry | None = None
-) -> Ruled:
-    """A prefilled question as it is, or with other scores, final hidden states and work."""
-    at = state.packed.row.unique(return_inverse=True)[1]
-    return Ruled(
-        state.prompt,
-        state.packed.option,
-        state.packed.scored,
-        state.token_scores if token_scores is None else token_scores,
-        state.final if final is None else final,
-        at,
-        state.work if work is None else work,
-    )
+    @classmethod
+    def of(
+        cls, state: State, token_scores: Tensor | None = None, final: Tensor | None = None, work: Entry | None = None
+    ) -> Self:
+        """A prefilled question as it is, or with other scores, final hidden states and work."""
+        at = state.packed.row.unique(return_inverse=True)[1]
+        return cls(
+            state.prompt,
+            state.packed.option,
+            state.packed.scored,
+            state.token_scores if token_scores is None else token_scores,
+            state.final if final is None else final,
+            at,
+            state.work if work is None else work,
+        )
 
 
 def ruled_tails(
@@ -82,5 +83,5 @@ def ruled_tails(
         )
         for i, tokens, last in parts:
             work = flops.tail(states[i].packed, run.start, run.mixed(i), backward=scores.requires_grad)
-            found[i] = ruled(states[i], tokens, last, work)
+            found[i] = Ruled.of(states[i], tokens, last, work)
     return [found[i] for i in range(len(states))]

@@ -19,7 +19,12 @@ from .poison import Poison, Poisoned
 from .study_config import Spec
 
 if TYPE_CHECKING:
-    from ..records.answer import AnswerRecord
+    from ..records.answer import AnswerRecord, ScoredAnswer
+    from ..records.audit import Audit
+    from ..records.base import Record
+    from ..records.jsonl import Records, read_records
+    from ..storage.identity import digest, versions
+    from ..storage.run_folder import check_folder, made_by
     from .comparison.run_answers import RunAnswers, answers_in
     from .kind import Study, Table, claimed
     from .plan import Plan
@@ -28,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = [
     "HERE",
     "AnswerRecord",
+    "Audit",
     "Done",
     "Executor",
     "Piece",
@@ -35,30 +41,47 @@ __all__ = [
     "Poison",
     "Poisoned",
     "Progress",
+    "Record",
+    "Records",
     "RunAnswers",
+    "ScoredAnswer",
     "Settings",
     "Spec",
     "Study",
     "Table",
     "WorkerPayload",
     "answers_in",
+    "check_folder",
     "check_ours",
     "claimed",
+    "digest",
     "done",
+    "made_by",
     "out_folder",
+    "read_records",
     "silent",
+    "versions",
     "write_text",
 ]
 
 _HOME = {
     "AnswerRecord": "..records.answer",
+    "Audit": "..records.audit",
     "Plan": ".plan",
+    "Record": "..records.base",
+    "Records": "..records.jsonl",
     "RunAnswers": ".comparison.run_answers",
+    "ScoredAnswer": "..records.answer",
     "Study": ".kind",
     "Table": ".kind",
     "WorkerPayload": ".worker_payload",
     "answers_in": ".comparison.run_answers",
+    "check_folder": "..storage.run_folder",
     "claimed": ".kind",
+    "digest": "..storage.identity",
+    "made_by": "..storage.run_folder",
+    "read_records": "..records.jsonl",
+    "versions": "..storage.identity",
 }
 
 

@@ -230,15 +230,20 @@ def read_study(
 
 
 @contextmanager
-def claimed(out: Path, config: Values) -> Iterator[None]:
+def claimed(out: Path | str, config: Values, model: str | None = None) -> Iterator[None]:
     """While the block lasts a run's folder is ours: new, or begun with the same plain values of a configuration.
+
+    Args:
+        out: the folder.
+        config: what is run, with what else identifies it.
+        model: its name, kept for readers.
 
     Raises:
         DataError: it cannot be written, holds another run, is not ours, or another process runs in it.
     """
     check_folder(out, config, {})
     with held(out):
-        claim(out, config)
+        claim(out, config, model)
         yield
 
 

@@ -1,11 +1,12 @@
 """Questions and the formats they are asked in."""
 
 from .benchmarks import load_dataset_questions
-from .formats import Cloze, Format, Letter, Rendered, description, encode, format_by_name, raw_text
-from .question_files import DEMO_SPLITS, demo_questions, load_questions
-from .sources import questions
+from .formats import Cloze, Format, Letter, Rendered, description, encode, format_by_name, format_key, raw_text
+from .question_files import DEMO_SPLITS, demo_questions, first_of, load_questions
+from .sources import ASKED, questions
 
 __all__ = [
+    "ASKED",
     "DEMO_SPLITS",
     "Cloze",
     "Format",
@@ -14,7 +15,9 @@ __all__ = [
     "demo_questions",
     "description",
     "encode",
+    "first_of",
     "format_by_name",
+    "format_key",
     "load_dataset_questions",
     "load_questions",
     "questions",

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from c3po_audit.interventions import cycles
 from scipy.stats import bootstrap
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from c3po_adaptive.audit.interventions import cycles
 from c3po_adaptive.models.routed import RoutedModel
 from c3po_adaptive.progress import bar
 from c3po_adaptive.routing.router_rules import LayerRouting, RoutingRule

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from c3po_audit.expected_gain import LeftOut, expected_gain
+from c3po_audit.measure import Measurement
+from c3po_audit.plan import AuditPlan
 
 from c3po_adaptive import load_moe_model
-from c3po_adaptive.audit.audit_plan import AuditPlan
-from c3po_adaptive.audit.expected_gain import LeftOut, expected_gain
-from c3po_adaptive.audit.measure import Measurement
 from c3po_adaptive.cli.terminal import clear_errors
 from c3po_adaptive.progress import bar
 from c3po_adaptive.storage.files import write_text

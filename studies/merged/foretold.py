@@ -12,11 +12,11 @@ from typing import Annotated
 
 import numpy as np
 import typer
+from c3po_audit.records import ExpectedGain
 from c3po_compare import answers
 from scipy.stats import spearmanr
 
 from c3po_adaptive.analysis.over_kinds import over_units
-from c3po_adaptive.audit.audit_records import ExpectedGain
 from c3po_adaptive.cli.terminal import clear_errors
 from c3po_adaptive.errors import DataError
 from c3po_adaptive.report.plots import COLORS, panels, standalone, style, svg

@@ -4,18 +4,19 @@ import pytest
 from typer.testing import CliRunner
 
 from c3po_adaptive.cli import app
+from c3po_adaptive.storage.run_folder import claim
 
 
 @pytest.fixture
 def install(tmp_path, monkeypatch):
     """A function that puts a package with one command on the path."""
 
-    def write(name, text):
+    def write(name, text, called=None):
         (tmp_path / f"brings_{name}.py").write_text(text)
         info = tmp_path / f"brings_{name}-1.0.dist-info"
         info.mkdir()
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: brings_{name}\nVersion: 1.0\n")
-        (info / "entry_points.txt").write_text(f"[c3po_adaptive.commands]\n{name} = brings_{name}:{name}\n")
+        (info / "entry_points.txt").write_text(f"[c3po_adaptive.commands]\n{called or name} = brings_{name}:{name}\n")
 
     monkeypatch.syspath_prepend(tmp_path)
     return write
@@ -26,6 +27,16 @@ def test_a_package_brings_one(install):
     assert CliRunner().invoke(app, ["greet", "there"]).output == "hello there\n"
     assert " greet " in CliRunner().invoke(app, ["--help"]).output
     assert "completion" not in CliRunner().invoke(app, ["greet", "--help"]).output, "which is that of c3po"
+
+
+def test_a_package_brings_one_of_a_group(install):
+    install("tell", 'def tell(whom: str) -> None:\n    """Tell."""\n    print("told", whom)\n', "trace.tell")
+    assert CliRunner().invoke(app, ["trace", "tell", "all"]).output == "told all\n"
+    assert " tell " in CliRunner().invoke(app, ["trace", "--help"]).output
+    assert " tell " not in CliRunner().invoke(app, ["--help"]).output
+    assert (
+        CliRunner().invoke(app, ["tell", "all"]).exit_code == CliRunner().invoke(app, ["study", "tell"]).exit_code == 2
+    )
 
 
 def test_none_stands_in_the_place_of_ours(install):
@@ -39,3 +50,15 @@ def test_a_broken_one_is_told_by_name(install):
     assert (
         done.exit_code == 1 and "'broken' to be loaded from brings_broken:broken, got ZeroDivisionError" in done.output
     )
+
+
+def test_a_plugin_draws_the_page_of_what_is_no_study(tmp_path):
+    (tmp_path / "draws.py").write_text(
+        "from c3po_adaptive import hookimpl\n\n\n@hookimpl\ndef register_reports():\n"
+        '    return {"look": lambda folder: (folder / "report.html").write_text("drawn")}\n'
+    )
+    claim(tmp_path / "run", {"kind": "look"})
+    plugin = ["--plugin", str(tmp_path / "draws.py")]
+    assert CliRunner().invoke(app, ["report", str(tmp_path / "run"), *plugin]).exit_code == 0
+    assert (tmp_path / "run" / "report.html").read_text() == "drawn"
+    assert "kind of study, got 'look'" in CliRunner().invoke(app, ["report", str(tmp_path / "run")]).stderr

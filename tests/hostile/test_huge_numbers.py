@@ -4,10 +4,10 @@ import json
 
 import pytest
 import torch
+from c3po_audit import audit
 from doors import command, question
 from typer.testing import CliRunner
 
-from c3po_adaptive.audit import audit
 from c3po_adaptive.cli import app
 from c3po_adaptive.errors import DataError, SettingError
 from c3po_adaptive.models.fault_files import FAULT, write_faulty

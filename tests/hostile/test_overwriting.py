@@ -10,7 +10,6 @@ import pytest
 from hostile.doors import command, is_refused, on_disk, passed, question, untouched
 from study.configs import registry
 
-import c3po_adaptive
 from c3po_adaptive.errors import DataError
 from c3po_adaptive.records.base import Record
 from c3po_adaptive.records.jsonl import Records
@@ -27,7 +26,7 @@ from c3po_adaptive.storage.run_folder import (
 )
 from c3po_adaptive.study.kind import kinds
 
-PACKAGE = Path(c3po_adaptive.__file__).parent
+PLUGINS = Path(__file__).parents[2] / "plugins"
 OLD, NEW = {"a": 1}, {"a": 2}
 KEPT = ("records.jsonl", "summary.json", "report.html")
 
@@ -300,7 +299,7 @@ KINDS = (*FOLDERS, "audit")
 
 def test_every_kind_writes_files_of_its_kind_alone():
     """As its code has it: a new kind that writes others says so in its ``files``."""
-    for kind, folder in {**FOLDERS, "audit": PACKAGE / "audit"}.items():
+    for kind, folder in {**FOLDERS, "audit": PLUGINS / "audit" / "c3po_audit"}.items():
         texts = [path.read_text() for path in folder.glob("*.py")]
         written = {name for text in texts for name in re.findall(r'write_text\((?:out|Path\(\w+\)) / "([\w.]+)"', text)}
         assert "summary.json" in written

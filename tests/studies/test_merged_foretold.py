@@ -3,11 +3,11 @@
 import json
 
 import pytest
+from c3po_audit.records import AuditInterval, ExpectedGain
 from merged.foretold import app
 from records.made import answered
 from typer.testing import CliRunner
 
-from c3po_adaptive.audit.audit_records import AuditInterval, ExpectedGain
 from c3po_adaptive.records.parquet import write_parquet
 
 KINDS = "abcdef"

@@ -11,16 +11,17 @@ from ...analysis.summarize import summarize
 from ...analysis.unfinished_run import missing
 from ...analysis.verdict import Audited
 from ...answerers.along_rule import AlongRule
-from ...audit import audited_in
 from ...errors import DataError, PluginError, SettingError
 from ...models.routed import RoutedModel
 from ...progress import Progress, silent
 from ...records.answer import AnswerRecord
+from ...records.audit import Audit
 from ...records.jsonl import Records, read_records
 from ...records.parquet import PARQUET, write_parquet
 from ...records.summary import Summary
 from ...registry import Registry, default_registry
 from ...report.comparison_page import render
+from ...report.page import finished_summary
 from ...rules.base import NamedRule
 from ...rules.planned import check_planned
 from ...storage.files import write_text
@@ -217,13 +218,13 @@ def audited(config: ComparisonConfig, inputs: Values | None = None) -> Audited |
     """
     if config.audit is None:
         return None
-    found = audited_in(config.audit)
-    if inputs and inputs.get("model") not in (None, found.model):
+    found = finished_summary(config.audit, Audit, "audit")
+    if inputs and inputs.get("model") not in (None, found.of_model):
         raise DataError(
             f"Expected an audit of the run's model, got {config.audit}, which is of another; "
             "audit this one, with the same dtype and revision, or leave audit out."
         )
-    return found
+    return Audited(found.line, found.of_model)
 
 
 def draw_report(out: Path | str, data: Data) -> None:

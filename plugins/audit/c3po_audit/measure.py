@@ -10,24 +10,25 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from ..kernels import Gaussian
-from ..ledger import Entry
-from ..losses import right_answer_loss
-from ..models.routed import RoutedModel
-from ..references.embedding import default_embedder
-from ..remixing.remixer import Remixer
-from ..remixing.strategies import Strategies
-from ..retrievers import FaissKNN
-from ..routing.router_rules import LayerRouting, RoutingRule
-from ..routing.rule_scores import Ruled, ruled
-from ..routing.states import State
-from ..tasks.formats import Format
-from ..types import Question
-from .audit_plan import AuditPlan, LabelDescent, Trial
-from .audit_records import AuditRow
+from c3po_adaptive import (
+    Entry,
+    Format,
+    LayerRouting,
+    Question,
+    Remixer,
+    RoutedModel,
+    RoutingRule,
+    Ruled,
+    State,
+    default_embedder,
+    right_answer_loss,
+)
+
 from .expected_gain import EXPECTED, LeftOut
 from .fragile import fragile_tokens
 from .interventions import PERMUTED, At, Banned, Dimmed
+from .plan import AuditPlan, LabelDescent, Trial
+from .records import AuditRow
 
 PLAIN, LEVERAGE, BANS, HEADROOM = "as routed", "leverage", "bans", "headroom"
 """What costs are spent on."""
@@ -83,7 +84,7 @@ class Measurement:
             looking = Looking(self._counts(len(questions)))
             prompts = [self.model.encode(q, self.format) for q in questions]
             states = self.model.prefill_along(prompts, looking)
-            own = [ruled(state) for state in states]
+            own = [Ruled.of(state) for state in states]
             with torch.no_grad():
                 tried = {trial: self._tried(trial, states) for trial in self.plan.trials}
             bans, spent = self._bans(states, questions)
@@ -173,13 +174,7 @@ class Measurement:
     @cached_property
     def _remixers(self) -> dict[LabelDescent, Remixer]:
         return {
-            descent: Remixer(
-                self.model,
-                None,
-                Strategies(descent.oracle, Gaussian(), FaissKNN(), descent.fixed(self.model)),
-                default_embedder(),
-                self.format,
-            )
+            descent: Remixer(self.model, None, descent.strategies(self.model), default_embedder(), self.format)
             for descent in self.plan.descents
         }
 

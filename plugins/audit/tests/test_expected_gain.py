@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from c3po_audit import audit
+from c3po_audit.expected_gain import RATES, LeftOut, _crossed, in_words
+from c3po_audit.records import AuditInterval, ExpectedGain
 from models.families.checks import model_of
 from routing.toys import questions
 
 from c3po_adaptive import Optimizer
-from c3po_adaptive.audit import audit
-from c3po_adaptive.audit.audit_records import AuditInterval, ExpectedGain
-from c3po_adaptive.audit.expected_gain import RATES, LeftOut, _crossed, in_words
 from c3po_adaptive.references.build import reference_set_of
 from c3po_adaptive.references.embedding import default_embedder
 

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypedDict
+from math import exp, fsum, log
+from typing import Any, TypedDict
 
-from ..analysis import statistics as stats
-from ..analysis.chance import above_chance
-from ..models.routed import RoutedModel
-from ..records.answer import AnswerCost, ScoredAnswer
-from ..storage.identity import versions
-from .audit_plan import AuditPlan, LabelDescent, Trial
-from .audit_records import AuditInterval, AuditRow, AuditSummary, Ban, Base, Effect, Fragile, LayerUse, Reached
+import numpy as np
+from numpy.typing import NDArray
+
+from c3po_adaptive import RoutedModel, above_chance, bootstrap_interval, over_flips
+from c3po_adaptive.study import ScoredAnswer, versions
+
 from .expected_gain import EXPECTED, FEWEST, expected_gain, in_words
 from .interventions import PERMUTED
 from .measure import PLAIN
+from .plan import NGD, AuditPlan, LabelDescent, Trial
+from .records import AuditInterval, AuditRow, AuditSummary, Ban, Base, Effect, Fragile, LayerUse, Reached
 from .use import evenness, loads, shared_with_kinds
 
+Floats = NDArray[Any]
 SHOWN_BANS, SHOWN_TOKENS = 10, 10
 """Of experts and of fragile tokens, the first ones."""
 FEW = 10
@@ -70,31 +73,41 @@ def summarize(
     )
 
 
-def _records(
-    rows: Sequence[AuditRow], arm: str, scores_of: Callable[[AuditRow], list[float]], cost: float = 1.0
-) -> list[ScoredAnswer]:
-    """Rows as an arm's records, for statistics."""
-    found = []
-    for row in rows:
-        scores = scores_of(row)
-        choice, price = max(range(len(scores)), key=scores.__getitem__), AnswerCost(total=cost)
-        known = {"arm": arm, "choice": choice, "correct": choice == row.answer, "scores": scores, "cost": price}
-        found.append(ScoredAnswer.model_validate(row.model_dump(include={"dataset", "id", "seed", "answer"}) | known))
-    return found
+def _answered(rows: Sequence[AuditRow], scores_of: Callable[[AuditRow], list[float]]) -> Floats:
+    """``[2, N]`` whether each question is answered right by its scores, and the loss of its right answer."""
+    each = [(scores_of(row), row.answer) for row in rows]
+    return np.array([[float(_choice(s) == a) for s, a in each], [_loss(s, a) for s, a in each]])
+
+
+def _choice(scores: Sequence[float]) -> int:
+    return max(range(len(scores)), key=scores.__getitem__)
+
+
+def _loss(scores: Sequence[float], answer: int) -> float:
+    """Negative log-probability of the right choice among the choices."""
+    most = max(scores)
+    return most + log(fsum(exp(score - most) for score in scores)) - scores[answer]
 
 
 def _base(rows: Sequence[AuditRow], seed: int) -> Base:
-    records = _records(rows, PLAIN, lambda row: row.scores)
-    found = above_chance(records)
-    right, loss = ([of(r) for r in records] for of in (stats.is_correct, stats.gold_nll))
+    found = above_chance([_record(row) for row in rows])
+    right, loss = _answered(rows, lambda row: row.scores)
     return Base(
         n=len(rows),
-        accuracy=_interval([100 * x for x in right], seed),
+        accuracy=_interval(100 * right, seed),
         loss=_interval(loss, seed),
         chance=found.chance,
         p=found.p,
         above_chance=found.shown,
     )
+
+
+def _record(row: AuditRow) -> ScoredAnswer:
+    """A row as the model's own answer."""
+    choice = _choice(row.scores)
+    known = row.model_dump(include={"dataset", "id", "seed", "answer", "scores"})
+    told = {"arm": PLAIN, "choice": choice, "correct": choice == row.answer, "cost": {"total": 1.0}}
+    return ScoredAnswer.model_validate(known | told)
 
 
 def _effect(rows: Sequence[AuditRow], trial: Trial, model: RoutedModel, seed: int) -> Effect:
@@ -114,7 +127,7 @@ def _reached(rows: Sequence[AuditRow], descent: LabelDescent, seed: int) -> Reac
         rate=descent.rate,
         of=descent.of,
         selector=descent.selector,
-        steps=descent.ngd.steps,
+        steps=NGD.steps,
         n=len(asked),
         cost=_mean([row.costs[descent.name] for row in asked]),
         **_paired(asked, lambda row: row.reached[descent.name], seed),
@@ -129,18 +142,16 @@ class _Paired(TypedDict):
 
 def _paired(rows: Sequence[AuditRow], scores_of: Callable[[AuditRow], list[float]], seed: int) -> _Paired:
     """Accuracy in points, loss in nats, and p of the first, of other scores minus those as routed."""
-    other, own = _records(rows, "other", scores_of), _records(rows, PLAIN, lambda row: row.scores)
-    found, loss = stats.compare(other, own, seed=seed), stats.paired_mean(other, own, stats.gold_nll, seed=seed)
+    right, loss = _answered(rows, scores_of) - _answered(rows, lambda row: row.scores)
+    found = over_flips([right[:, None]], seed=seed)
     return {
-        "accuracy": AuditInterval(value=found.difference, low=found.ci_low, high=found.ci_high),
-        "loss": AuditInterval(value=loss.value, low=loss.low, high=loss.high),
+        "accuracy": AuditInterval(value=100 * float(right.mean()), low=100 * found.low, high=100 * found.high),
+        "loss": AuditInterval(value=float(loss.mean()), **_ends(loss, seed)),
         "p": found.p,
     }
 
 
 def _layers(rows: Sequence[AuditRow], model: RoutedModel, kinds: Sequence[str], seed: int) -> list[LayerUse]:
-    import numpy as np
-
     shares = loads([row.used for row in rows])
     told = shared_with_kinds(shares, [row.kind for row in rows], seed) if len(kinds) > 1 else None
     bans = np.mean([row.bans for row in rows], 0) if rows[0].bans else None
@@ -158,15 +169,10 @@ def _layers(rows: Sequence[AuditRow], model: RoutedModel, kinds: Sequence[str], 
 
 def _bans(rows: Sequence[AuditRow], model: RoutedModel, seed: int) -> list[Ban]:
     """The experts whose ban costs most; intervals are of each by itself, not of having been picked."""
-    import numpy as np
-
     each = np.asarray([row.bans for row in rows])
     order = each.mean(0).ravel().argsort()[::-1][:SHOWN_BANS]
     places = [divmod(int(flat), each.shape[2]) for flat in order]
-    return [
-        Ban(layer=model.layers[i], expert=expert, loss=_interval(each[:, i, expert].tolist(), seed))
-        for i, expert in places
-    ]
+    return [Ban(layer=model.layers[i], expert=expert, loss=_interval(each[:, i, expert], seed)) for i, expert in places]
 
 
 def _fragile(rows: Sequence[AuditRow], model: RoutedModel) -> Fragile:
@@ -178,11 +184,13 @@ def _fragile(rows: Sequence[AuditRow], model: RoutedModel) -> Fragile:
     )
 
 
-def _interval(values: Sequence[float], seed: int) -> AuditInterval:
-    import numpy as np
+def _interval(values: Floats, seed: int) -> AuditInterval:
+    return AuditInterval(value=_mean(values.tolist()), **_ends(values, seed))
 
-    low, high = stats.bootstrap_interval([np.asarray(values, float)], seed=seed)
-    return AuditInterval(value=_mean(values), low=low, high=high)
+
+def _ends(values: Floats, seed: int) -> dict[str, float]:
+    """Of a 95 % interval of their mean over questions."""
+    return dict(zip(("low", "high"), bootstrap_interval([values], seed=seed), strict=True))
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -226,4 +234,4 @@ def _chance(base: Base) -> str:
 
 def leverage_line(summary: AuditSummary) -> str:
     """What stands beside results on the same model: the audit's sentence, and on what it rests."""
-    return f"Audit of {summary.model} on {summary.dataset} ({summary.base.n} questions): {summary.sentence}"
+    return summary.line

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from ..report.page import draw
-from ..report.plots import Measured, layers_by_measure, paired_effects
-from .audit_plan import WHERE
-from .audit_records import AuditSummary
+from c3po_adaptive.report import draw
+
 from .interventions import MEANINGS
+from .plan import WHERE
+from .plots import Measured, layers_by_measure, paired_effects
+from .records import AuditSummary
 
 
 def page(summary: AuditSummary, made: Mapping[str, str | None] | None = None) -> str:

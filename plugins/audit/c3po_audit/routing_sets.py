@@ -4,26 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
+from os.path import isdir, isfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from ..errors import DataError, SettingError
-from ..models.traced import Trace
-from ..progress import Progress, silent
-from ..routing.trace_file import is_trace, read_trace
-from ..storage.files import is_file, is_folder
-from ..tasks.sources import ASKED, questions
-from ..types import Question
+from c3po_adaptive import DataError, Question, SettingError
+from c3po_adaptive.models.traced import Trace, is_trace, read_trace
+from c3po_adaptive.study import Progress, silent
+from c3po_adaptive.tasks import ASKED, questions
+
 from .measure import kind_of
-from .routing_statistics import RoutingStatistics, RoutingSums
+from .statistics import RoutingStatistics, RoutingSums
 
 if TYPE_CHECKING:
-    from ..models.routed import RoutedModel
-    from ..routing.router_rules import LayerRouting
-    from ..tasks.formats import Format
+    from c3po_adaptive import Format, LayerRouting, RoutedModel
 
 T = TypeVar("T")
 PLACES = ("prompt", "last", "answer")
@@ -96,9 +93,9 @@ def trace_files(source: Any) -> list[tuple[Path, str]] | None:
     """
     if isinstance(source, str | Path):
         path = Path(source)
-        if is_file(path):
+        if isfile(path):
             return [(path, "")] if is_trace(path) else None
-        if not is_folder(path):
+        if not isdir(path):
             return None
         found = [(f, "") for f in sorted(path.glob("*.parquet"))]
         found += [(f, f.parent.name) for f in sorted(path.glob("*/*.parquet"))]

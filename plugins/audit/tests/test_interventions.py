@@ -6,11 +6,7 @@ from functools import cache
 
 import pytest
 import torch
-from models.families.checks import model_of
-from routing.naive import assert_pristine, choice_scores
-from routing.toys import questions
-
-from c3po_adaptive.audit.interventions import (
+from c3po_audit.interventions import (
     ALONE,
     BANNED,
     EVERYONE,
@@ -24,7 +20,11 @@ from c3po_adaptive.audit.interventions import (
     interventions,
     lacking,
 )
-from c3po_adaptive.audit.measure import Looking
+from c3po_audit.measure import Looking
+from models.families.checks import model_of
+from routing.naive import assert_pristine, choice_scores
+from routing.toys import questions
+
 from c3po_adaptive.models.family_table import families
 from c3po_adaptive.models.routed import RoutedModel
 from c3po_adaptive.routing.sites import router_logits

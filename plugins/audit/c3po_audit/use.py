@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from .audit_records import Shared
+from .records import Shared
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -5,20 +5,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from c3po_audit import audit, leverage_line, summary_of
+from c3po_audit.plan import ALL, BUDGET, FIVE, USUAL_RATES
+from c3po_audit.summary import leverage_in_words
+from c3po_audit.use import evenness, loads, shared_with_kinds
 from hostile.doors import command, is_refused, untouched
 from models.families.checks import model_of
-from records.made import answered
 from routing.toys import questions
-from scipy.stats import binom
 from typer.testing import CliRunner
 
-from c3po_adaptive import DataError, ModelError, SettingError
-from c3po_adaptive.analysis.chance import above_chance
-from c3po_adaptive.audit import AuditSummary, audit, leverage_line, summary_of
-from c3po_adaptive.audit.audit_plan import ALL, BUDGET, FIVE, USUAL_RATES
-from c3po_adaptive.audit.audit_summary import leverage_in_words
-from c3po_adaptive.audit.use import evenness, loads, shared_with_kinds
+from c3po_adaptive import DataError, SettingError
 from c3po_adaptive.cli import app
+from c3po_adaptive.study import Audit
 from c3po_adaptive.testing import write_tiny_checkpoint
 
 ASKED = [
@@ -128,7 +126,7 @@ class TestSummary:
 
     def test_is_read_back(self, found):
         assert summary_of(found[1]) == found[0]
-        assert isinstance(AuditSummary(**json.loads((found[1] / "summary.json").read_text())), AuditSummary)
+        assert Audit.model_validate_json((found[1] / "summary.json").read_text()).line == leverage_line(found[0])
 
 
 class TestDeep:
@@ -174,7 +172,7 @@ class TestResumes:
         assert summary.sentence == found[0].sentence
 
     def test_a_finished_one_is_not_run_again(self, model, found, monkeypatch):
-        monkeypatch.setattr("c3po_adaptive.audit.measure.Measurement.rows", None)
+        monkeypatch.setattr("c3po_audit.measure.Measurement.rows", None)
         assert timeless(audit(model, ASKED, found[1])) == timeless(found[0])
 
     @pytest.mark.parametrize("other", [{"deep": True}, {"seed": 1}, {"rates": [0.3]}, {"format": "letter"}])
@@ -227,24 +225,6 @@ class TestUse:
         assert evenness(np.array([1.0, 0, 0, 0])) == 0
 
 
-class TestChance:
-    def test_of_questions_with_as_many_choices_it_is_binomial(self):
-        def records(right):
-            return [
-                answered(dataset="a", arm="base", id=str(i), scores=[0.0] * 4, correct=i < right) for i in range(20)
-            ]
-
-        found = above_chance(records(9))
-        assert found.p == pytest.approx(binom.sf(8, 20, 0.25))
-        assert (found.accuracy, found.chance) == (45, 25)
-        assert found.shown
-        assert not above_chance(records(6)).shown
-
-    def test_of_different_ones_it_is_their_own(self):
-        records = [answered(dataset="a", arm="base", id=str(c), scores=[0.0] * c, correct=True) for c in (2, 3, 5)]
-        assert above_chance(records).p == pytest.approx(1 / 30)
-
-
 class TestCommand:
     @pytest.fixture
     def place(self, tmp_path, monkeypatch):
@@ -285,11 +265,3 @@ def write_dense(folder):
     with torch.random.fork_rng(devices=[]):
         LlamaForCausalLM(LlamaConfig(vocab_size=128, **sizes)).save_pretrained(folder)
     tiny_tokenizer().save_pretrained(folder)
-
-
-def test_a_dense_model_says_so(tmp_path):
-    from c3po_adaptive import load_moe_model
-
-    write_dense(tmp_path)
-    with pytest.raises(ModelError, match="it is dense"):
-        load_moe_model(tmp_path)

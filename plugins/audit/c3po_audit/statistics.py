@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..errors import SettingError
+from c3po_adaptive import SettingError
+
 from .expert_load import HOT, ExpertLoad, LoadSums
 from .load_difference import LoadDifference
 
@@ -102,7 +103,7 @@ class RoutingStatistics:
         Raises:
             SettingError: a set of other layers or experts.
         """
-        from ..pictures import Panel, layers_by_experts
+        from c3po_adaptive.pictures import Panel, layers_by_experts
 
         label = "share of the layer's load"
         panels = [Panel(_titled(one), 100 * one.whole.load, label, unit=" %") for one in (self, other) if one]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..routing.rule_scores import Ruled
+from c3po_adaptive import Ruled
 
 
 def fragile_tokens(own: Ruled, moved: Ruled) -> list[int]:

@@ -3,33 +3,24 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-from ..analysis.verdict import Audited
-from ..errors import DataError, SettingError
-from ..models.fingerprint import fingerprint
-from ..models.routed import RoutedModel
-from ..progress import Progress, silent
-from ..records.jsonl import Records, read_records
-from ..report.page import finished_summary
-from ..routing.packing import layout_for, pack
-from ..storage.files import write_text
-from ..storage.identity import digest, versions
-from ..storage.json_values import Json
-from ..storage.lock import held
-from ..storage.run_folder import check_folder, claim, claimed_config, made_by
-from ..tasks.formats import Format, format_key
-from ..tasks.question_files import first_of, unique
-from ..types import Question
-from .audit_page import page
-from .audit_plan import FEWEST, USUAL_RATES, make_plan
-from .audit_records import ARM, AuditRow, AuditSummary
-from .audit_summary import leverage_line, summarize
+from c3po_adaptive import DataError, Format, Question, RoutedModel, SettingError
+from c3po_adaptive.report import finished_summary
+from c3po_adaptive.study import Progress, Records, claimed, digest, made_by, read_records, silent, versions, write_text
+from c3po_adaptive.tasks import first_of, format_key
+
 from .expected_gain import FEWEST as FEWEST_LEFT
 from .expected_gain import LeftOut
 from .interventions import interventions
 from .measure import Measurement
+from .page import page
+from .plan import FEWEST, USUAL_RATES, make_plan
+from .records import ARM, AuditRow, AuditSummary
+from .summary import summarize
 
 BATCH = 8
 """Questions that are run together; what an interruption loses."""
@@ -69,7 +60,7 @@ def audit(
     """
     check(questions, rates, seed)
     config = settings(questions, format, deep=deep, rates=rates, seed=seed, dataset=dataset)
-    hashes = {"model": fingerprint(model), "questions": str(config["questions"])}
+    hashes = {"model": model.fingerprint, "questions": str(config["questions"])}
 
     def carried_out(known: list[AuditRow], keep: Callable[[AuditRow], None]) -> AuditSummary:
         measurement = _prepared(model, questions, format, rates, seed, dataset, deep=deep)
@@ -78,9 +69,7 @@ def audit(
 
     if out is None:
         return carried_out([], lambda row: None)
-    check_folder(out, config, {})
-    with held(out):
-        claim(out, config | {"inputs": {**hashes, "plugins": {}, "versions": versions()}}, model.name)
+    with claimed(out, config | {"inputs": {**hashes, "plugins": {}, "versions": versions()}}, model.name):
         records = Records(out, AuditRow)
         known = read_records(out, AuditRow) if records.path.exists() else []
         summary = carried_out(known, records.append)
@@ -103,8 +92,7 @@ def _prepared(
     rules, drawn = interventions(model, seed), first_of(questions, len(questions))
     prompts = [model.encode(q, format) for q in drawn]
     (state,) = model.prefill(prompts[:1], keep=False)
-    tails = [pack(prompt, layout_for(model.model, prompt)) for prompt in prompts]
-    plan = make_plan(model, rules, state, tails, rates, deep=deep)
+    plan = make_plan(model, rules, state, [model.packed(prompt) for prompt in prompts], rates, deep=deep)
     left_out = LeftOut(model, questions, format, seed) if len(questions) >= FEWEST_LEFT else None
     descended = frozenset(q.id for q in drawn[: plan.descended])
     return Measurement(model, format, plan, rules, descended, dataset, seed, left_out)
@@ -144,7 +132,7 @@ def settings(
     rates: Sequence[float],
     seed: int,
     dataset: str,
-) -> dict[str, Json]:
+) -> dict[str, Any]:
     """What identifies an audit, beside its model."""
     return {
         "kind": ARM,
@@ -174,7 +162,8 @@ def check(questions: Sequence[Question], rates: Sequence[float], seed: int = 0) 
         )
     if len(questions) < FEWEST:
         raise DataError(f"An audit expected {FEWEST} questions at least, got {len(questions)}; give more of them.")
-    unique([(q.id, q) for q in questions], "the questions of an audit")
+    if again := [id for id, n in Counter(q.id for q in questions).items() if n > 1]:
+        raise DataError(f"An audit expected each id once, got {again[0]!r} again; rename or remove one of the two.")
     wrong = [rate for rate in rates if not (isinstance(rate, int | float) and 0 < rate <= sys.float_info.max)]
     if wrong or len(set(rates)) != len(rates):
         raise SettingError(
@@ -190,25 +179,6 @@ def summary_of(folder: Path | str) -> AuditSummary:
         DataError: there is none: no audit, or one that was interrupted.
     """
     return finished_summary(folder, AuditSummary, "audit")
-
-
-def audited_in(folder: Path | str) -> Audited:
-    """What the audit in a folder says, as it stands beside results.
-
-    Raises:
-        DataError: there is none: no audit, or one that was interrupted.
-    """
-    summary = summary_of(folder)
-    return Audited(leverage_line(summary), summary.hashes["model"])
-
-
-def is_audit(folder: Path | str) -> bool:
-    """Whether a run folder is an audit's.
-
-    Raises:
-        DataError: it is no run folder.
-    """
-    return claimed_config(folder).get("kind") == ARM
 
 
 def draw_report(folder: Path | str) -> None:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import SettingError
-from ..progress import bar
-from .options import AsJson, Format, ModelOptions, Picture
-from .terminal import clear_errors, print_json, print_table, say
+from c3po_adaptive import SettingError, bar
+from c3po_adaptive.cli import AsJson, Format, ModelOptions, Picture, clear_errors, print_json, print_table, say
 
 if TYPE_CHECKING:
-    from ..audit import LoadDifference, RoutingStatistics
-    from ..models.routed import RoutedModel
+    from c3po_adaptive import RoutedModel
+
+    from .load_difference import LoadDifference
+    from .statistics import RoutingStatistics
 
 KINDS = 12
 """Kinds on a terminal."""
@@ -46,9 +46,10 @@ def stats(
     Traces need no model; questions are run on --model.
     """
     with clear_errors():
-        from ..audit import routing_statistics, trace_files
-        from ..pictures import check_picture, save_picture
-        from ..tasks.formats import as_format
+        from c3po_adaptive import as_format
+        from c3po_adaptive.pictures import check_picture, save_picture
+
+        from .routing_sets import routing_statistics, trace_files
 
         wanted = _sets(sets)
         if picture is not None:
@@ -78,7 +79,7 @@ def _sets(given: list[str]) -> list[str | list[str]]:
     Raises:
         SettingError: more.
     """
-    from ..routing.trace_file import is_trace
+    from c3po_adaptive.models.traced import is_trace
 
     if len(given) > 1 and all(Path(name).is_file() and is_trace(Path(name)) for name in given):
         return [given]
@@ -92,14 +93,14 @@ def _sets(given: list[str]) -> list[str | list[str]]:
 
 def _check(source: str | list[str], split: str | None, limit: int | None) -> None:
     """Refuse a source of questions that there is not before the model is loaded."""
-    from ..tasks.sources import ASKED, questions
+    from c3po_adaptive.tasks import ASKED, questions
 
     if isinstance(source, str):
         questions(source, split=split, limit=limit, usual=ASKED)
 
 
 def _values(one: RoutingStatistics, other: RoutingStatistics, difference: LoadDifference) -> dict[str, object]:
-    from ..audit import apart_values
+    from .statistics import apart_values
 
     changed = [change._asdict() for change in difference.most_changed()]
     return {"one": one.values(), "other": other.values(), **apart_values(difference), "most_changed": changed}

@@ -7,8 +7,21 @@ from typing import Annotated
 
 import typer
 
-from .options import AsJson, Format, LoadOptions, Minutes, Named, Out, Overwrite, progress_for
-from .terminal import clear_errors, print_json, print_table, room_in, say
+from c3po_adaptive.cli import (
+    AsJson,
+    Format,
+    LoadOptions,
+    Minutes,
+    Named,
+    Out,
+    Overwrite,
+    clear_errors,
+    print_json,
+    print_table,
+    progress_for,
+    room_in,
+    say,
+)
 
 
 def audit(
@@ -40,13 +53,14 @@ def audit(
     beside: eight on the embedded model.
     """
     with clear_errors():
-        from ..audit import audit as carried_out
-        from ..audit.audit_plan import USUAL_RATES
-        from ..audit.audit_run import check, settings
-        from ..storage.run_folder import check_folder
-        from ..tasks.formats import as_format
-        from ..tasks.sources import ASKED
-        from ..tasks.sources import questions as read
+        from c3po_adaptive import as_format
+        from c3po_adaptive.study import check_folder
+        from c3po_adaptive.tasks import ASKED
+        from c3po_adaptive.tasks import questions as read
+
+        from .plan import USUAL_RATES
+        from .run import audit as carried_out
+        from .run import check, settings
 
         tried = tuple(rates or USUAL_RATES)
         asked, put = read(questions, split=split, limit=limit, usual=ASKED), as_format(format)

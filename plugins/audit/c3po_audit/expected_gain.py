@@ -8,30 +8,33 @@ in each, to first order: ⟨ω0 − ω, ḡ⟩ with its own integrated gradient 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..analysis import statistics as stats
-from ..analysis.over_kinds import over_units
-from ..models.routed import RoutedModel
-from ..optimizers._reference_artifacts import INTEGRATED_GRADIENT
-from ..optimizers.integrated_step import IntegratedStep, slope_of
-from ..references.artifacts import of_references
-from ..references.build import reference_set_of
-from ..references.embedding import default_embedder
-from ..references.reference_set import ReferenceSet
-from ..registry import default_registry
-from ..remixing.presets import preset_named
-from ..remixing.remixer import Remixer
-from ..settings import RemixSettings
-from ..tasks.formats import Format
-from ..types import Question
-from .audit_records import AuditInterval, AuditRow, ExpectedGain, Foretold
+from c3po_adaptive import (
+    INTEGRATED_GRADIENT,
+    Format,
+    PathwayOptimizer,
+    Question,
+    ReferenceSet,
+    Remixer,
+    RemixSettings,
+    RoutedModel,
+    default_embedder,
+    default_registry,
+    over_flips,
+    over_units,
+    preset_named,
+    reference_set_of,
+    taught,
+)
+
+from .records import AuditInterval, AuditRow, ExpectedGain, Foretold
 
 EXPECTED = "expected gain"
 FEWEST = 40
@@ -87,8 +90,7 @@ class LeftOut:
         whole = batch.problem()
         problem = whole.within(remixer.strategies.selector.select(whole))
         with torch.no_grad():
-            slope = slope_of(problem)
-            along = [IntegratedStep(lr=rate).along(problem, slope) for rate in RATES]
+            along = [step.optimize(problem) for step in self._steps]
             found = [problem.scores(weights) for weights in along]
         flops = batch.flops / len(asked)
         batch.close()
@@ -96,10 +98,12 @@ class LeftOut:
 
     def _own_gradients(self, asked: Sequence[Question]) -> Tensor:
         """``[B, L, E]`` as each teaches others."""
-        prompts, answers = [self.model.encode(q, self.format) for q in asked], [q.answer or 0 for q in asked]
-        states, settings = partial(self.model.prefill, scope=self._all.settings.scope), self._all.settings
-        labeled = (INTEGRATED_GRADIENT, self.model, prompts, answers, states, settings)
-        return of_references(*labeled, folder=self._references.artifacts_folder)
+        kept, settings = self._references.artifacts_folder, self._all.settings
+        return taught(INTEGRATED_GRADIENT, self.model, asked, settings, format=self.format, folder=kept)
+
+    @cached_property
+    def _steps(self) -> list[PathwayOptimizer]:
+        return [default_registry().create("optimizer", {"name": "integrated-step", "lr": rate}) for rate in RATES]
 
     @cached_property
     def _all(self) -> Remixer:
@@ -116,7 +120,7 @@ class LeftOut:
 
     def _remixer(self, references: ReferenceSet) -> Remixer:
         usual = preset_named("nearest")
-        strategies = replace(default_registry().strategies(usual.specs), optimizer=IntegratedStep())
+        strategies = default_registry().strategies({**usual.specs, "optimizer": "integrated-step"})
         settings = RemixSettings.of(usual.settings)
         return Remixer(self.model, references, strategies, default_embedder(), self.format, settings)
 
@@ -181,7 +185,7 @@ def _interval(gains: Floats, kinds: Sequence[str], seed: int) -> AuditInterval:
     """Over kinds of question, where there are some: questions of one kind gain together."""
     groups = [gains[[kind == one for kind in kinds]][:, None] for one in sorted(set(kinds))]
     if len(groups) < KINDS:
-        alone = stats.over_flips([gains[:, None] / 100], seed=seed)
+        alone = over_flips([gains[:, None] / 100], seed=seed)
         return AuditInterval(value=float(gains.mean()), low=100 * alone.low, high=100 * alone.high)
     found = over_units(groups, seed=seed)
     return AuditInterval(value=float(np.mean([g.mean() for g in groups])), low=found.low, high=found.high)

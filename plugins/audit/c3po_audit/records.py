@@ -6,8 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from ..records.base import Record
-from ..storage.json_files import SCHEMA, Ours
+from c3po_adaptive.study import Audit, Record
 
 Where = Literal["all tokens", "answers"]
 """Where an intervention acts: at every token, or at the prompt's last one and those of the options."""
@@ -77,10 +76,11 @@ class AuditInterval(_Part):
     high: float
 
 
-class Base(_Part):
+class Base(Audit.Base):
     """The model as it routes: accuracy and chance in percent, ``p`` of being as right by guessing (exact)."""
 
-    n: int
+    model_config = ConfigDict(frozen=True)
+
     accuracy: AuditInterval
     loss: AuditInterval
     chance: float
@@ -199,15 +199,9 @@ class ExpectedGain(_Part):
     layers: dict[int, float]
 
 
-class AuditSummary(Ours):
+class AuditSummary(Audit):
     """the summary of an audit"""
 
-    kind: Literal["audit"] = "audit"
-    schema_version: int = SCHEMA
-    sentence: str
-    """What may be said in one."""
-    model: str
-    dataset: str
     seed: int
     deep: bool
     experts: int
@@ -231,7 +225,6 @@ class AuditSummary(Ours):
     cost: dict[str, float]
     """Mean base forwards a question, by what they were spent on."""
     seconds: float
-    hashes: dict[str, str]
     versions: dict[str, str | None]
 
     @property

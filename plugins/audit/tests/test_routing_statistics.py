@@ -8,14 +8,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from c3po_audit import routing_statistics
+from c3po_audit.expert_load import LoadSums
+from c3po_audit.routing_sets import BATCH, PIECE
 from pictures.test_figures import squares, words
 from routing.naive import shared_model
 from scipy.stats import t as student
 from typer.testing import CliRunner
 
-from c3po_adaptive.audit import routing_statistics
-from c3po_adaptive.audit.expert_load import LoadSums
-from c3po_adaptive.audit.routing_sets import BATCH, PIECE
 from c3po_adaptive.cli import app
 from c3po_adaptive.errors import DataError, SettingError
 from c3po_adaptive.models.traced import record

@@ -9,17 +9,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate
+from typing import Any
 
-from ..ledger import Entry
-from ..models.routed import RoutedModel
-from ..optimizers.ngd import NGD
-from ..optimizers.oracle import Oracle
-from ..routing.packing import Packed
-from ..routing.router_rules import RoutingRule
-from ..routing.states import State
-from ..selectors.fixed import Fixed
-from .audit_records import Where
+from c3po_adaptive import Entry, Packed, RoutedModel, RoutingRule, State, Strategies, new_registry
+
 from .interventions import ALONE, BANNED, EVERYONE, NEXT, PERMUTED, UNIFORM, At, lacking, mixed_by
+from .records import Where
 
 BUDGET = 12.0
 """Base forwards a question that an audit takes at most, on average, beside its expected gain; ``deep`` knows none."""
@@ -29,7 +24,10 @@ FEWEST = 2
 """Questions without which there is no interval."""
 WHERE: tuple[Where, ...] = ("all tokens", "answers")
 FIVE, ALL = "last five layers, top 20", "all layers"
-USUAL_RATES: Mapping[float, str] = {NGD().lr: "ngd", 0.1: "ten times ngd's"}
+OURS = new_registry(installed=False)
+"""Strategies of the package itself, by name."""
+NGD, FIXED = OURS.create("optimizer", "ngd"), OURS.create("selector", "fixed")
+USUAL_RATES: Mapping[float, str] = {NGD.lr: "ngd", 0.1: "ten times ngd's"}
 """Learning rates that are tried by default, and whose they are."""
 
 
@@ -65,24 +63,23 @@ class LabelDescent:
         return f"{self.rate:g}, {self.selector}"
 
     @property
-    def oracle(self) -> Oracle:
-        return Oracle(of=self.ngd)
-
-    @property
-    def ngd(self) -> NGD:
-        """Whose steps these are, at this rate."""
-        return NGD(lr=self.rate, lr_end=min(self.rate, NGD().lr_end))
-
-    @property
     def of(self) -> str:
         """Whose usual rate it is."""
         return USUAL_RATES.get(self.rate, "")
 
-    def fixed(self, model: RoutedModel) -> Fixed:
+    def fixed(self, model: RoutedModel) -> Any:
         """What may change: the paper's, or everything."""
         if self.selector == ALL:
-            return Fixed("all", experts=None)
-        return Fixed(experts=min(Fixed().experts or 0, model.n_experts))
+            return OURS.create("selector", {"name": "fixed", "layers": "all", "experts": None})
+        return OURS.create("selector", {"name": "fixed", "experts": min(FIXED.experts or 0, model.n_experts)})
+
+    def strategies(self, model: RoutedModel) -> Strategies:
+        """Its re-mixing; what weighs neighbours is not asked."""
+        descent = {"name": "ngd", "lr": self.rate, "lr_end": min(self.rate, NGD.lr_end)}
+        oracle = {"name": "oracle", "of": descent}
+        return OURS.strategies(
+            {"optimizer": oracle, "kernel": "gaussian", "retriever": "faiss-knn", "selector": self.fixed(model)}
+        )
 
 
 @dataclass(frozen=True)
@@ -145,7 +142,7 @@ def make_plan(
             left_out[name] = (
                 f"{sum(costs):.1f} base forwards a question do not fit into {BUDGET:g}{kept}; --deep tries it"
             )
-    selectors = (FIVE, ALL) if len(model.sites) > Fixed().n else (ALL,)
+    selectors = (FIVE, ALL) if len(model.sites) > FIXED.n else (ALL,)
     if FIVE not in selectors:
         left_out[FIVE] = f"the model has {len(model.sites)} MoE layers"
     descents = tuple(LabelDescent(rate, selector) for rate in rates for selector in selectors)
@@ -201,7 +198,7 @@ class _Forecast:
         used = self._mixed("", None) | dict.fromkeys(range(start, layers), fixed.experts or self.model.n_experts)
         steps = self._each(lambda p: flops.tail(p, start, _pairs(used, p.rows), backward=True))
         answer = self._each(lambda p: flops.tail(p, start, _pairs(used, p.rows), backward=False))
-        return [descent.ngd.steps * a + b for a, b in zip(steps, answer, strict=True)]
+        return [NGD.steps * a + b for a, b in zip(steps, answer, strict=True)]
 
     def _mixed(self, intervention: str, position: int | None) -> dict[int, int]:
         own, new = mixed_by("", self.model), mixed_by(intervention, self.model)
