@@ -10,10 +10,14 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import unescape
+from typing import Any
 
-from ..benchmarks import BENCHMARKS, Benchmark, Fields
-from ..question_files import Row
+from c3po_adaptive import BENCHMARKS, Benchmark
+
 from .wording import wordings
+
+Row = Mapping[str, Any]
+Fields = dict[str, Any]
 
 
 @dataclass(frozen=True)
