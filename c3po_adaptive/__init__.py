@@ -70,7 +70,7 @@ if TYPE_CHECKING:
     from .settings import RemixSettings
     from .storage.files import check_there
     from .storage.folders import new_folder
-    from .tasks.benchmarks import BENCHMARKS, Benchmark, published_questions
+    from .tasks.benchmarks import Benchmark, benchmark_named, published_questions
     from .tasks.formats import Format, as_format, description
     from .tasks.question_files import load_questions, read_question, read_rows
     from .tasks.texts import check_text
@@ -171,8 +171,8 @@ _HOME = {
     "RemixSettings": "settings",
     "check_there": "storage.files",
     "new_folder": "storage.folders",
-    "BENCHMARKS": "tasks.benchmarks",
     "Benchmark": "tasks.benchmarks",
+    "benchmark_named": "tasks.benchmarks",
     "published_questions": "tasks.benchmarks",
     "Format": "tasks.formats",
     "load_questions": "tasks.question_files",
@@ -187,7 +187,6 @@ _HOME = {
     "Selection": "types",
 }
 __all__ = [
-    "BENCHMARKS",
     "GRADIENT",
     "INTEGRATED_GRADIENT",
     "KNOWN_AND_LOSS",
@@ -258,6 +257,7 @@ __all__ = [
     "as_format",
     "attribute",
     "bar",
+    "benchmark_named",
     "check_number",
     "check_room",
     "check_text",

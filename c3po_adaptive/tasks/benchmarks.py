@@ -145,6 +145,17 @@ FILES_ONLY = {
 """Benchmarks that are not on the hub, and why."""
 
 
+def benchmark_named(name: str) -> Benchmark:
+    """Where the benchmark of that name is published, and how its rows are read.
+
+    Raises:
+        UnknownNameError: there is none.
+    """
+    if name not in BENCHMARKS:
+        raise UnknownNameError(f"Expected a benchmark by its name, got {name!r}; {suggestion(name, BENCHMARKS)}")
+    return BENCHMARKS[name]
+
+
 def load_dataset_questions(
     name: str | Path,
     *,
