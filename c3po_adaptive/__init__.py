@@ -73,8 +73,9 @@ if TYPE_CHECKING:
     from .settings import RemixSettings
     from .storage.files import check_there
     from .storage.folders import new_folder
+    from .tasks.benchmarks import Benchmark, benchmark_named, published_questions
     from .tasks.formats import Format, as_format, description
-    from .tasks.question_files import read_question, read_rows
+    from .tasks.question_files import load_questions, read_question, read_rows
     from .tasks.texts import check_text
     from .types import Answer, Neighbours, Pathway, Prompt, Question, Selection
 
@@ -177,7 +178,11 @@ _HOME = {
     "RemixSettings": "settings",
     "check_there": "storage.files",
     "new_folder": "storage.folders",
+    "Benchmark": "tasks.benchmarks",
+    "benchmark_named": "tasks.benchmarks",
+    "published_questions": "tasks.benchmarks",
     "Format": "tasks.formats",
+    "load_questions": "tasks.question_files",
     "read_question": "tasks.question_files",
     "read_rows": "tasks.question_files",
     "check_text": "tasks.texts",
@@ -197,6 +202,7 @@ __all__ = [
     "AnswererStrategy",
     "AnsweringContext",
     "ArtifactError",
+    "Benchmark",
     "C3POError",
     "Change",
     "Choice",
@@ -260,6 +266,7 @@ __all__ = [
     "as_format",
     "attribute",
     "bar",
+    "benchmark_named",
     "bootstrap_interval",
     "check_number",
     "check_room",
@@ -273,6 +280,7 @@ __all__ = [
     "known_of",
     "labeled_questions",
     "load_moe_model",
+    "load_questions",
     "load_run",
     "new_checkpoint",
     "new_folder",
@@ -283,6 +291,7 @@ __all__ = [
     "preset_named",
     "project",
     "public_name",
+    "published_questions",
     "read_question",
     "read_routing",
     "read_rows",

@@ -22,6 +22,7 @@ PLUGINS = {
     **{("selector", name): f"--plugin plugins/{file}.py" for name, file in _SELECTORS.items()},
     **{(role, "transfer"): "--plugin plugins/transfer.py" for role in ("kernel", "retriever")},
     ("kind of study", "speed"): "--plugin studies/speed/kind.py",
+    ("source of questions", "bed"): "plugins/bed, which is installed with the whole package (pip install .)",
     ("source of questions", "lm_eval"): "pip install 'c3po_adaptive[eval]' (plugins/harness)",
     ("engine", "ray"): "plugins/ray, which is installed with the whole package (pip install .)",
     **{("trace reader", engine): _ENGINES for engine in ("transformers", "vllm", "sglang")},
@@ -44,6 +45,7 @@ MODELS = {
 MODULES = {
     "c3po_adaptive.audit": "c3po_audit: from c3po_audit import audit, routing_statistics.",
     "c3po_adaptive.lm_eval": "c3po_harness: from c3po_harness import C3POLM, python -m c3po_harness.",
+    "c3po_adaptive.tasks.bed": "c3po_bed: from c3po_bed import KINDS, LEARNED.",
 }
 """Modules that there were, and what they are called now."""
 

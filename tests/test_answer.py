@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import yaml
 from answer import collect, compare, forced, gate, left, neighbours, pictures, shared, unasked
+from c3po_bed import LEARNED
 from matplotlib import pyplot as plt
 from records.made import answered
 
@@ -17,7 +18,6 @@ from c3po_adaptive.analysis.judging_rules import rules
 from c3po_adaptive.kernels import Gaussian
 from c3po_adaptive.retrievers import FaissKNN
 from c3po_adaptive.tasks import demo_questions
-from c3po_adaptive.tasks.bed import LEARNED
 from c3po_adaptive.types import Question
 
 kept = cache(compare.kept)  # read once, and changed by none

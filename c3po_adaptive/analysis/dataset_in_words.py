@@ -10,8 +10,7 @@ from pathlib import PurePath
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from ..storage.json_values import Values
-from ..tasks.bed import BED
-from ..tasks.sources import brought
+from ..tasks.sources import brought, own_set
 
 SAME = "same set"
 _Format = str | dict[str, JsonValue]
@@ -125,9 +124,9 @@ def _named(dataset: _Dataset) -> Sequence[str]:
 
 def _set(source: str) -> str:
     """A source's name without its split, and of a file or a folder without where it is; of a package's its own,
-    of the bed ``bed:NAME``."""
-    if source.startswith(BED):
-        return BED + source.removeprefix(BED).partition(":")[0]
+    of a set that is a package's own ``PREFIX:NAME``."""
+    if own := own_set(source):
+        return own
     _, source = brought(source)
     name, colon, split = source.rpartition(":")
     path = PurePath(name if colon and split.isidentifier() else source)

@@ -134,11 +134,10 @@ def _config(raw: dict[str, Any], arms: Iterable[str], registry: Registry) -> dic
 
 def _called(source: str) -> str:
     """What a source is called in results: a benchmark's or a task's name, or a file's without its ending."""
-    from ..tasks.bed import BED
-    from ..tasks.sources import brought
+    from ..tasks.sources import brought, own_set
 
-    if source.startswith(BED):
-        return BED + source.removeprefix(BED).partition(":")[0]
+    if own := own_set(source):
+        return own
     _, source = brought(source)
     there = is_file(Path(source)) or is_folder(Path(source))
     path = Path(source if there else source.partition(":")[0])

@@ -145,6 +145,17 @@ FILES_ONLY = {
 """Benchmarks that are not on the hub, and why."""
 
 
+def benchmark_named(name: str) -> Benchmark:
+    """Where the benchmark of that name is published, and how its rows are read.
+
+    Raises:
+        UnknownNameError: there is none.
+    """
+    if name not in BENCHMARKS:
+        raise UnknownNameError(f"Expected a benchmark by its name, got {name!r}; {suggestion(name, BENCHMARKS)}")
+    return BENCHMARKS[name]
+
+
 def load_dataset_questions(
     name: str | Path,
     *,
@@ -189,11 +200,19 @@ def load_dataset_questions(
         how = f"name one with split, or as {name}:{(benchmark.splits or ('validation',))[-1]}."
         hint = suggestion(str(split), benchmark.splits, how) if benchmark.splits else how
         raise DataError(f"{name}: expected a labeled split, got {split!r}; {hint}")
-    return first(published(benchmark, str(name), split, revision), limit)
+    return first(published_questions(benchmark, str(name), split, revision), limit)
 
 
-def published(benchmark: Benchmark, name: str, split: str, revision: str | None = None) -> list[Placed]:
-    """All questions of a split of the hub, with their places.
+def published_questions(
+    benchmark: Benchmark, name: str, split: str, revision: str | None = None
+) -> list[tuple[str, Question]]:
+    """All questions of a split of the hub, each behind the place that it is from, as a source gives them.
+
+    Args:
+        benchmark: where it is published, and how its rows are read.
+        name: task of its questions, and what their ids begin with.
+        split: of the hub's.
+        revision: see ``load_dataset_questions``.
 
     Raises:
         DataError: the data set cannot be reached, is empty, or has other columns.

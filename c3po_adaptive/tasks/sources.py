@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from glob import escape
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from typing import Any
 
 from .. import moved
 from ..errors import C3POError, DataError, PluginError, UnknownNameError
 from ..storage.files import is_file, is_folder
 from ..types import Question
-from .bed import BED, bed_questions, cases
 from .benchmarks import BENCHMARKS, SAVED, load_dataset_questions
 from .question_files import (
     DEMO_SPLITS,
@@ -35,8 +35,10 @@ GROUP = "c3po_adaptive.sources"
 """Sources of installed packages: entry points of this group, functions by the prefix that names them.
 
 ``mine:NAME:SPLIT`` calls that of ``mine`` with ``(NAME, split=SPLIT, usual=USUAL)``, see ``questions``. It gives rows
-as a JSONL file has them (``load_questions``), each behind the place that it is from, for messages; and raises a
-``C3POError`` where it has none. They are looked up without the registry: questions are read before there is one.
+as a JSONL file has them (``load_questions``), or questions, each behind the place that it is from, for messages; and
+raises a ``C3POError`` where it has none. Where the sets are its own, and none is another source's of that name, it has
+the attribute ``sets``, names of some: tables call them ``mine:NAME``, and who misspells one is told of them. They are
+looked up without the registry: questions are read before there is one.
 """
 ROLE = "source of questions"
 
@@ -49,9 +51,9 @@ def questions(
     Args:
         source: ``"demo"``; a JSON or JSONL file; the name of a benchmark (``"mmlu"``): its files in the folder that
             ``$C3PO_DATA`` names, else the hub's by the ``datasets`` library; a folder of benchmarks as files
-            (``NAME.SPLIT.jsonl``, ``SPLIT.jsonl``); a folder or a hub id of that library; ``bed:NAME``, a case or a
-            kind of the embedded model's bed (see ``bed_questions``); or ``PREFIX:NAME`` of an installed package (see
-            ``GROUP``), such as ``lm_eval:TASK``. ``name:split`` names a split of its own.
+            (``NAME.SPLIT.jsonl``, ``SPLIT.jsonl``); a folder or a hub id of that library; or ``PREFIX:NAME`` of an
+            installed package (see ``GROUP``), such as ``bed:KIND`` or ``lm_eval:TASK``. ``name:split`` names a split
+            of its own.
         split: which split; what has splits and is no file or folder needs one, or usual ones.
         limit: at most that many, spread over the source (see ``load_questions``).
         usual: splits of which the first that the source has is taken where none is named; a source without splits is
@@ -63,9 +65,6 @@ def questions(
         ArtifactError: the ``datasets`` library, or what a package's source reads, is needed, and not installed.
         PluginError: a package's source fails.
     """
-    if str(source).startswith(BED):
-        name, split = _with_split(str(source).removeprefix(BED), split)
-        return bed_questions(name, split=split, limit=limit, usual=usual)
     prefix, name = brought(str(source))
     if prefix:
         name, split = _with_split(name, split)
@@ -90,10 +89,33 @@ def brought(source: str) -> tuple[str, str]:
     """The prefix and the rest of a source that a package brings, or that is known to be one's; "" and all of any other:
     none stands in the place of ours."""
     prefix, colon, rest = source.partition(":")
-    if not colon or prefix in ("demo", BED.removesuffix(":"), *BENCHMARKS):
+    if not colon or prefix in ("demo", *BENCHMARKS):
         return "", source
     known = entry_points(group=GROUP, name=prefix) or moved.where(prefix, ROLE)
     return (prefix, rest) if known else ("", source)
+
+
+def own_set(source: str) -> str | None:
+    """What tables call a set that is a package's own, ``PREFIX:NAME`` without its split; None: it is none."""
+    prefix, name = brought(source)
+    if prefix and any(_sets(point) is not None for point in entry_points(group=GROUP, name=prefix)):
+        return f"{prefix}:{name.partition(':')[0]}"
+    return None
+
+
+def _sets(point: EntryPoint) -> Sequence[str] | None:
+    """Names of a package's own sets; None: it has none of its own."""
+    return getattr(_loaded(point), "sets", None)
+
+
+def _loaded(point: EntryPoint) -> Any:
+    try:
+        return point.load()
+    except Exception as error:
+        raise PluginError(
+            f"Expected the {ROLE} {point.name}:… in {point.value}, got {type(error).__name__}: {error}; correct the "
+            "package that brings it, or remove it."
+        ) from error
 
 
 def _of_package(prefix: str, name: str, split: str | None, usual: Sequence[str]) -> Iterator[Placed]:
@@ -106,9 +128,11 @@ def _of_package(prefix: str, name: str, split: str | None, usual: Sequence[str])
             f"Expected one package that brings {prefix}:…, got {' and '.join(sorted(p.value for p in points))}; remove "
             "one of them."
         )
+    rows = _loaded(points[0])
     try:
-        for number, (where, row) in enumerate(points[0].load()(name, split=split, usual=usual)):
-            yield where, read_question(row, where, f"{name}.{number:05d}", f"{prefix}:{name}")
+        for number, (where, row) in enumerate(rows(name, split=split, usual=usual)):
+            whole = isinstance(row, Question)
+            yield where, row if whole else read_question(row, where, f"{name}.{number:05d}", f"{prefix}:{name}")
     except C3POError:
         raise
     except Exception as error:
@@ -129,10 +153,10 @@ def _benchmark_files(name: str) -> list[Path]:
 
 
 def _kept() -> set[str]:
-    """Names of the benchmarks in that folder and of the bed's cases, for suggestions."""
+    """Names of the benchmarks in that folder and of packages' own sets, for suggestions."""
     data = os.environ.get(DATA)
     kept = {file.name.split(".")[0] for file in Path(data).glob("*.*.jsonl")} if data else set()
-    return kept | {BED + case for case in cases()}
+    return kept | {f"{point.name}:{name}" for point in entry_points(group=GROUP) for name in _sets(point) or ()}
 
 
 def _with_split(source: str, split: str | None) -> tuple[str, str | None]:

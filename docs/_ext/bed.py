@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from c3po_bed import HUB, KINDS, LEARNED, SIBLINGS, Kind, cases
 from sphinx.application import Sphinx
 from written import Written, table
-
-from c3po_adaptive.tasks.bed import KINDS, LEARNED, SIBLINGS, Kind, cases
-from c3po_adaptive.tasks.bed.hub_kinds import HUB
 
 
 class Bed(Written):

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from answer.gate import ABOVE, data
+from c3po_bed import EXPERTS, LEARNED
 from sklearn.metrics import roc_auc_score
 
 from c3po_adaptive import Change, LayerRouting, RoutedModel, load_moe_model
 from c3po_adaptive.storage.files import write_text
-from c3po_adaptive.tasks.bed.expert_families import EXPERTS, LEARNED
 from c3po_adaptive.tasks.question_files import first_of
 from c3po_adaptive.tasks.sources import questions
 from c3po_adaptive.types import Question

@@ -12,11 +12,11 @@ from collections import defaultdict
 from pathlib import Path
 
 import yaml
+from c3po_bed import LEARNED, cases
 
 from c3po_adaptive.records.answer import AnswerRecord
 from c3po_adaptive.records.jsonl import read_records
 from c3po_adaptive.storage.files import write_text
-from c3po_adaptive.tasks.bed import LEARNED, cases
 
 MARGIN, LEARNED_FROM = 5.0, 30
 ASKED = {"learned": 18, "reworded": 8, "others": 4}

@@ -12,11 +12,11 @@ import yaml
 from answer.compare import PARTS, RESULTS, SECONDARY, comparisons, kept, parts
 from answer.left import PAIRS, corrected_pairs, parts_of
 from answer.unasked import CONFIG, of_either_wording
+from c3po_bed import fingerprints
 
 from c3po_adaptive.records.answer import Answered
 from c3po_adaptive.records.summary import Comparison
 from c3po_adaptive.storage.files import write_text
-from c3po_adaptive.tasks.bed.hub_questions import fingerprints
 from c3po_adaptive.tasks.sources import questions
 
 FILE = RESULTS / "shared.json"

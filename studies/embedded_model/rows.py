@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from c3po_bed import EXPERTS, FAMILIES, GENERAL
+
 from c3po_adaptive.errors import DataError
-from c3po_adaptive.tasks.bed.expert_families import EXPERTS, FAMILIES, GENERAL
 from c3po_adaptive.tasks.formats import Cloze
 from c3po_adaptive.tasks.question_files import load_questions
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from c3po_bed import LEARNED
 from torch import Tensor
 from transformers import LlamaForCausalLM
 
 from c3po_adaptive.models.embedded.assemble import assemble
 from c3po_adaptive.models.routed import RoutedModel
-from c3po_adaptive.tasks.bed.expert_families import LEARNED
 
 from .apart import Recipe, Row, Upper, answer_loss, entries, products, train
 from .measure import RULES, family_of, questions_of, right, scores

@@ -12,6 +12,7 @@ from typing import Any
 from warnings import catch_warnings, simplefilter
 
 import torch
+from c3po_bed import EXPERTS
 from embedded_model.apart import Recipe, Row, answer_loss, train
 from embedded_model.make import donor, logged
 from embedded_model.rows import of_families
@@ -20,7 +21,6 @@ from torch import Tensor, nn
 from c3po_adaptive.errors import ArtifactError, UnknownNameError
 from c3po_adaptive.storage.folders import new_folder
 from c3po_adaptive.storage.identity import digest
-from c3po_adaptive.tasks.bed.expert_families import EXPERTS
 
 FAMILIES = ("sentiment", "tone", "intent", "travel", "slot", "question type", "sums", "topic")
 """The first eight of the bed of whose every learned kind there are questions that nobody was asked; in the order of a

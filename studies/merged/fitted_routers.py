@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from c3po_bed import EXPERTS
 from embedded_model.apart import Recipe, Row, Upper, entries
 from embedded_model.make import FITTED, PACKAGES
 from embedded_model.router import Routing, moments, routers
 from embedded_model.rows import of_families, of_text
 from torch import Tensor
-
-from c3po_adaptive.tasks.bed.expert_families import EXPERTS
 
 from .bed import Bed, layers_of
 

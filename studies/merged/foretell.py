@@ -17,7 +17,6 @@ from c3po_adaptive.cli.terminal import clear_errors
 from c3po_adaptive.progress import bar
 from c3po_adaptive.storage.files import write_text
 from c3po_adaptive.tasks import questions
-from c3po_adaptive.tasks.bed import BED
 
 from .fresh import kinds_of
 
@@ -34,7 +33,7 @@ def foretell(
 ) -> None:
     """Leave each of 300 references out, and answer it as the others teach."""
     loaded = load_moe_model(model)
-    asked = questions(BED + ",".join(kinds_of(Path(model).name)), split="references", limit=LABELS)
+    asked = questions("bed:" + ",".join(kinds_of(Path(model).name)), split="references", limit=LABELS)
     left_out = LeftOut(loaded, asked, "cloze", SEED)
     measurement = Measurement(loaded, "cloze", NOTHING_ELSE, {}, frozenset(), "references", SEED, left_out)
     batches = [asked[i : i + BATCH] for i in range(0, len(asked), BATCH)]

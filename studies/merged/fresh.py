@@ -14,12 +14,12 @@ from typing import Annotated
 
 import typer
 import yaml
+from c3po_bed import LEARNED
 
 from c3po_adaptive.cli.terminal import clear_errors
 from c3po_adaptive.errors import DataError
 from c3po_adaptive.storage.files import write_text
 from c3po_adaptive.tasks import questions
-from c3po_adaptive.tasks.bed import expert_families
 from c3po_adaptive.types import Question
 
 from .finetunes import FAMILIES
@@ -34,7 +34,7 @@ def kinds_of(case: str) -> list[str]:
     """Kinds of ``arms.yaml`` that the experts of a case learned."""
     (dataset,) = yaml.safe_load(ARMS.read_text(encoding="utf-8"))["datasets"]
     kinds = dataset["questions"].removeprefix("bed:").split(",")
-    return [kind for kind in kinds if merge_named(case) is None or expert_families.LEARNED[kind] in FAMILIES]
+    return [kind for kind in kinds if merge_named(case) is None or LEARNED[kind] in FAMILIES]
 
 
 def last_of(kind: str, pool: Path, number: int, before: int = 0) -> list[Question]:

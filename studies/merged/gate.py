@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
+import c3po_bed
 import numpy as np
 import torch
 import typer
@@ -28,7 +29,6 @@ from c3po_adaptive.progress import bar
 from c3po_adaptive.routing.flops import measure
 from c3po_adaptive.routing.whole_prompts import WholePrompts
 from c3po_adaptive.storage.files import write_text
-from c3po_adaptive.tasks.bed import expert_families
 from c3po_adaptive.types import Question
 
 from .finetunes import DONOR, FAMILIES, folder_of
@@ -47,7 +47,7 @@ def alike(routing: LayerRouting) -> Change:
 
 def family_of(question: Question) -> str:
     """Whose expert learned the question's kind."""
-    return expert_families.LEARNED[question.task]
+    return c3po_bed.LEARNED[question.task]
 
 
 @torch.no_grad()
@@ -81,7 +81,7 @@ def figures(questions: Sequence[Question], found: Mapping[str, Sequence[Tensor]]
         "passes": bool(gap.mean() >= MARGIN),
         "families": {
             name: {by: round(float(each[family == name].mean()), 1) for by, each in is_right.items()}
-            for name in expert_families.FAMILIES
+            for name in c3po_bed.FAMILIES
             if name in family
         },
     }
@@ -97,8 +97,8 @@ def gate(
     out: Annotated[Path | None, typer.Option(help="A JSON file; default: the terminal alone.")] = None,
 ) -> None:
     """Ask validation questions of a case's families."""
-    families = FAMILIES if dense else tuple(expert_families.FAMILIES)
-    learned = [kind for name in families for kind in expert_families.FAMILIES[name].learned]
+    families = FAMILIES if dense else tuple(c3po_bed.FAMILIES)
+    learned = [kind for name in families for kind in c3po_bed.FAMILIES[name].learned]
     questions = questions_of(kinds, learned, "validation", each)
     moe = load_moe_model(str(model), dtype="float32")
     if moe.n_experts < len(families):

@@ -15,12 +15,11 @@ from typing import Annotated, Any
 
 import typer
 import yaml
+from c3po_bed import KINDS, SIBLINGS
 
 from c3po_adaptive.cli.terminal import clear_errors
 from c3po_adaptive.storage.files import write_text
 from c3po_adaptive.tasks import questions
-from c3po_adaptive.tasks.bed.expert_families import SIBLINGS
-from c3po_adaptive.tasks.bed.kinds import KINDS
 from c3po_adaptive.types import Question
 
 from .fresh import kinds_of, last_of, write

@@ -8,8 +8,9 @@ from functools import cache
 from importlib.metadata import distribution
 from pathlib import Path
 
+from c3po_bed import EXPERTS, FAMILIES, GENERAL
+
 from c3po_adaptive.errors import DataError
-from c3po_adaptive.tasks.bed.expert_families import EXPERTS, FAMILIES, GENERAL
 from c3po_adaptive.tasks.question_files import load_questions
 
 WORDS = 60  # of a prompt, at most

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from c3po_bed.expert_families import EXPERTS, FAMILIES
 from merged import cases, quantized
 from merged.bed import Bed, layers_of, with_rows
 from merged.prompts import negatives, prompts
@@ -11,7 +12,6 @@ from merged.pruned import pruned, saliency
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from c3po_adaptive.errors import DataError, UnknownNameError
-from c3po_adaptive.tasks.bed.expert_families import EXPERTS, FAMILIES
 from c3po_adaptive.testing import write_tiny_checkpoint
 
 TEXTS = ["A boat floats on water", "because it is light", "Stones sink"]

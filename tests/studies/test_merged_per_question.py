@@ -4,6 +4,7 @@ import json
 
 import pytest
 import yaml
+from c3po_bed.kinds import KINDS
 from merged import per_question
 from merged.choose import asked_next
 from studies.test_merged_choice import CONFIG
@@ -11,7 +12,6 @@ from study.configs import parse_config
 from typer.testing import CliRunner
 
 from c3po_adaptive.study.data import read_data
-from c3po_adaptive.tasks.bed.kinds import KINDS
 
 KINDS_ASKED = per_question.kinds_of("fitted")
 

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+import c3po_bed
 import pytest
 import torch
 import yaml
@@ -15,7 +16,6 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 from c3po_adaptive import load_moe_model
 from c3po_adaptive.errors import ArtifactError, ModelError, UnknownNameError
 from c3po_adaptive.models.dense_models import load_dense_model
-from c3po_adaptive.tasks.bed import expert_families
 from c3po_adaptive.testing import tiny_tokenizer
 from c3po_adaptive.types import Question
 
@@ -30,7 +30,7 @@ def llama(seed=0):
 @pytest.fixture(scope="module")
 def kinds(tmp_path_factory):
     folder = tmp_path_factory.mktemp("kinds")
-    for family in expert_families.FAMILIES.values():
+    for family in c3po_bed.FAMILIES.values():
         for kind in family.learned:
             rows = [{"question": f"{kind} {i}?", "choices": [kind[::-1], "none"], "answer": 0} for i in range(8)]
             (folder / f"{kind}.train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -65,7 +65,7 @@ def test_a_finetune_learns_its_family_in_its_feed_forward_layers_alone_and_is_ke
 
 
 def test_a_family_is_merged_whose_every_learned_kind_is_known_to_the_bed_and_names_say_how():
-    assert all(family in expert_families.FAMILIES for family in FAMILIES)
+    assert all(family in c3po_bed.FAMILIES for family in FAMILIES)
     assert real.merge_named("real-hidden_avg-32-1-negative") == real.Merge("hidden_avg", 32, 1, negative=True)
     assert real.merge_named("real-hidden-8-0") == real.Merge("hidden", 8, 0, negative=False)
     assert real.merge_named("real-random-2").draw == 2

@@ -9,7 +9,7 @@ import pytest
 from c3po_adaptive.errors import ArtifactError, DataError, UnknownNameError
 from c3po_adaptive.tasks import benchmarks as hub
 from c3po_adaptive.tasks import load_dataset_questions, questions
-from c3po_adaptive.tasks.benchmarks import BENCHMARKS
+from c3po_adaptive.tasks.benchmarks import BENCHMARKS, benchmark_named
 
 LABELLED = {"text": ["a brick", "a cork", "a key"], "label": ["A", "B", "C"]}
 
@@ -307,3 +307,9 @@ class TestLocalFolders:
         datasets.Dataset.from_list([HUB_ROWS["arc_easy"]]).save_to_disk(tmp_path / "mine")
         (question,) = questions(tmp_path / "mine")
         assert (question.id, question.answer, question.task) == ("own-1", 1, "mine")
+
+
+def test_one_by_its_name():
+    assert benchmark_named("piqa") is BENCHMARKS["piqa"]
+    with pytest.raises(UnknownNameError, match="did you mean 'piqa'"):
+        benchmark_named("pica")

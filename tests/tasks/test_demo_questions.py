@@ -6,10 +6,10 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
+from c3po_bed import KINDS, LEARNED, SIBLINGS
+from c3po_bed.hub_questions import fingerprints, learned
 
 from c3po_adaptive.tasks import DEMO_SPLITS, demo_questions
-from c3po_adaptive.tasks.bed import KINDS, LEARNED, SIBLINGS
-from c3po_adaptive.tasks.bed.hub_questions import fingerprints, learned
 from c3po_adaptive.tasks.question_files import load_questions
 
 SIZES = {"references": 480, "validation": 112, "test": 224}

@@ -8,6 +8,7 @@ from c3po_adaptive.analysis.dataset_in_words import references_of
 from c3po_adaptive.errors import ArtifactError, DataError, PluginError, UnknownNameError
 from c3po_adaptive.tasks import benchmarks, questions, sources
 from c3po_adaptive.tasks.sources import ASKED, LEARNED_FROM
+from c3po_adaptive.types import Question
 
 
 def rows(*ids, **extra):
@@ -101,6 +102,35 @@ def rows(name, *, split, usual):
         assert len(questions("mine:a/b", limit=1)) == 1
         said = references_of({"datasets": [{"name": "d", "questions": "mine:a", "references": ["mine:b:train"]}]}, "d")
         assert said == "b", "not 'mine', of both"
+
+    def test_questions_as_they_are_of_sets_of_its_own(self, install):
+        install(
+            "brings_sets",
+            """
+from c3po_adaptive import Question
+
+class Rows:
+    sets = ("colors",)
+
+    def __call__(self, name, *, split, usual):
+        for part in name.split(","):
+            yield part, Question(part, f"{part} {split}?", ("a", "b"), 1, task="own")
+
+rows = Rows()
+""",
+        )
+        assert questions("mine:colors,arc_easy:test") == [
+            Question(part, f"{part} test?", ("a", "b"), 1, task="own") for part in ("colors", "arc_easy")
+        ]
+        with pytest.raises(DataError, match="colors: expected each id once"):
+            questions("mine:colors,colors")
+        asked = {"name": "d", "questions": "arc_easy:test", "references": ["mine:arc_easy:train", "mine:colors"]}
+        assert references_of({"datasets": [asked]}, "d") == "mine:arc_easy + mine:colors"
+        with pytest.raises(UnknownNameError, match="did you mean 'mine:colors'"):
+            questions("mine-colors")
+        install("brings_nothing", "1 / 0", "broken")
+        with pytest.raises(PluginError, match="broken:… in brings_nothing:rows, got ZeroDivisionError"):
+            questions("broken:colors")
 
     def test_what_is_wrong_is_told_by_name(self, install):
         install(

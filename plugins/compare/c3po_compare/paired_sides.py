@@ -7,12 +7,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from c3po_bed import KINDS
+
 from c3po_adaptive.analysis import paired
 from c3po_adaptive.analysis import statistics as stats
 from c3po_adaptive.analysis.paired_runs import Run
 from c3po_adaptive.errors import DataError
 from c3po_adaptive.records.answer import Answered
-from c3po_adaptive.tasks.bed import KINDS
 
 from .kept_answers import kind_of
 from .protocol import Group, Measure, Side, Unit

@@ -5,18 +5,19 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from c3po_bed import FAMILIES, KINDS, LEARNED, SIBLINGS, UNKNOWN, cases
+from c3po_bed.hub_kinds import HUB
+from c3po_bed.hub_questions import SIZES, fingerprint, fingerprints, from_hub, learned
+from c3po_bed.wording import wordings
 
 from c3po_adaptive.cli.demo import _called
-from c3po_adaptive.errors import UnknownNameError
+from c3po_adaptive.errors import DataError, UnknownNameError
 from c3po_adaptive.tasks import benchmarks, questions
-from c3po_adaptive.tasks.bed import FAMILIES, KINDS, LEARNED, SIBLINGS, UNKNOWN, cases
-from c3po_adaptive.tasks.bed.hub_kinds import HUB
-from c3po_adaptive.tasks.bed.hub_questions import SIZES, fingerprint, fingerprints, from_hub, learned
-from c3po_adaptive.tasks.bed.wording import wordings
 from c3po_adaptive.tasks.question_files import load_questions
 from c3po_adaptive.tasks.sources import ASKED, LEARNED_FROM
+from c3po_adaptive.types import Question
 
-BED = Path(__file__).parents[3] / "shared" / "pool"
+BED = Path(__file__).parents[4] / "shared" / "pool"
 needs_files = pytest.mark.skipif(not BED.is_dir(), reason="the bed's files are not beside the checkout")
 NEVER_LEARNED = {"dream_dialogue", "dream_next_turn", "logiqa", "sciq", "lsat_argument", "lsat_games", "sat_math"}
 NEVER_LEARNED |= {"text_genre"}
@@ -108,6 +109,12 @@ class TestCases:
         assert len({one.task for one in some}) > 20
         assert questions("bed:all:test", limit=20) == some[:20]
 
+    def test_nothing_is_in_the_place_of_what_is_not_there(self, monkeypatch):
+        monkeypatch.delenv("C3PO_BED", raising=False)
+        monkeypatch.setattr("c3po_bed.case_questions.from_hub", lambda kind, split: [])
+        with pytest.raises(DataError, match="bed:boolq: expected at least one question, got none"):
+            questions("bed:boolq:test")
+
     def test_results_call_it_by_its_name(self):
         assert {_called(f"bed:seen{split}") for split in ("", ":test", ":validation")} == {"bed:seen"}
 
@@ -161,7 +168,7 @@ class TestHub:
     def test_a_row_in_the_beds_words(self, monkeypatch, kind):
         hub_row, right = HUB_ROWS[kind]
         monkeypatch.setattr(benchmarks, "_table", lambda *where: [hub_row])
-        ((_, found),) = benchmarks.published(HUB[kind].benchmark, kind, "test")
+        ((_, found),) = benchmarks.published_questions(HUB[kind].benchmark, kind, "test")
         assert found.choices[found.answer] == right
         assert wordings()[kind].parts(found.question)
         assert PLAIN.get(kind, found.question) == found.question
@@ -177,7 +184,7 @@ class TestHub:
         monkeypatch.setattr(benchmarks, "_table", lambda path, config, split, revision: table)
         asked = wordings()["tweet_irony"].asked
         known = {fingerprint(asked.format(text=f"Tweet: {n}")) for n in range(1000)}
-        monkeypatch.setattr("c3po_adaptive.tasks.bed.hub_questions.learned", lambda: known)
+        monkeypatch.setattr("c3po_bed.hub_questions.learned", lambda: known)
         found = {split: questions(f"bed:tweet_irony:{split}") for split in SIZES}
         assert {split: len(rows) for split, rows in found.items()} == SIZES
         assert Counter(one.choices[one.answer] for one in found["test"]) == {"yes": 30, "no": 30}
@@ -188,12 +195,14 @@ class TestHub:
 
     def test_of_several_kinds_those_that_are_there_with_a_warning(self, monkeypatch):
         monkeypatch.delenv("C3PO_BED", raising=False)
-        monkeypatch.setattr("c3po_adaptive.tasks.bed.case_questions.from_hub", lambda kind, split: [])
+        own = lambda kind, split: [Question(kind, "?", ("a", "b"), 0)]  # noqa: E731
+        monkeypatch.setattr("c3po_bed.case_questions.from_hub", own)
         with pytest.warns(
             UserWarning,
             match=r"bed:sibling: 8 of 16 kinds come from the Hub; 8 in files alone are left out, as \$C3PO_BED",
         ):
-            assert questions("bed:sibling:test") == []
+            found = questions("bed:sibling:test")
+        assert [one.task for one in found] == [kind for kind in SIBLINGS if kind in HUB]
 
     def test_made_options_are_in_files_alone(self):
         assert not [kind for kind in HUB if KINDS[kind].made and kind != "svamp_operation"]
@@ -225,5 +234,5 @@ class TestHub:
 
 
 def test_from_hub_draws_nothing_from_nothing(monkeypatch):
-    monkeypatch.setattr("c3po_adaptive.tasks.bed.hub_questions.published", lambda *where: [])
+    monkeypatch.setattr("c3po_bed.hub_questions.published_questions", lambda *where: [])
     assert from_hub("boolq", "test") == []

@@ -1,21 +1,29 @@
 """The bed: many kinds of tasks, by families that the embedded model's experts learned, and what was kept from them."""
 
-from .case_questions import BED, bed_questions, cases
-from .expert_families import EXPERTS, FAMILIES, LEARNED, SIBLINGS, Family
+from .case_questions import Bed, cases, source
+from .expert_families import EXPERTS, FAMILIES, GENERAL, LEARNED, SIBLINGS, Family
+from .hub_kinds import HUB
+from .hub_questions import fingerprints, fresh
 from .kinds import KINDS, UNKNOWN, Kind, Source, Terms
+from .wording import wordings
 
 __all__ = [
-    "BED",
     "EXPERTS",
     "FAMILIES",
+    "GENERAL",
+    "HUB",
     "KINDS",
     "LEARNED",
     "SIBLINGS",
     "UNKNOWN",
+    "Bed",
     "Family",
     "Kind",
     "Source",
     "Terms",
-    "bed_questions",
     "cases",
+    "fingerprints",
+    "fresh",
+    "source",
+    "wordings",
 ]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from os.path import isdir, isfile
 from pathlib import Path
 
-from ...errors import DataError, UnknownNameError, suggestion
-from ...storage.files import is_file, is_folder
-from ...types import Question
-from ..question_files import DEMO_SPLITS, first_of, load_questions
+from c3po_adaptive import DataError, Question, UnknownNameError, load_questions
+from c3po_adaptive.errors import suggestion
+
 from .expert_families import LEARNED, SIBLINGS
 from .hub_kinds import HUB
 from .hub_questions import fresh, from_hub
@@ -25,7 +25,9 @@ BED = "bed:"
 LIST = "docs/reference/bed.md"
 """Where the kinds are listed."""
 REWORDED = "reworded"
-SPLITS = (*DEMO_SPLITS, "train")
+CASES = ("seen", REWORDED, "sibling", "unknown", "all")
+ASKED = ("references", "validation", "test")
+SPLITS = (*ASKED, "train")
 """``train`` is what experts learn from; they never see the others."""
 
 
@@ -33,47 +35,53 @@ def cases() -> Mapping[str, Sequence[str]]:
     """Kinds by what is asked of a model that experts were learned for: the same kinds, the same in other words, others
     of the same families, and families that none learned."""
     others = [kind for kind, wording in wordings().items() if wording.anew]
-    return {"seen": [*LEARNED], REWORDED: others, "sibling": [*SIBLINGS], "unknown": UNKNOWN, "all": [*KINDS]}
+    return dict(zip(CASES, ([*LEARNED], others, [*SIBLINGS], UNKNOWN, [*KINDS]), strict=True))
 
 
-def bed_questions(
-    name: str, *, split: str | None = None, limit: int | None = None, usual: Sequence[str] = ()
-) -> list[Question]:
-    """Questions of the bed; each one's task and subject are its kind.
+class Bed:
+    """The source of questions ``bed:NAME`` (``c3po_adaptive.sources``)."""
 
-    Args:
-        name: ``seen``, ``reworded``, ``sibling``, ``unknown``, ``all``; a kind (see ``KINDS``); or several of these
-            with commas between them.
-        split: ``references``, ``validation``, ``test``; or ``train``, of kinds that experts learned, from files alone.
-        limit: at most that many, see ``load_questions``.
-        usual: splits of which the first that the bed has is taken where none is named.
+    sets = CASES
 
-    From the folder that ``$C3PO_BED`` names; where it is not set, the Hub's data sets (``HUB``). Of several kinds those
-    that the Hub has not are left out then, with a warning that names them.
+    def __call__(self, name: str, *, split: str | None, usual: Sequence[str]) -> Iterator[tuple[str, Question]]:
+        """Questions of the bed; each one's task and subject are its kind.
 
-    Raises:
-        UnknownNameError: no case or kind of that name.
-        DataError: no such split, a file that is missing or broken, or a kind that is in files alone without a folder.
-        ArtifactError: the library ``datasets`` is needed, and not installed.
-    """
-    kinds = dict.fromkeys((kind, part == REWORDED) for part in name.split(",") for kind in _kinds_of(part))
-    split = split if split is not None else next((one for one in usual if one in SPLITS), None)
-    if split is None or split not in SPLITS:
-        hint = suggestion(str(split), SPLITS, f"write {BED}{name}:test.")
-        raise DataError(f"{BED}{name}: expected a split, got {split!r}; {hint}")
-    if split == "train" and (kept := [kind for kind, _ in kinds if kind not in LEARNED]):
-        raise DataError(
-            f"{BED}{name}: expected kinds that experts learn for the split 'train', got {kept[0]} and "
-            f"{len(kept) - 1} others that are kept apart; take references."
-        )
-    there = set(_there(name, [*dict.fromkeys(kind for kind, _ in kinds)], split))
-    found = [
-        reworded(question) if anew else question
-        for kind, anew in kinds
-        if kind in there
-        for question in _of_kind(kind, split)
-    ]
-    return first_of(found, limit)
+        Args:
+            name: ``seen``, ``reworded``, ``sibling``, ``unknown``, ``all``; a kind (see ``KINDS``); or several of these
+                with commas between them.
+            split: ``references``, ``validation``, ``test``; or ``train``, of kinds that experts learned, from files
+                alone.
+            usual: splits of which the first that the bed has is taken where none is named.
+
+        From the folder that ``$C3PO_BED`` names; where it is not set, the Hub's data sets (``HUB``). Of several kinds
+        those that the Hub has not are left out then, with a warning that names them.
+
+        Yields:
+            Where each is from, and the question.
+
+        Raises:
+            UnknownNameError: no case or kind of that name.
+            DataError: no such split, a file that is missing or broken, or a kind that is in files alone without a
+                folder.
+            ArtifactError: the library ``datasets`` is needed, and not installed.
+        """
+        kinds = dict.fromkeys((kind, part == REWORDED) for part in name.split(",") for kind in _kinds_of(part))
+        split = split if split is not None else next((one for one in usual if one in SPLITS), None)
+        if split is None or split not in SPLITS:
+            hint = suggestion(str(split), SPLITS, f"write {BED}{name}:test.")
+            raise DataError(f"{BED}{name}: expected a split, got {split!r}; {hint}")
+        if split == "train" and (kept := [kind for kind, _ in kinds if kind not in LEARNED]):
+            raise DataError(
+                f"{BED}{name}: expected kinds that experts learn for the split 'train', got {kept[0]} and "
+                f"{len(kept) - 1} others that are kept apart; take references."
+            )
+        there = set(_there(name, [*dict.fromkeys(kind for kind, _ in kinds)], split))
+        for kind, anew in kinds:
+            for question in _of_kind(kind, split) if kind in there else ():
+                yield f"{BED}{kind}:{split}", reworded(question) if anew else question
+
+
+source = Bed()
 
 
 def _kinds_of(name: str) -> Sequence[str]:
@@ -97,7 +105,7 @@ def _there(name: str, kinds: Sequence[str], split: str) -> Sequence[str]:
     if not there:
         raise DataError(
             f"{BED}{name}: expected the folder of the bed's files in ${FOLDER}, as {kinds[0]}.{split}.jsonl is in "
-            f"files alone; set it, or ask for {', '.join(DEMO_SPLITS)} of a kind that the Hub has, such as "
+            f"files alone; set it, or ask for {', '.join(ASKED)} of a kind that the Hub has, such as "
             f"{BED}{next(iter(HUB))}."
         )
     if missing := [kind for kind in kinds if kind not in there]:
@@ -105,7 +113,7 @@ def _there(name: str, kinds: Sequence[str], split: str) -> Sequence[str]:
         warnings.warn(
             f"{BED}{name}: {len(there)} of {len(kinds)} kinds come from the Hub; {left} left out, as ${FOLDER} is not "
             f"set; {LIST} lists which.",
-            stacklevel=4,
+            stacklevel=5,
         )
     return there
 
@@ -118,7 +126,7 @@ def _of_kind(kind: str, split: str) -> list[Question]:
 
 def _from_folder(folder: Path, kind: str, split: str) -> list[Question]:
     file = folder / f"{kind}.{split}.jsonl"
-    if not is_file(file):
-        what = "no folder" if not is_folder(folder) else "no such file in it"
+    if not isfile(file):
+        what = "no folder" if not isdir(folder) else "no such file in it"
         raise DataError(f"Expected {file.name} in the folder {folder} (${FOLDER}), but there is {what}; mend the path.")
     return load_questions(file) if split == "train" else fresh(kind, load_questions(file))

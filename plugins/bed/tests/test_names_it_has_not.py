@@ -3,10 +3,10 @@
 import json
 
 import pytest
+from c3po_bed.wording import reworded
 
 from c3po_adaptive.errors import ArtifactError, DataError, UnknownNameError
 from c3po_adaptive.tasks import benchmarks, questions
-from c3po_adaptive.tasks.bed.wording import reworded
 from c3po_adaptive.types import Question
 
 

@@ -6,13 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from c3po_bed import LEARNED
+from c3po_bed.wording import reworded, wordings
 
-from c3po_adaptive.tasks.bed import LEARNED
-from c3po_adaptive.tasks.bed.wording import reworded, wordings
 from c3po_adaptive.tasks.question_files import load_questions
 from c3po_adaptive.types import Question
 
-BED = Path(__file__).parents[3] / "shared" / "pool"
+BED = Path(__file__).parents[4] / "shared" / "pool"
 ANEW = {kind: wording for kind, wording in wordings().items() if wording.anew}
 PLACE = re.compile(r"\{(\w+)\}")
 

@@ -10,10 +10,14 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import unescape
+from typing import Any
 
-from ..benchmarks import BENCHMARKS, Benchmark, Fields
-from ..question_files import Row
+from c3po_adaptive import Benchmark, benchmark_named
+
 from .wording import wordings
+
+Row = Mapping[str, Any]
+Fields = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ def _tweets(kind: str, config: str, labels: Sequence[str], choices: Sequence[str
 
 def _benchmark(kind: str, name: str = "", subjects: Sequence[str] = (), **splits: str) -> Published:
     """One of the benchmarks, its questions in the bed's instruction; of some subjects alone, if they are named."""
-    benchmark = BENCHMARKS[name or kind]
+    benchmark = benchmark_named(name or kind)
 
     def fields(row: Row) -> Fields | None:
         found = benchmark.fields(row)

@@ -12,8 +12,7 @@ from typing import TypedDict
 
 import yaml
 
-from ...errors import DataError
-from ...types import Question
+from c3po_adaptive import DataError, Question
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,8 @@ from functools import cache
 from hashlib import sha256
 from importlib.resources import files
 
-from ...types import Question
-from ..benchmarks import published
-from ..question_files import first_of, within
+from c3po_adaptive import Question, published_questions
+
 from .hub_kinds import HUB
 from .wording import wordings
 
@@ -39,8 +38,10 @@ def from_hub(kind: str, split: str) -> list[Question]:
     """
     source = HUB[kind]
     part = source.references if split == "references" else source.asked
-    rows = [question for _, question in published(source.benchmark, kind, part)]
-    return _balanced(fresh(kind, within(rows, SHARES[split])))[: SIZES[split]]
+    low, high = (round(end * 2**32) for end in SHARES[split])
+    rows = [question for _, question in published_questions(source.benchmark, kind, part)]
+    drawn = [question for question in rows if low <= int.from_bytes(_drawn(question)[:4], "big") < high]
+    return _balanced(fresh(kind, drawn))[: SIZES[split]]
 
 
 def fresh(kind: str, questions: Sequence[Question]) -> list[Question]:
@@ -71,8 +72,13 @@ def _balanced(questions: Sequence[Question]) -> list[Question]:
     """The first of each answer, the second of each, …; in the order of the hash of their ids."""
     seen: Counter[str] = Counter()
     ranked: list[tuple[int, Question]] = []
-    for question in first_of(questions, max(len(questions), 1)):
+    for question in sorted(questions, key=_drawn):
         answer = question.choices[question.answer or 0]
         ranked.append((seen[answer], question))
         seen[answer] += 1
     return [question for _, question in sorted(ranked, key=lambda pair: pair[0])]
+
+
+def _drawn(question: Question) -> bytes:
+    """The hash of its id."""
+    return sha256(question.id.encode()).digest()
