@@ -76,6 +76,7 @@ def _say_version(asked: bool) -> None:
 
 @app.callback()
 def c3po(
+    context: typer.Context,
     asked: Annotated[
         bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Say the version, and end.")
     ] = False,
@@ -83,8 +84,22 @@ def c3po(
 ) -> None:
     """Re-mix the expert pathways of frozen Mixture-of-Experts language models at test time."""
     if debug:
-        logging.basicConfig(format="%(message)s")
-        logging.getLogger("c3po_adaptive").setLevel(logging.DEBUG)
+        context.call_on_close(_debugging())
+
+
+def _debugging() -> Callable[[], None]:
+    """Log all that we say; what ends that, for who calls commands in one process."""
+    log, handler = logging.getLogger("c3po_adaptive"), logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    before = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.DEBUG)
+
+    def end() -> None:
+        log.removeHandler(handler)
+        log.setLevel(before)
+
+    return end
 
 
 _COMMANDS: tuple[Callable[..., None], ...] = (

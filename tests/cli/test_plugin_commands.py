@@ -212,16 +212,15 @@ def test_the_check_takes_seconds():
     assert time.perf_counter() - start < 60, "a hang, not a slow machine"
 
 
-def test_debug_shows_where_an_error_came_from(tmp_path, monkeypatch):
-    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # pytest's: the command finds none, as in a shell
-    ours = logging.getLogger("c3po_adaptive")
-    monkeypatch.setattr(ours, "level", ours.level)
+def test_debug_shows_where_an_error_came_from(tmp_path):
     (tmp_path / "spoilt.py").write_text("MASS = 1 / 0\n")
     result = call("--debug", "plugins", "check", tmp_path / "spoilt.py")
     assert result.exit_code == 1
     assert "Traceback" in result.stderr
     assert 'spoilt.py", line 1' in result.stderr
     assert "error: Expected plugin" in result.stderr.splitlines()[-1]
+    assert not logging.getLogger("c3po_adaptive").isEnabledFor(logging.DEBUG), "the next command is as it was"
+    assert "Traceback" not in call("plugins", "check", tmp_path / "spoilt.py").stderr
 
 
 def test_python_runs_the_package():
