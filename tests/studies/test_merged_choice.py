@@ -35,7 +35,7 @@ def test_each_arm_has_as_many_tries_and_equal_ones_are_not_tried_twice():
         assert bool(apart) == (rival != choose.BASE) == bool(setting)
         tried.setdefault(rival, []).append(arm)
     del tried[choose.BASE]
-    more = dict.fromkeys(("last five", "one for all", "router tuning", "lora"), TRIES + 1)
+    more = dict.fromkeys(("last five", "one for all", "router tuning", "lora", "ngd"), TRIES + 1)
     assert {rival: len(of) for rival, of in tried.items()} == dict.fromkeys(tried, TRIES) | more
     assert all(of.count(one) == 1 for of in tried.values() for one in of)
     assert {arm for pair in choose.COMPARED for arm in pair} <= {*tried, "nearest", *choose.CONTROLS}
