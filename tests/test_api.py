@@ -62,7 +62,7 @@ def as_array(path):
 
 
 class TestReferences:
-    @pytest.mark.parametrize("kind", ["JSONL", "JSON array", "folder", "text"])
+    @pytest.mark.parametrize("kind", ["JSONL", "JSON array", "folder", "text", "questions"])
     def test_of_every_kind_give_the_same(self, kind, tmp_path):
         expected = optimizer().optimize(TEXTS)
         refset = {
@@ -70,10 +70,16 @@ class TestReferences:
             "JSON array": lambda: as_array(tmp_path / "commonsenseQA.json"),
             "folder": lambda: reference_set("olmoe").save(tmp_path / "set"),
             "text": lambda: str(reference_set("olmoe").save(tmp_path / "set")),
+            "questions": lambda: list(reference_set("olmoe").questions),
         }[kind]()
         c3po = optimizer(refset)
         assert [q.id for q in c3po.references.questions] == [f"r{i}" for i in range(24)]
         torch.testing.assert_close(c3po.optimize(TEXTS).weights, expected.weights, atol=1e-5, rtol=0)
+
+    @pytest.mark.parametrize("given", [["a question?"], {"a": 1}, 3], ids=["texts", "mapping", "number"])
+    def test_of_no_kind_are_refused(self, given):
+        with pytest.raises(DataError, match=r"or a list of Question as references, got (str|dict|int)"):
+            optimizer(given)
 
     def test_are_built_once(self, tmp_path, cache):
         file = as_jsonl(tmp_path / "questions.jsonl")

@@ -69,10 +69,9 @@ def demo(
         data = _data(questions, split, references, limit)
         raw = {**model.values, "seed": seed, "format": format, "datasets": [data]}
         both = model.model == EMBEDDED and questions == "demo" and not arm
-        every_arm = DEMO["arms"] if every else SHOWN
-        shown = {model.model: arm or every_arm}
-        if both:  # what --set names has to be there
-            shown = {MERGED: every_arm, EMBEDDED: every_arm if every or run.set else SHOWN_BESIDE}
+        usual = DEMO["arms"] if every else SHOWN
+        beside = usual if every or run.set else SHOWN_BESIDE  # what --set names has to be there
+        shown = {MERGED: usual, EMBEDDED: beside} if both else {model.model: arm or usual}
         parsed = {
             name: STUDY.parse(_config(raw | {"model": name}, arms, registry), run.set or [])
             for name, arms in shown.items()

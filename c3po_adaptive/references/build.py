@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -197,14 +197,23 @@ def as_reference_set(
 ) -> ReferenceSet:
     """A reference set, read, or built of questions or a source of them, and kept in the cache under what it was built
     from.
+
+    Raises:
+        DataError: as ``labeled_questions``, or something else than questions.
     """
     if isinstance(refset, ReferenceSet):
         return refset
     if isinstance(refset, str | Path):
         if is_reference_set(refset):
             return ReferenceSet.load(refset)
-        return reference_set_of(labeled_questions(refset), model, embedder, format)
-    return reference_set_of(refset, model, embedder, format)
+        refset = labeled_questions(refset)
+    given: Sequence[Any] = refset if isinstance(refset, list | tuple) else [refset]
+    if strange := [one for one in given if not isinstance(one, Question)]:
+        raise DataError(
+            "Expected a source of questions, a ReferenceSet or a list of Question as references, got "
+            f"{type(strange[0]).__name__}."
+        )
+    return reference_set_of(given, model, embedder, format)
 
 
 def labeled_questions(source: str | Path, *, split: str | None = None, limit: int | None = None) -> list[Question]:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from c3po_vllm import KEY, export_for_vllm, pathway_request
+from safetensors import safe_open
 
 from c3po_adaptive import load_moe_model
 from c3po_adaptive.errors import DataError, ModelError, SettingError
@@ -29,6 +30,17 @@ def test_zeros_change_nothing(model, tmp_path, multiple_of):
     assert not any(getattr(attention, name).bias.any() for name in ("q_proj", "k_proj", "v_proj"))
     pathway = model.pathway(text)
     assert pathway_request(model, pathway)[KEY] == pathway_request(exported, pathway)[KEY], "pathways go across"
+
+
+def test_experts_are_named_as_on_the_hub(tmp_path):
+    """However they were read: vLLM knows no others."""
+    on_hub = write_tiny_checkpoint(tmp_path / "hub", "mixtral")
+    load_moe_model(on_hub).model.save_pretrained(tmp_path / "own", save_original_format=False)
+    for file in on_hub.glob("tokenizer*"):
+        (tmp_path / "own" / file.name).write_bytes(file.read_bytes())
+    folder = export_for_vllm(load_moe_model(tmp_path / "own"), tmp_path / "served")
+    with safe_open(folder / "model.safetensors", "pt") as file:
+        assert any(".block_sparse_moe.experts.0.w1." in name for name in file.keys())  # noqa: SIM118
 
 
 def test_bad_input(model, tmp_path):
