@@ -35,6 +35,21 @@ def dense_weights():
 
 
 @pytest.fixture
+def install_package(tmp_path, monkeypatch):
+    """A function that puts a package of one module on the path, with one entry point ``name = value`` in a group."""
+
+    def write(module, text, group, name, value):
+        (tmp_path / f"{module}.py").write_text(text)
+        info = tmp_path / f"{module}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[{group}]\n{name} = {value}\n")
+
+    monkeypatch.syspath_prepend(tmp_path)
+    return write
+
+
+@pytest.fixture
 def engines_installed(tmp_path_factory, monkeypatch):
     """``plugins/vllm`` as pip installs it: the entry points that its project declares are found."""
     project = Path(__file__).parents[1] / "plugins" / "vllm" / "pyproject.toml"

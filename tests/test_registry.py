@@ -476,21 +476,16 @@ class TestFile:
 
 class TestInstalled:
     @pytest.fixture
-    def install(self, tmp_path, monkeypatch):
-        """A function that puts a package with one entry point on the path."""
+    def install(self, install_package):
+        """A function that puts a package with one plugin on the path."""
 
-        def write(name, module, text, point):
-            (tmp_path / f"{module}.py").write_text(textwrap.dedent(text))
-            info = tmp_path / f"{name}-1.0.dist-info"
-            info.mkdir()
-            (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-            (info / "entry_points.txt").write_text(f"[c3po_adaptive]\n{point} = {module}\n")
+        def write(module, text, point):
+            install_package(module, textwrap.dedent(text), hookspecs.PROJECT, point, module)
 
-        monkeypatch.syspath_prepend(tmp_path)
         return write
 
     def test_entry_points(self, install):
-        install("c3po_ones", "c3po_ones_a", PLUGIN, "ones")
+        install("c3po_ones_a", PLUGIN, "ones")
         registry = Registry()
         registry.load_installed()
         (entry,) = (entry for entry in registry.table() if entry.plugin == "ones")
@@ -499,14 +494,14 @@ class TestInstalled:
         assert "ones" not in registry.ours
 
     def test_broken_one_is_named(self, install):
-        install("c3po_broken", "c3po_broken", "1 / 0", "broken")
+        install("c3po_broken", "1 / 0", "broken")
         with pytest.raises(PluginError, match="'broken = c3po_broken' to work, got ZeroDivisionError while") as caught:
             Registry().load_installed()
         assert isinstance(caught.value.__cause__, ZeroDivisionError)
 
     def test_two_of_one_name(self, install):
-        install("c3po_one", "c3po_ones_b", PLUGIN, "ones")
-        install("c3po_two", "c3po_ones_c", PLUGIN.replace('"ones"', '"twos"'), "ones")
+        install("c3po_ones_b", PLUGIN, "ones")
+        install("c3po_ones_c", PLUGIN.replace('"ones"', '"twos"'), "ones")
         with pytest.raises(PluginError, match="each plugin once, got 'ones' again"):
             Registry().load_installed()
 

@@ -3,22 +3,18 @@
 import pytest
 from typer.testing import CliRunner
 
-from c3po_adaptive.cli import app
+from c3po_adaptive.cli import app, commands
 from c3po_adaptive.storage.run_folder import claim
 
 
 @pytest.fixture
-def install(tmp_path, monkeypatch):
+def install(install_package):
     """A function that puts a package with one command on the path."""
 
     def write(name, text, called=None):
-        (tmp_path / f"brings_{name}.py").write_text(text)
-        info = tmp_path / f"brings_{name}-1.0.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: brings_{name}\nVersion: 1.0\n")
-        (info / "entry_points.txt").write_text(f"[c3po_adaptive.commands]\n{called or name} = brings_{name}:{name}\n")
+        module = f"brings_{name}"
+        install_package(module, text, commands.GROUP, called or name, f"{module}:{name}")
 
-    monkeypatch.syspath_prepend(tmp_path)
     return write
 
 

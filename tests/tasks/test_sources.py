@@ -73,17 +73,12 @@ class TestOfPackages:
     """Sources that installed packages bring, by their prefix."""
 
     @pytest.fixture
-    def install(self, tmp_path, monkeypatch):
+    def install(self, install_package):
         """A function that puts a package with one source on the path."""
 
         def write(name, text, prefix="mine"):
-            (tmp_path / f"{name}.py").write_text(text)
-            info = tmp_path / f"{name}-1.0.dist-info"
-            info.mkdir()
-            (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-            (info / "entry_points.txt").write_text(f"[{sources.GROUP}]\n{prefix} = {name}:rows\n")
+            install_package(name, text, sources.GROUP, prefix, f"{name}:rows")
 
-        monkeypatch.syspath_prepend(tmp_path)
         return write
 
     def test_rows_become_questions(self, install):
