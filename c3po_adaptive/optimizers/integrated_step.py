@@ -70,7 +70,12 @@ class IntegratedStep(SteppingOptimizer):
         return replace(self, dose=float(learned["dose"]))
 
     def optimize(self, problem: Problem) -> Tensor:
-        return self.along(problem, slope_of(problem)) if has_neighbours(problem).any() else problem.own
+        return self.along(problem, self.slope(problem)) if has_neighbours(problem).any() else problem.own
+
+    @staticmethod
+    def slope(problem: Problem) -> Tensor:
+        """``[B, L, E]`` Σ K_i ḡ_i of each question, the same at every rate; zero where there is no neighbour."""
+        return (problem.neighbours.weight[:, :, None, None] * problem.of_neighbours(INTEGRATED_GRADIENT)).sum(1)
 
     def along(self, problem: Problem, slope: Tensor) -> Tensor:
         """``[B, L, E]`` the step along what neighbours teach, ``slope [B, L, E]``; ω0 of samples that have none."""
@@ -128,12 +133,7 @@ class IntegratedStep(SteppingOptimizer):
                 f"{self.name} expected references with neighbours to choose its rate by, got none that has any; give "
                 "more, or lr."
             )
-        return slope_of(problem)
-
-
-def slope_of(problem: Problem) -> Tensor:
-    """``[B, L, E]`` Σ K_i ḡ_i of each question; zero where there is no neighbour."""
-    return (problem.neighbours.weight[:, :, None, None] * problem.of_neighbours(INTEGRATED_GRADIENT)).sum(1)
+        return self.slope(problem)
 
 
 def stepped(own: Tensor, allowed: Tensor, slope: Tensor, lr: float, floor: float = FLOOR) -> Tensor:

@@ -2,7 +2,7 @@
 
 from .benchmarks import load_dataset_questions
 from .formats import Cloze, Format, Letter, Rendered, description, encode, format_by_name, format_key, raw_text
-from .question_files import DEMO_SPLITS, demo_questions, first_of, load_questions
+from .question_files import DEMO_SPLITS, demo_questions, first_of, load_questions, within
 from .sources import ASKED, questions
 
 __all__ = [
@@ -22,4 +22,5 @@ __all__ = [
     "load_questions",
     "questions",
     "raw_text",
+    "within",
 ]

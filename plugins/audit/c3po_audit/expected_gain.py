@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +20,6 @@ from torch import Tensor
 from c3po_adaptive import (
     INTEGRATED_GRADIENT,
     Format,
-    PathwayOptimizer,
     Question,
     ReferenceSet,
     Remixer,
@@ -90,7 +90,8 @@ class LeftOut:
         whole = batch.problem()
         problem = whole.within(remixer.strategies.selector.select(whole))
         with torch.no_grad():
-            along = [step.optimize(problem) for step in self._steps]
+            slope = self._steps[0].slope(problem)  # what neighbours teach is the same at every rate
+            along = [step.along(problem, slope) for step in self._steps]
             found = [problem.scores(weights) for weights in along]
         flops = batch.flops / len(asked)
         batch.close()
@@ -102,7 +103,8 @@ class LeftOut:
         return taught(INTEGRATED_GRADIENT, self.model, asked, settings, format=self.format, folder=kept)
 
     @cached_property
-    def _steps(self) -> list[PathwayOptimizer]:
+    def _steps(self) -> list[Any]:
+        """The optimizer of ``nearest`` at each rate."""
         return [default_registry().create("optimizer", {"name": "integrated-step", "lr": rate}) for rate in RATES]
 
     @cached_property

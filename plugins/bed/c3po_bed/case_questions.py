@@ -11,6 +11,7 @@ from pathlib import Path
 
 from c3po_adaptive import DataError, Question, UnknownNameError, load_questions
 from c3po_adaptive.errors import suggestion
+from c3po_adaptive.tasks import DEMO_SPLITS
 
 from .expert_families import LEARNED, SIBLINGS
 from .hub_kinds import HUB
@@ -26,8 +27,7 @@ LIST = "docs/reference/bed.md"
 """Where the kinds are listed."""
 REWORDED = "reworded"
 CASES = ("seen", REWORDED, "sibling", "unknown", "all")
-ASKED = ("references", "validation", "test")
-SPLITS = (*ASKED, "train")
+SPLITS = (*DEMO_SPLITS, "train")
 """``train`` is what experts learn from; they never see the others."""
 
 
@@ -105,7 +105,7 @@ def _there(name: str, kinds: Sequence[str], split: str) -> Sequence[str]:
     if not there:
         raise DataError(
             f"{BED}{name}: expected the folder of the bed's files in ${FOLDER}, as {kinds[0]}.{split}.jsonl is in "
-            f"files alone; set it, or ask for {', '.join(ASKED)} of a kind that the Hub has, such as "
+            f"files alone; set it, or ask for {', '.join(DEMO_SPLITS)} of a kind that the Hub has, such as "
             f"{BED}{next(iter(HUB))}."
         )
     if missing := [kind for kind in kinds if kind not in there]:

@@ -9,6 +9,7 @@ from hashlib import sha256
 from importlib.resources import files
 
 from c3po_adaptive import Question, published_questions
+from c3po_adaptive.tasks import first_of, within
 
 from .hub_kinds import HUB
 from .wording import wordings
@@ -38,10 +39,8 @@ def from_hub(kind: str, split: str) -> list[Question]:
     """
     source = HUB[kind]
     part = source.references if split == "references" else source.asked
-    low, high = (round(end * 2**32) for end in SHARES[split])
     rows = [question for _, question in published_questions(source.benchmark, kind, part)]
-    drawn = [question for question in rows if low <= int.from_bytes(_drawn(question)[:4], "big") < high]
-    return _balanced(fresh(kind, drawn))[: SIZES[split]]
+    return _balanced(fresh(kind, within(rows, SHARES[split])))[: SIZES[split]]
 
 
 def fresh(kind: str, questions: Sequence[Question]) -> list[Question]:
@@ -72,13 +71,8 @@ def _balanced(questions: Sequence[Question]) -> list[Question]:
     """The first of each answer, the second of each, …; in the order of the hash of their ids."""
     seen: Counter[str] = Counter()
     ranked: list[tuple[int, Question]] = []
-    for question in sorted(questions, key=_drawn):
+    for question in first_of(questions, max(len(questions), 1)):
         answer = question.choices[question.answer or 0]
         ranked.append((seen[answer], question))
         seen[answer] += 1
     return [question for _, question in sorted(ranked, key=lambda pair: pair[0])]
-
-
-def _drawn(question: Question) -> bytes:
-    """The hash of its id."""
-    return sha256(question.id.encode()).digest()
