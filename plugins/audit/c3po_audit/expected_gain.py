@@ -140,9 +140,9 @@ def expected_gain(rows: Sequence[AuditRow], layers: Sequence[int], seed: int) ->
         seed: of the halves, and of resampling.
     """
     foretold = [(row, row.foretold) for row in rows if row.foretold is not None]
-    base = np.array([_answered([row.scores], row.answer) for row, _ in foretold])
-    many = np.array([_answered(told.scores, row.answer) for row, told in foretold])
-    few = np.array([_answered(told.by_few, row.answer) for row, told in foretold])
+    base = np.array([answered([row.scores], row.answer) for row, _ in foretold])
+    many = np.array([answered(told.scores, row.answer) for row, told in foretold])
+    few = np.array([answered(told.by_few, row.answer) for row, told in foretold])
     kinds = [row.kind for row, _ in foretold]
     halves = np.random.default_rng(seed).permutation(len(foretold)) % 2
     gains, rate = _crossed(base, many, halves)
@@ -160,7 +160,7 @@ def expected_gain(rows: Sequence[AuditRow], layers: Sequence[int], seed: int) ->
     )
 
 
-def _answered(scores: Sequence[Sequence[float]], answer: int) -> list[tuple[float, float]]:
+def answered(scores: Sequence[Sequence[float]], answer: int) -> list[tuple[float, float]]:
     """Of each row of scores whether it is right, and its loss."""
     logs = torch.tensor(scores, dtype=torch.float64).log_softmax(-1)
     return [(float(row.argmax() == answer), -float(row[answer])) for row in logs]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from math import exp, fsum, log
 from typing import Any, TypedDict
 
 import numpy as np
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from c3po_adaptive import RoutedModel, above_chance, bootstrap_interval, over_flips
 from c3po_adaptive.study import ScoredAnswer, versions
 
-from .expected_gain import EXPECTED, FEWEST, expected_gain, in_words
+from .expected_gain import EXPECTED, FEWEST, answered, expected_gain, in_words
 from .interventions import PERMUTED
 from .measure import PLAIN
 from .plan import NGD, AuditPlan, LabelDescent, Trial
@@ -75,18 +74,7 @@ def summarize(
 
 def _answered(rows: Sequence[AuditRow], scores_of: Callable[[AuditRow], list[float]]) -> Floats:
     """``[2, N]`` whether each question is answered right by its scores, and the loss of its right answer."""
-    each = [(scores_of(row), row.answer) for row in rows]
-    return np.array([[float(_choice(s) == a) for s, a in each], [_loss(s, a) for s, a in each]])
-
-
-def _choice(scores: Sequence[float]) -> int:
-    return max(range(len(scores)), key=scores.__getitem__)
-
-
-def _loss(scores: Sequence[float], answer: int) -> float:
-    """Negative log-probability of the right choice among the choices."""
-    most = max(scores)
-    return most + log(fsum(exp(score - most) for score in scores)) - scores[answer]
+    return np.array([answered([scores_of(row)], row.answer)[0] for row in rows]).T
 
 
 def _base(rows: Sequence[AuditRow], seed: int) -> Base:
@@ -104,7 +92,7 @@ def _base(rows: Sequence[AuditRow], seed: int) -> Base:
 
 def _record(row: AuditRow) -> ScoredAnswer:
     """A row as the model's own answer."""
-    choice = _choice(row.scores)
+    choice = int(np.argmax(row.scores))
     known = row.model_dump(include={"dataset", "id", "seed", "answer", "scores"})
     told = {"arm": PLAIN, "choice": choice, "correct": choice == row.answer, "cost": {"total": 1.0}}
     return ScoredAnswer.model_validate(known | told)
