@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from ..errors import SettingError
@@ -193,11 +194,8 @@ class AnsweringContext:
             raise SettingError("Expected references to find neighbours among, got none; name some in the data set.")
         return self.candidates
 
-    def taught(
-        self, artifact: ReferenceArtifact, prompts: Sequence[Prompt], answers: Sequence[int]
-    ) -> tuple[Tensor, float]:
-        """``[M, …]`` what M labeled prompts, one or more, teach by themselves; and the mean FLOPs that it takes beyond
-        a prompt's own. It is kept beside the references.
+    def taught(self, artifact: ReferenceArtifact, prompts: Sequence[Prompt], answers: Sequence[int]) -> Tensor:
+        """``[M, …]`` what M labeled prompts, one or more, teach by themselves; kept beside the references.
 
         Args:
             artifact: what is asked for.
@@ -205,12 +203,24 @@ class AnsweringContext:
             answers: their right choices.
         """
         from ..progress import bar
-        from ..references.artifacts import mean_flops, of_references
+        from ..references.artifacts import of_references
 
+        return of_references(*self._labeled(artifact, prompts, answers), folder=self._kept_in, progress=bar)
+
+    def teaching_flops(self, artifact: ReferenceArtifact, prompts: Sequence[Prompt], answers: Sequence[int]) -> float:
+        """Mean FLOPs that what they teach takes, beyond a prompt's own; arguments as ``taught`` has them."""
+        from ..references.artifacts import mean_flops
+
+        return mean_flops(*self._labeled(artifact, prompts, answers), folder=self._kept_in)
+
+    def _labeled(self, artifact: ReferenceArtifact, prompts: Sequence[Prompt], answers: Sequence[int]) -> Any:
+        """Arguments of ``of_references``."""
         run = partial(self.model.prefill, scope=self.settings.scope)
-        asked = (artifact, self.model, prompts, answers, run, self.settings)
-        folder = None if self.references is None else self.references.artifacts_folder
-        return of_references(*asked, folder=folder, progress=bar), mean_flops(*asked, folder=folder)
+        return artifact, self.model, prompts, answers, run, self.settings
+
+    @property
+    def _kept_in(self) -> Path | None:
+        return None if self.references is None else self.references.artifacts_folder
 
     def remixer(self, put: Callable[[Question], Prompt] | None = None, teach: Teach | None = None) -> Remixer:
         """The arm's re-mixing, which is an ``Answerer``.

@@ -17,7 +17,7 @@ from .choice import Array
 from .search import PassageSearch, Told
 
 if TYPE_CHECKING:
-    from c3po_adaptive import ReferenceSet
+    from c3po_adaptive import Prompt, ReferenceSet
 
 SAMPLE = 16  # of what is told, that what an artifact takes is measured on
 
@@ -61,13 +61,13 @@ class ToldReferences:
         places = [(row, z) for row, told in enumerate(self.told) for z in range(1, len(told))]
         if places:
             rows, columns = zip(*places, strict=True)
-            found[rows, columns] = self._of(RIGHT, places)[0].cpu().numpy()
+            found[rows, columns] = self.search.context.taught(RIGHT, *self._labeled(places)).cpu().numpy()
         return found
 
     def teach(self, artifact: ReferenceArtifact, rows: Sequence[int]) -> Tensor:
         """``[M, …]`` what some references teach: of each the mean over how it is put, by ``share``."""
         places = [(row, int(z)) for row in rows for z in self.share[row].nonzero()[0]]
-        each, _ = self._of(artifact, places)
+        each = self.search.context.taught(artifact, *self._labeled(places))
         whose = {row: m for m, row in enumerate(rows)}
         share = torch.tensor([self.share[place] for place in places]).to(each)
         found = each.new_zeros(len(rows), *each.shape[1:])
@@ -87,9 +87,10 @@ class ToldReferences:
         read += self.search.once
         places = [(int(row), int(z)) for row, z in np.argwhere(self.share > 0)]
         some = places[:: -(-len(places) // SAMPLE)]
-        return read + len(places) * sum(self._of(artifact, some)[1] for artifact in self._taught.values())
+        each = [self.search.context.teaching_flops(what, *self._labeled(some)) for what in self._taught.values()]
+        return read + len(places) * sum(each)
 
-    def _of(self, artifact: ReferenceArtifact, places: Sequence[tuple[int, int]]) -> tuple[Tensor, float]:
+    def _labeled(self, places: Sequence[tuple[int, int]]) -> tuple[list[Prompt], list[int]]:
+        """Prompts, and their right choices."""
         prompts = [self.told[row][z].prompt for row, z in places]
-        answers = [cast(int, self.references.questions[row].answer) for row, _ in places]
-        return self.search.context.taught(artifact, prompts, answers)
+        return prompts, [cast(int, self.references.questions[row].answer) for row, _ in places]

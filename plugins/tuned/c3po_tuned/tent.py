@@ -9,7 +9,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
+from torch.distributions import Categorical
 
 from c3po_adaptive import (
     Answer,
@@ -95,7 +96,7 @@ class _Adapting:
         for _ in range(self.steps):
             optimizer.zero_grad()
             with torch.enable_grad(), copies.placed():
-                entropy(self.whole.scores([prompt])[0]).backward()
+                Categorical(logits=self.whole.scores([prompt])[0]).entropy().backward()
             optimizer.step()
         adapted = time.perf_counter()
         with torch.no_grad(), copies.placed():
@@ -114,12 +115,6 @@ class _Adapting:
 
     def _copies(self) -> Copies:
         return Copies.of(self.context.model.model, _scales(self.context.model), "norms with a scale")
-
-
-def entropy(scores: Tensor) -> Tensor:
-    """In nats, of the distribution over choices that ``scores [C]`` are."""
-    logs = scores.log_softmax(-1)
-    return -(logs.exp() * logs).sum()
 
 
 def _scales(model: RoutedModel) -> Iterator[nn.Parameter]:

@@ -57,10 +57,10 @@ def test_model_is_as_it_was_after_an_exception(monkeypatch):
     context = context_of()
     before, answerer = Picture(context.model), Tent().prepare(context)
 
-    def failing(*args):
+    def failing(**given):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("c3po_tuned.tent.entropy", failing)
+    monkeypatch.setattr("c3po_tuned.tent.Categorical", failing)
     with pytest.raises(KeyboardInterrupt):
         answerer.answer(ASKED)
     assert Picture(context.model) == before
