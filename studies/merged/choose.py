@@ -83,9 +83,14 @@ def tries(records: Sequence[AnswerRecord], names: Collection[str]) -> dict[str, 
     return found
 
 
+def order(one: Try) -> tuple[float, float]:
+    """By accuracy, and equals by loss: the better a try, the later it comes."""
+    return one["accuracy"], -one["loss"]
+
+
 def best(of: Sequence[Try]) -> Try:
     """The most accurate try; of equals that of the least loss."""
-    return max(of, key=lambda one: (one["accuracy"], -one["loss"]))
+    return max(of, key=order)
 
 
 def asked_next(config: Mapping[str, Any], chosen: Mapping[str, str], questions: str) -> dict[str, Any]:

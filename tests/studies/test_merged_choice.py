@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from merged import choose
+from merged import choose, narrow
 from plugins.rivals import registry_with
 from records.made import answered
 from study.configs import parse_config, small_study
@@ -56,6 +56,21 @@ def test_what_was_not_run_to_its_end_is_refused(lacking):
     records = records[:-1] if lacking == "each / 1" else records
     with pytest.raises(DataError, match=rf"of '{lacking}'; run arms\.yaml to its end"):
         choose.tries(records, ["base", "each / 1", lacking])
+
+
+def test_later_models_are_tuned_among_the_two_best_tries_of_each_arm():
+    right = dict(zip(CONFIG["arms"], [3, 5, 6, 4, 3, *[2] * (len(CONFIG["arms"]) - 5)], strict=True))
+    kept = narrow.narrowed(CONFIG, choose.tries(answers(right), right))["arms"]
+    of = [name for name in kept if name.startswith("each / ")]
+    assert of == ["each / 12", "each / 50"] and "base" in kept and "mode finding / published" in kept
+    rivals = [name.partition(choose.APART)[0] for name in kept if not name.endswith(choose.PUBLISHED)]
+    assert {one: rivals.count(one) for one in ("each", "router tuning", "ngd", "base")} == {
+        "each": 2,
+        "router tuning": 2,
+        "ngd": 2,
+        "base": 1,
+    }
+    assert all(kept[name] == CONFIG["arms"][name] for name in kept)
 
 
 def test_what_is_asked_next_is_a_study_of_the_chosen_arms_with_controls_and_what_was_published():
