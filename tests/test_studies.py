@@ -299,8 +299,8 @@ def test_binary_files_are_few():
     """What git keeps of them, for good, with every version that is committed."""
     files = [p for ext in ("parquet", "xz", "safetensors") for p in STUDIES.parent.rglob(f"*.{ext}")]
     tracked = [p for p in files if p.parts[len(STUDIES.parent.parts)] in ("c3po_adaptive", "studies")]
-    assert 3 < len(tracked) < 40
-    assert sum(p.stat().st_size for p in tracked) < 8_000_000
+    assert 3 < len(tracked) < 60
+    assert sum(p.stat().st_size for p in tracked) < 9_000_000
 
 
 def test_how_threads_wait_is_told_as_it_was_measured():
