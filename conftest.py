@@ -52,7 +52,7 @@ def install_package(tmp_path, monkeypatch):
 @pytest.fixture
 def engines_installed(tmp_path_factory, monkeypatch):
     """``plugins/vllm`` as pip installs it: the entry points that its project declares are found."""
-    project = Path(__file__).parents[1] / "plugins" / "vllm" / "pyproject.toml"
+    project = Path(__file__).parent / "plugins" / "vllm" / "pyproject.toml"
     said = tomllib.loads(project.read_text())["project"]
     info = tmp_path_factory.mktemp("site") / f"{said['name']}-{said['version']}.dist-info"
     info.mkdir()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from c3po_vllm.engine_files import import_trace
-from plugins.engines.test_trace_import import REAL, model_of_vllm, written
+from test_trace_import import REAL, model_of_vllm, written
 
 from c3po_adaptive import replaying
 from c3po_adaptive.errors import ShapeError
