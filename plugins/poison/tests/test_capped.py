@@ -5,16 +5,9 @@ import pytest
 from c3po_poison.capped import Capped, capped
 
 from c3po_adaptive.errors import PluginError, SettingError
-from c3po_adaptive.kernels import Gaussian, Linear
+from c3po_adaptive.kernels import Gaussian
 from c3po_adaptive.kernels.base import ReferenceFeatures
 from c3po_adaptive.remixing.strategy_results import check_shares
-from c3po_adaptive.testing import KernelContract
-
-
-class TestKernel(KernelContract):
-    @pytest.fixture(params=[Capped(), Capped(of=Gaussian("median"), cap=0.02), Capped(of=Linear(), cap=1)], ids=repr)
-    def kernel(self, request):
-        return request.param
 
 
 @pytest.mark.parametrize(

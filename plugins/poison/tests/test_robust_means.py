@@ -7,33 +7,9 @@ import torch
 from c3po_poison.robust_means import Agreeing, MedianOfMeans, lent
 
 from c3po_adaptive.errors import SettingError
-from c3po_adaptive.optimizers import (
-    NGD,
-    AmortizedNGD,
-    ConstantIntegratedStep,
-    IntegratedStep,
-    KernelRegression,
-    Oracle,
-)
-from c3po_adaptive.testing import OptimizerContract, ToyTraining, toy_problem
+from c3po_adaptive.optimizers import NGD, ConstantIntegratedStep, IntegratedStep, KernelRegression, Oracle
+from c3po_adaptive.testing import ToyTraining, toy_problem
 from c3po_adaptive.types import Neighbours
-
-
-class TestContract(OptimizerContract):
-    @pytest.fixture(
-        params=[
-            MedianOfMeans(of=IntegratedStep(lr=2)),
-            MedianOfMeans(of=AmortizedNGD(lr=0.05), groups=2),
-            MedianOfMeans(of=KernelRegression(alpha=0.5)),
-            MedianOfMeans(of=ConstantIntegratedStep(lr=2)),
-            Agreeing(of=IntegratedStep(lr=2)),
-            Agreeing(of=KernelRegression(alpha=0.5)),
-            Agreeing(of=ConstantIntegratedStep(lr=2)),
-        ],
-        ids=lambda optimizer: f"{optimizer.name}-{optimizer.of.name}",
-    )
-    def optimizer(self, request):
-        return request.param.prepare(ToyTraining())
 
 
 def test_groups_are_dealt_in_turn_and_their_means_weighed():

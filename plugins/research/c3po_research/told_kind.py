@@ -96,7 +96,7 @@ class _ByKind:
                     f"{question.id!r}; name some in the data set, or leave that kind out."
                 )
             rows.setdefault(question.subject, []).append(row)
-        found = {}
+        found: dict[int, Answer] = {}
         for kind, of_kind in rows.items():
             found |= dict(zip(of_kind, self.answerers[kind].answer([questions[row] for row in of_kind]), strict=True))
         return [found[row] for row in range(len(questions))]

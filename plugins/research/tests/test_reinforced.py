@@ -1,5 +1,7 @@
 """Policies that learn by trial: they find the planted choice, and random rewards do not."""
 
+from functools import cache
+
 import pytest
 import torch
 from c3po_research.reinforced import RLExperts, RLLayers, run_again
@@ -49,8 +51,14 @@ def training(made):
     return ToyTraining(optimizer=NGD(steps=2, lr=0.1), made=made)
 
 
+@cache
+def practised():
+    """What is learned, quickly, where layer two helps."""
+    return RLLayers(experts=None, **QUICK).prepare(training(layer_two_helps))
+
+
 def test_it_finds_the_layer_that_helps():
-    chosen = RLLayers(experts=None, **QUICK).prepare(training(layer_two_helps)).select(asked()).layers
+    chosen = practised().select(asked()).layers
     assert chosen[:, HELPS].all() and chosen.sum() == len(chosen)
 
 
@@ -87,7 +95,7 @@ def test_what_does_not_hold_on_references_that_are_held_back_is_not_kept():
     policy = RLLayers(experts=None, **QUICK).prepare(ElsewhereAll(optimizer=NGD(steps=2, lr=0.1)))
     assert policy.learned["beats"] == 0
     assert policy.select(asked()).layers.all(), "what it began with"
-    assert RLLayers(experts=None, **QUICK).prepare(training(layer_two_helps)).learned["beats"] == 1
+    assert practised().learned["beats"] == 1
 
 
 def test_random_rewards_do_not_find_it():
@@ -97,12 +105,8 @@ def test_random_rewards_do_not_find_it():
 
 def test_it_finds_which_questions_it_helps():
     problem = state_tells(asked(labeled=True)).unlabeled()
-    chosen = (
-        RLLayers(experts=None, **QUICK | {"training": 40})
-        .prepare(training(state_tells))
-        .select(problem)
-        .layers[:, HELPS]
-    )
+    policy = RLLayers(experts=None, **QUICK | {"training": 40}).prepare(training(state_tells))
+    chosen = policy.select(problem).layers[:, HELPS]
     assert chosen.tolist() == [b % 2 == 1 for b in range(len(chosen))]
 
 
@@ -114,7 +118,7 @@ def test_it_finds_the_experts_that_help():
 
 @pytest.mark.slow
 def test_a_price_buys_less_and_a_policy_of_none_says_so():
-    free = RLLayers(experts=None, **QUICK).prepare(training(layer_two_helps))
+    free = practised()
     with pytest.warns(UserWarning, match="re-mix none of 20"):
         dear = RLLayers(experts=None, price=5.0, **QUICK | {"epochs": 240}).prepare(training(layer_two_helps))
     costs = [run_again(policy.select(asked())).mean() for policy in (free, dear)]
@@ -122,7 +126,7 @@ def test_a_price_buys_less_and_a_policy_of_none_says_so():
 
 
 def test_its_curves_show_that_it_learned():
-    learned = RLLayers(experts=None, **QUICK).prepare(training(layer_two_helps)).learned
+    learned = practised().learned
     assert learned["reward"].shape == learned["entropy"].shape == (QUICK["epochs"],)
     assert learned["reward"][-5:].mean() > learned["reward"][:3].mean() + 1
     assert learned["entropy"][-1] < learned["entropy"][0]
