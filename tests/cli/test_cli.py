@@ -364,7 +364,10 @@ class TestReferenceSets:
 
 
 class TestPlugins:
-    def test_list_shows_every_name_whole(self):
+    @pytest.mark.parametrize("terminal", [False, True], ids=["pipe", "80 columns"])
+    def test_list_shows_every_name_whole(self, terminal, monkeypatch):
+        monkeypatch.setenv("COLUMNS", "80")
+        monkeypatch.setattr("typer.testing._NamedTextIOWrapper.isatty", lambda self: terminal, raising=False)
         words = call("plugins", "list").split()
         registry = new_registry()
         assert {name for role in ROLES for name in registry.names(role)} <= set(words)
