@@ -7,20 +7,8 @@ from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
-_OPTIMIZERS = {"learned-pathway": "learned_pathway", "shrunken": "agreement"}
-_SELECTORS = {
-    "abstain": "abstain",
-    "cross-fitted": "agreement",
-    "disagreement": "learned_layers",
-    "learned": "learned_layers",
-    "rl-experts": "reinforced",
-    "rl-layers": "reinforced",
-}
 _ENGINES = "pip install ./plugins/vllm"
 PLUGINS = {
-    **{("optimizer", name): f"--plugin plugins/{file}.py" for name, file in _OPTIMIZERS.items()},
-    **{("selector", name): f"--plugin plugins/{file}.py" for name, file in _SELECTORS.items()},
-    **{(role, "transfer"): "--plugin plugins/transfer.py" for role in ("kernel", "retriever")},
     ("kind of study", "speed"): "--plugin studies/speed/kind.py",
     ("source of questions", "bed"): "plugins/bed, which is installed with the whole package (pip install .)",
     ("source of questions", "lm_eval"): "pip install 'c3po_adaptive[eval]' (plugins/harness)",

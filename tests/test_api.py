@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from plugins.rivals import registry_with
 from routing.naive import moved, routed_model, shared_model
 from routing.toys import HashEmbedder, questions, reference_set
 
@@ -294,16 +293,12 @@ class TestPresets:
         assert (c3po.remixer.settings.loss, c3po.remixer.settings.seed) == ("likelihood", 3)
         assert self.made(settings=RemixSettings()).remixer.settings.loss == "choices", "whole ones"
 
-    @pytest.mark.parametrize(
-        "parts", [{}, {"retriever": {"name": "transfer", "k": 8}}, {"optimizer": "learned-pathway"}]
-    )
+    @pytest.mark.parametrize("parts", [{}, {"optimizer": "constant-integrated-step"}])
     def test_a_pool_in_which_one_data_set_has_a_handful(self, parts):
         """Questions of either are answered, and what is learned from so few of the one is finite."""
         few = [replace(q, id=f"few{i}", question=f"Quite another thing {i}?") for i, q in enumerate(questions(2))]
         pool = build_reference_set(shared_model("olmoe"), [*questions(30), *few], HashEmbedder())
-        known = registry_with("transfer.py", "learned_pathway.py")
-        embedder = HashEmbedder()
-        given = {"embedder": embedder, "registry": known, "settings": {"learn_from": "all"}}
+        given = {"embedder": HashEmbedder(), "settings": {"learn_from": "all"}}
         given["selector"] = {"name": "fixed", "layers": "all", "experts": None}
         c3po = Optimizer(shared_model("olmoe"), pool, **given, **parts)
         for text in (TEXTS[0], "Quite another thing 7?"):

@@ -190,7 +190,7 @@ class TestNames:
                 {"arms": {"base": BASE, "x": {"optimizer": "ngdd"}}},
                 "Expected an optimizer, got 'ngdd'; did you mean 'ngd'.*There are .*mode-finding, ngd",
             ),
-            ({"arms": {"base": BASE, "x": {"kernel": "rbf"}}}, "Expected a kernel, got 'rbf'; there are gaussian, "),
+            ({"arms": {"base": BASE, "x": {"kernel": "rbf"}}}, "Expected a kernel, got 'rbf'; there are .*gaussian, "),
             ({"arms": {"base": BASE, "x": {"optimizer": {"name": "ngd", "step_count": 2}}}}, "got 'step_count'"),
             (
                 {"arms": {"base": BASE, "x": {"optimiser": "ngd"}}},
@@ -218,7 +218,7 @@ class TestNames:
 
     def test_arm(self, place, tmp_path):
         message = refused("demo", "--arm", "ngd-atribution", "--model", "model", "--out", tmp_path / "run")
-        assert "got 'ngd-atribution'; did you mean 'ngd-attribution' or 'attribution'? There are " in message
+        assert re.search("got 'ngd-atribution'; did you mean 'ngd-attribution' or .*There are ", message)
         assert not (tmp_path / "run").exists()
 
     def test_config_file(self, place, tmp_path):

@@ -6,7 +6,6 @@ import sys
 import textwrap
 from dataclasses import dataclass, field
 from importlib import import_module
-from pathlib import Path
 from types import SimpleNamespace
 from typing import ClassVar
 
@@ -169,16 +168,6 @@ def test_a_strategy_in_words():
     assert in_words(registry.create("selector", "gradient")) == "gradient"
     wrapped = registry.create("optimizer", {"name": "random-change", "of": {"name": "ngd", "steps": 3}})
     assert "of ngd (steps 3)" in in_words(wrapped)
-
-
-@pytest.mark.parametrize(("role", "name"), [key for key in moved.PLUGINS if key[0] in ROLES])
-def test_what_left_is_refused_with_the_file_that_brings_it(role, name):
-    with pytest.raises(UnknownNameError, match=f"got '{name}'; it is in a plugin of the repository: --plugin plugins/"):
-        new_registry(installed=False).create(role, name)
-    file = moved.PLUGINS[role, name].removeprefix("--plugin ")
-    brought = new_registry(installed=False)
-    brought.load_file(Path(__file__).parents[1] / file)
-    assert brought.create(role, name).name == name
 
 
 @pytest.mark.parametrize("module", moved.MODULES)

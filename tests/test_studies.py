@@ -84,17 +84,10 @@ def test_no_test_question_took_part_in_any_choice(asked):
         assert not questions & references[key], key
 
 
-def plugins_of(text):
-    """The plugin files that a configuration's own command names."""
-    yield from re.findall(r"--plugin ((?:plugins|studies)/[\w/]+\.py)", text)
-    for names in re.findall(r"--plugin plugins/%s\.py' ([\w ]+)\)", text):
-        yield from (f"plugins/{name}.py" for name in names.split())
-
-
 @pytest.mark.parametrize("path", STUDIED, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_configurations_name_the_plugins_that_they_need(path):
     registry = new_registry()  # companions are installed with the package
-    for file in plugins_of(path.read_text(encoding="utf-8").partition("\n")[0]):
+    for file in re.findall(r"--plugin (studies/[\w/]+\.py)", path.read_text(encoding="utf-8").partition("\n")[0]):
         registry.load_file(STUDIES.parent / file)
     kind, config = read_study(path, registry=registry)
     used = [(ROLES[role][0], strategy) for role, strategy in kind.strategies(config, registry)]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .. import moved
 from ..errors import UnknownNameError, suggestion
 from ..storage.files import is_file
 from .options import PATH, AsJson, Plugins, SetOption, registry_with
@@ -29,8 +29,8 @@ def plugins_list(plugin: Plugins = None, as_json: AsJson = False) -> None:
         if as_json:
             print_json([{"role": e.role, "name": e.name, "from": e.plugin, "doc": e.doc} for e in found])
             return
-        rows = [[entry.role, entry.name, entry.plugin, entry.doc] for entry in found]
-        print_table(("role", "name", "from", "what it does"), rows)
+        for role, entries in groupby(found, key=lambda entry: entry.role):
+            print_table((role, "from", "what it does"), [[entry.name, entry.plugin, entry.doc] for entry in entries])
 
 
 @app.command("show")
@@ -43,7 +43,7 @@ def plugins_show(name: str, plugin: Plugins = None, as_json: AsJson = False) -> 
         entries = [entry for entry in registry.table() if entry.name == name]
         if not entries:
             known = sorted({entry.name for entry in registry.table()})
-            hint = moved.where(name) or suggestion(name, known, "name one of these.", "by c3po plugins list")
+            hint = suggestion(name, known, "name one of these.", "by c3po plugins list")
             raise UnknownNameError(f"Expected the name of a strategy, got {name!r}; {hint}")
         if as_json:
             shown = [(e, [asdict(parameter) for parameter in parameters(e)]) for e in entries]

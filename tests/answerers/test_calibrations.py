@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 from answerers.contexts import accuracy, context_of, longest, made, references, with_digit
-from plugins.rivals import module, token_logits
+from own_plugin import Practised
+from routing.naive import choice_scores
 from scipy.special import log_softmax, softmax
 
 from c3po_adaptive.answerers import (
@@ -338,10 +339,7 @@ class TestPrior:
 
 def log_likelihoods(context, prompt):
     """``[C]`` of each option, by one full forward pass each."""
-    each = zip(prompt.options, token_logits(context.model.model, prompt), strict=True)
-    return np.array(
-        [logits.log_softmax(-1)[torch.arange(len(option)), list(option)].sum().item() for option, logits in each]
-    )
+    return (choice_scores(context.model.model, prompt) * torch.tensor(prompt.lengths)).detach().numpy()
 
 
 class TestRefuses:
@@ -372,7 +370,7 @@ class TestRefuses:
 
     def test_what_the_arm_itself_refuses(self):
         """Before a run begins; of an arm that learns, four folds of five have to be enough."""
-        learned = module("learned_layers.py").Learned(training=32)
+        learned = Practised(training=32)
         strategies = replace(context_of(None, {"optimizer": "constant"}).strategies, selector=learned)
         SurfaceLogit().fits(strategies, tuple(range(12)), 64, 42)
         with pytest.raises(SettingError, match="at least 33 references to train on, got 32"):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import own_plugin
 import pytest
 import typer
 import yaml
@@ -25,7 +26,6 @@ from c3po_adaptive.tasks import demo_questions
 from c3po_adaptive.tasks.question_files import load_questions
 from c3po_adaptive.testing import write_tiny_checkpoint
 
-PLUGIN = Path(__file__).parents[2] / "plugins" / "entropy_descent.py"
 SMALL = {"name": "fixed", "n": 2, "experts": 5}
 ROW = {
     *("dataset", "split", "arm", "optimizer", "selector", "setting", "n", "accuracy", "gain", "ci_low", "ci_high"),
@@ -114,7 +114,7 @@ def place(tmp_path_factory):
         "arms": {
             "base": {"optimizer": "none", "selector": {"name": "fixed", "n": 0}},
             "ngd": {"optimizer": "ngd", "selector": SMALL},
-            "entropy": {"optimizer": "entropy-descent", "selector": SMALL},
+            "halfway": {"optimizer": "halfway", "selector": SMALL},
         },
     }
     (folder / "run.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
@@ -268,7 +268,9 @@ class TestReport:
 def evaluated(place):
     """A run of ``c3po evaluate`` with a plugin and settings: what it printed, and its folder."""
     settings = ("--set", "arms.ngd.optimizer.steps=3", "--set", "datasets.0.limit=3", "--set", "batch_size=2")
-    return call("evaluate", "--config", "run.yaml", "--out", "run", *settings, "--plugin", PLUGIN), place / "run"
+    return call(
+        "evaluate", "--config", "run.yaml", "--out", "run", *settings, "--plugin", own_plugin.FILE
+    ), place / "run"
 
 
 class TestEvaluate:
@@ -276,32 +278,34 @@ class TestEvaluate:
         found = summary(evaluated[1])
         setting = {row["arm"]: row["setting"] for row in found["rows"]}
         assert setting["ngd"]["optimizer"]["steps"] == 3
-        assert setting["entropy"]["optimizer"]["name"] == "entropy-descent"
+        assert setting["halfway"]["optimizer"]["name"] == "halfway"
         assert [row["n"] for row in found["rows"]] == [3, 3, 3]
         assert found["config"]["batch_size"] == 2
 
     def test_plugin_moves_pathways(self, evaluated):
-        assert all(len(r["layers"]) == 2 for (arm, _), r in rows(evaluated[1]).items() if arm == "entropy")
+        assert all(len(r["layers"]) == 2 for (arm, _), r in rows(evaluated[1]).items() if arm == "halfway")
 
     def test_says_what_was_not_run(self, evaluated):
         last = evaluated[0].rstrip("\n").split("\n")[-4:]
-        assert [line.split(":")[0] for line in last[:3]] == ["base", "ngd", "entropy"]
+        assert [line.split(":")[0] for line in last[:3]] == ["base", "ngd", "halfway"]
         assert "was run: nothing can be said about the neighbours" in last[3]
 
 
 class TestStudy:
     def test_plan_shows_what_would_run_and_runs_nothing(self, place):
         before = sorted(place.iterdir())
-        printed = call("study", "plan", "run.yaml", "--set", "datasets.0.limit=2", "--plugin", PLUGIN).splitlines()
+        printed = call(
+            "study", "plan", "run.yaml", "--set", "datasets.0.limit=2", "--plugin", own_plugin.FILE
+        ).splitlines()
         assert printed[0] == "color: 2 questions, 20 references"
-        assert [line.split(":")[0].strip() for line in printed[1:4]] == ["base", "ngd", "entropy"]
+        assert [line.split(":")[0].strip() for line in printed[1:4]] == ["base", "ngd", "halfway"]
         said = [line.split(":")[0] for line in printed[4:] if not line.startswith(" ")]
         assert said == ["power", "model", "memory", "6 answers, plain ones"]
         assert sorted(place.iterdir()) == before
 
     def test_run_is_evaluate(self, evaluated, place, tmp_path):
         settings = ("--set", "arms.ngd.optimizer.steps=3", "--set", "datasets.0.limit=3", "--set", "batch_size=2")
-        call("study", "run", "run.yaml", "--out", tmp_path / "study", *settings, "--plugin", PLUGIN)
+        call("study", "run", "run.yaml", "--out", tmp_path / "study", *settings, "--plugin", own_plugin.FILE)
         assert rows(tmp_path / "study") == rows(evaluated[1])
 
 
@@ -360,27 +364,28 @@ class TestReferenceSets:
 
 
 class TestPlugins:
-    def test_list_shows_every_name_whole(self):
+    @pytest.mark.parametrize("terminal", [False, True], ids=["pipe", "80 columns"])
+    def test_list_shows_every_name_whole(self, terminal, monkeypatch):
+        monkeypatch.setenv("COLUMNS", "80")
+        monkeypatch.setattr("typer.testing._NamedTextIOWrapper.isatty", lambda self: terminal, raising=False)
         words = call("plugins", "list").split()
         registry = new_registry()
         assert {name for role in ROLES for name in registry.names(role)} <= set(words)
 
     def test_list_shows_where_a_plugin_comes_from(self):
-        words = call("plugins", "list", "--plugin", PLUGIN).split()
-        assert "entropy-descent" in words
+        words = call("plugins", "list", "--plugin", own_plugin.FILE).split()
+        assert {"halfway", "practised"} <= {*words}
 
     def test_show(self):
         words = call("plugins", "show", "surface-logit")
         assert words.startswith("answerer surface-logit (builtin)")
-        words = call("plugins", "show", "abstain", "--plugin", PLUGIN.with_name("abstain.py"))
-        assert "  training: 256  (int; a whole number >= 50)\n      references to calibrate on." in words
-        assert "  harm: None  (float | None; a finite number > 0 and <= 1)\n" in words
+        words = call("plugins", "show", "practised", "--plugin", own_plugin.FILE)
+        assert "  training: 32  (int; a whole number >= 2)\n      references to practise on." in words
+        assert "  n: 5  (int | None; a whole number >= 0)\n" in words
         assert "  learned:" not in words, "what it learned is no parameter"
         result = CliRunner().invoke(app, ["plugins", "show", "surface-logits"])
         assert result.exit_code == 1
         assert "did you mean 'surface-logit'" in result.output
-        result = CliRunner().invoke(app, ["plugins", "show", "shrunken"])
-        assert "it is in a plugin of the repository: --plugin plugins/agreement.py" in result.output
 
 
 @pytest.mark.parametrize("command", ["", "demo", "evaluate", "report", "refset", "plugins", "study", "refset build"])

@@ -28,11 +28,11 @@ class TestRuns:
         assert run[0] == json.loads((run[1] / "summary.json").read_text())
 
     def test_a_study(self, place, run):  # noqa: F811
-        found = values("study", "plan", "run.yaml", "--set", "arms.entropy.optimizer=none")
+        found = values("study", "plan", "run.yaml", "--set", "arms.halfway.optimizer=none")
         assert found["datasets"] == [{"name": "color", "questions": 4, "references": 20, "given_again": 0}]
-        assert list(found["arms"]) == ["base", "ngd", "entropy"]
+        assert list(found["arms"]) == ["base", "ngd", "halfway"]
         assert found["forecast"]["parameters"] > 0
-        ran = ("--set", "arms.entropy.optimizer=none", "--set", "arms.ngd.optimizer.steps=1")
+        ran = ("--set", "arms.halfway.optimizer=none", "--set", "arms.ngd.optimizer.steps=1")
         first = values("study", "run", "run.yaml", "--out", "studied", *ran)
         assert first == values("evaluate", "--config", "run.yaml", "--out", "studied", *ran)
 

@@ -19,7 +19,6 @@ from c3po_adaptive.registry import ROLES, new_registry
 
 UNDER_O = "ignore:assertions not in test modules:pytest.PytestConfigWarning"
 
-PLUGINS = sorted((Path(__file__).parents[2] / "plugins").glob("[!_]*.py"))
 BROKEN = """
 from dataclasses import dataclass
 from typing import ClassVar
@@ -150,11 +149,6 @@ class TestCheck:
         mass = next(test for test in found["tests"] if test["test"] == "layers keep their mass")
         assert mass["outcome"] == "fails"
         assert mass["where"].endswith("doubled.py:12")
-
-    @pytest.mark.parametrize("file", PLUGINS, ids=lambda file: file.stem)
-    def test_plugins_of_this_repository(self, file):
-        result = call("plugins", "check", file)
-        assert result.exit_code == 0, result.output
 
     def test_by_name_with_parameters(self):
         assert call("plugins", "check", "ngd", "--set", "steps=2").exit_code == 0

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from plugins.rivals import PLUGINS, module
+from own_plugin import Practised
 from remixing.test_remixer import remixer
 from routing.toys import reference_set
 
@@ -74,12 +74,6 @@ def test_a_disk_that_refuses_is_told_and_nothing_is_lost(references):
     assert learned_once(references, ["one"], never).keys() == found().keys()
 
 
-def test_what_a_plugin_imports_from_beside_it_is_its_code():
-    learner = module("learned_pathway.py").LearnedPathway()
-    code = [digest_of_file(PLUGINS / name)[:16] for name in ("learned_pathway.py", "_known.py")]
-    assert {*code} <= {*code_of(learner)}
-
-
 def test_decorated_functions_are_told_by_their_own_file_and_partials_by_none():
     def plain(x):
         return x
@@ -102,7 +96,7 @@ def test_a_package_beside_a_file_is_its_code(tmp_path, monkeypatch):
 
 def test_what_plugins_look_up_in_the_package_decides_what_they_learn():
     """A plugin imports it by the package's name, which tells nobody the file."""
-    identity = repr(remixer().training._identity(module("learned_layers.py").Learned(training=32)))
+    identity = repr(remixer().training._identity(Practised(training=32)))
     for part in ("selectors/_single_layer", "optimizers/_reference_artifacts", "optimizers/_question_features"):
         file = Path(c3po_adaptive.__file__).parent / f"{part}.py"
         assert digest_of_file(file)[:16] in identity

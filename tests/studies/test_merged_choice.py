@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 import yaml
 from merged import choose, narrow
-from plugins.rivals import registry_with
 from records.made import answered
 from study.configs import parse_config, small_study
 from typer.testing import CliRunner
 
 from c3po_adaptive.errors import DataError
+from c3po_adaptive.registry import default_registry
 from c3po_adaptive.study.comparison import STUDY
 from c3po_adaptive.study.kind import read_study
 
@@ -92,7 +92,7 @@ def test_what_is_asked_next_is_a_study_of_the_chosen_arms_with_controls_and_what
 
 
 def test_a_run_of_tries_is_followed_by_a_run_of_the_chosen_ones(tmp_path):
-    registry, all_layers = registry_with("clusters.py", "told_kind.py"), {"name": "fixed", "layers": "all"}
+    registry, all_layers = default_registry(), {"name": "fixed", "layers": "all"}
     step = {"optimizer": {"name": "integrated-step", "lr": 9}, "selector": all_layers, "learn_from": "all"}
     once = {**step, "optimizer": {"name": "constant-integrated-step", "lr": 9}}
     arms = {

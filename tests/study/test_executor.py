@@ -5,17 +5,17 @@ import os
 import pickle
 import subprocess
 import sys
-from pathlib import Path
 
+import own_plugin
 import pytest
 import torch
 from records.made import plain, rows_in
 from rounding import near
+from study.configs import registry_of
 
 from c3po_adaptive.progress import Paused, limited, silent
 from c3po_adaptive.records.answer import AnswerRecord
 from c3po_adaptive.records.jsonl import Records
-from c3po_adaptive.registry import new_registry
 from c3po_adaptive.study.comparison import STUDY, evaluate
 from c3po_adaptive.study.comparison.comparison_worker import ComparisonWorker
 from c3po_adaptive.study.executor import Done, Piece
@@ -23,11 +23,10 @@ from c3po_adaptive.study.worker import run_pieces
 from c3po_adaptive.testing import write_tiny_checkpoint
 
 pytestmark = pytest.mark.usefixtures("undrawn")
-PLUGIN = Path(__file__).parents[2] / "plugins" / "entropy_descent.py"
 ARMS = {
     "base": {"optimizer": "none"},
     "ngd": {"optimizer": {"name": "ngd", "steps": 2}, "selector": {"name": "fixed", "n": 2, "experts": 5}},
-    "entropy": {"optimizer": "entropy-descent", "selector": {"name": "fixed", "n": 2, "experts": 5}},
+    "halfway": {"optimizer": "halfway", "selector": {"name": "fixed", "n": 2, "experts": 5}},
 }
 THERE = """
 import json, pickle, sys
@@ -65,9 +64,7 @@ def config(place):
 
 @pytest.fixture
 def registry():
-    registry = new_registry()
-    registry.load_file(PLUGIN)
-    return registry
+    return registry_of(own_plugin.FILE)
 
 
 def timeless(rows):
@@ -105,7 +102,7 @@ def test_every_piece_elsewhere_is_the_same_run(place, config, registry):
 
 def test_a_sent_worker_computes_the_same_rows_with_the_plugins_that_it_was_told(place, config, registry):
     worker = ComparisonWorker(config, registry.paths)
-    piece = Piece("sums", "entropy", 1)
+    piece = Piece("sums", "halfway", 1)
     (done,) = Elsewhere().map(worker, [piece])
     assert timeless(map(plain, done.rows)) == near(timeless(map(plain, worker(piece))))
     assert [row.id for row in done.rows] == ["q2", "q3"]

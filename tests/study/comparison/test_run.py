@@ -3,10 +3,10 @@
 import json
 import shutil
 
+import own_plugin
 import pytest
-from plugins.rivals import registry_with
 from records.made import plain
-from study.configs import parse_config, with_all_arms
+from study.configs import parse_config, registry_of, with_all_arms
 from typer.testing import CliRunner
 
 from c3po_adaptive.analysis.judging_rules import rules
@@ -592,15 +592,6 @@ class TestControls:
         made = with_all_arms({"model": "model", "arms": arms, "controlled": ["method"]}).arms
         assert (made["method, random layers"].selector if "method, random layers" in made else None) == random
 
-    def test_what_learned_has_one_that_learned_from_nothing(self):
-        method = {"retriever": {"name": "transfer", "k": 30}, "selector": "rl-layers"}
-        arms = {"base": {"optimizer": "none"}, "method": method}
-        given = {"model": "model", "arms": arms, "controlled": ["method"]}
-        made = with_all_arms(given, registry_with("transfer.py", "reinforced.py")).arms
-        assert made["method, random neighbours"].retriever == {"name": "random", "k": 30}
-        assert made["method, shuffled retriever"].retriever == method["retriever"] | {"shuffled": True}
-        assert made["method, random rewards"].selector == {"name": "rl-layers", "reward": "random"}
-
     def test_of_other_answerers(self):
         vote = {"answerer": "knn-label", "retriever": {"name": "random", "k": 5}}
         arms = {"base": {"optimizer": "none"}, "vote": vote}
@@ -773,11 +764,12 @@ def test_what_the_model_has_too_few_of_is_found_before_anything_is_run(place):
     assert not (place / "wide").exists()
 
 
-LEARNING = registry_with("learned_layers.py", "abstain.py")
+LEARNING = registry_of(own_plugin.FILE)
+PRACTISED = {"name": "practised", "n": 2, "experts": 5, "training": 32}
 
 
 class TestNoTestQuestionChooses:
-    """What a selector learns, and where it abstains, comes from references alone, each without itself as neighbour."""
+    """What a selector learns comes from references alone, each without itself as neighbour."""
 
     def test_training_is_on_references(self, place, monkeypatch):
         seen, train = [], Remixer._training_batch
@@ -791,13 +783,9 @@ class TestNoTestQuestionChooses:
             seen.extend(q.id for q in questions)
             return batch
 
-        learned = {"name": "learned", "n": 2, "experts": 5, "training": 32}
-        two = {"name": "ngd", "steps": 2}
-        arms = {
-            "base": ARMS["base"],
-            "learned": {"optimizer": two, "selector": learned},
-            "abstain": {"optimizer": two, "selector": {"name": "abstain", "selector": learned, "training": 50}},
-        }
+        learned = {"optimizer": {"name": "ngd", "steps": 2}, "selector": PRACTISED}
+        more = learned | {"selector": PRACTISED | {"training": 50}}
+        arms = {"base": ARMS["base"], "learned": learned, "on more": more, "again": learned}
         parsed = config(arms=arms)
         raw = parsed.model_dump()
         raw["datasets"][0]["references"] = ["many.jsonl"]
@@ -805,8 +793,6 @@ class TestNoTestQuestionChooses:
         evaluate(parse_config(raw), place / "trained", registry=LEARNING)
         assert len(seen) == 32 + 50, "what was learned once is used again"
         assert all(id_.startswith("many-") for id_ in seen)
-        found = rows(place / "trained")
-        assert all(row["strength"] is not None for row in found if row["arm"] == "abstain")
 
     def test_references_that_are_asked_are_not_trained_on(self, place, monkeypatch):
         seen, train = [], Remixer._training_batch
@@ -816,8 +802,7 @@ class TestNoTestQuestionChooses:
             return train(self, questions)
 
         monkeypatch.setattr(Remixer, "_training_batch", watched)
-        learned = {"name": "learned", "n": 2, "experts": 5, "training": 32}
-        arms = {"base": ARMS["base"], "learned": {"optimizer": {"name": "ngd", "steps": 2}, "selector": learned}}
+        arms = {"base": ARMS["base"], "learned": {"optimizer": {"name": "ngd", "steps": 2}, "selector": PRACTISED}}
         raw = config(arms=arms).model_dump()
         raw["datasets"] = [raw["datasets"][0] | {"questions": "many.jsonl", "references": ["many.jsonl"], "limit": 20}]
         evaluate(parse_config(raw), place / "held-out", registry=LEARNING)
@@ -826,8 +811,7 @@ class TestNoTestQuestionChooses:
         assert not asked & set(seen)
 
     def test_too_few_references(self, place):
-        few = {"name": "abstain", "selector": {"name": "fixed", "n": 2, "experts": 5}}
-        arms = {"base": ARMS["base"], "abstain": {"optimizer": "ngd", "selector": few}}
+        arms = {"base": ARMS["base"], "learned": {"optimizer": "ngd", "selector": PRACTISED | {"training": 256}}}
         with pytest.raises(SettingError, match=r"Expected at least 256 references to train on, got 14 .*give more, or"):
             evaluate(config(arms=arms), place / "few", registry=LEARNING)
         assert not (place / "few").exists(), "found before anything is run"

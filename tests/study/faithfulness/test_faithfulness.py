@@ -6,13 +6,13 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
+import own_plugin
 import pytest
 import torch
-from plugins.rivals import PLUGINS, registry_with
 from records.made import rows_in
 from remixing.test_remixer import remixer
 from routing.toys import questions
-from study.configs import load_config
+from study.configs import load_config, registry_of
 from typer.testing import CliRunner
 
 from c3po_adaptive.attribution import METHODS
@@ -179,13 +179,12 @@ class TestMetrics:
         assert (sensitivity(problem, selector, 3, 0) > 1e-3).all()
 
 
-LEARNED = PLUGINS / "learned_layers.py"
-study_of_faithfulness = partial(run_faithfulness, registry=registry_with(LEARNED.name))
+study_of_faithfulness = partial(run_faithfulness, registry=registry_of(own_plugin.FILE))
 SCORES = {
     "gradient": {"name": "gradient", "experts": 5},
     "shapley": {"name": "attribution", "method": "shapley-sampling", "experts": 5, "draws": 2},
     "amortized": {"name": "amortized", "experts": 5},
-    "learned": {"name": "learned", "experts": 5, "training": 32},
+    "learned": {"name": "practised", "experts": 5, "training": 32},
     "bound": {"name": "oracle-layers", "experts": 5, "optimizer": {"name": "ngd", "steps": 2}},
 }
 
@@ -215,7 +214,7 @@ def place(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def ran(place):
-    result = CliRunner().invoke(app, ["study", "run", "config.yaml", "--out", "out", "--plugin", str(LEARNED)])
+    result = CliRunner().invoke(app, ["study", "run", "config.yaml", "--out", "out", "--plugin", str(own_plugin.FILE)])
     assert result.exit_code == 0, result.output
     return place / "out", result.output
 
@@ -304,7 +303,7 @@ class TestStudy:
         assert last.last.mean == 1
 
     def test_plan(self, place):
-        result = CliRunner().invoke(app, ["study", "plan", "config.yaml", "--plugin", str(LEARNED)])
+        result = CliRunner().invoke(app, ["study", "plan", "config.yaml", "--plugin", str(own_plugin.FILE)])
         assert "sums: 6 questions, 40 references" in result.output
         assert "shapley" in result.output
         again = 7 + 1 + 2 * 2 * (len(SCORES) + len(CONTROLS))
@@ -315,7 +314,7 @@ class TestStudy:
         assert f"{6 * (7 + again):,} answers, plain ones" in result.output
 
     def test_plan_of_a_run_that_was_begun_says_how_long_the_rest_takes(self, place, ran):
-        command = ["study", "plan", "config.yaml", "--plugin", str(LEARNED), "--begun"]
+        command = ["study", "plan", "config.yaml", "--plugin", str(own_plugin.FILE), "--begun"]
         told = CliRunner().invoke(app, [*command, str(ran[0])]).output
         assert "as 6 of 6 answers are finished" in told
         assert "truth: " in told

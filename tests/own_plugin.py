@@ -1,0 +1,71 @@
+"""A plugin in one file, for tests of whoever loads one: the optimizer ``halfway``, and ``practised``, which learns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from c3po_adaptive import ScoredLayers, Selection, TowardMean, check_number, hookimpl
+
+FILE = Path(__file__)
+
+
+@dataclass(frozen=True)
+class Halfway(TowardMean):
+    """Half of the way to the neighbours' mean pathway."""
+
+    name: ClassVar[str] = "halfway"
+
+    def share(self, problem, mean):
+        return problem.own.new_full((len(problem.own),), 0.5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Practised(ScoredLayers):
+    """The layers that the run's optimizer moves most, on average over references.
+
+    Attributes:
+        training: references to practise on.
+    """
+
+    training: int = 32
+    learned: Mapping[str, Tensor] | None = field(default=None, repr=False, compare=False)
+    name: ClassVar[str] = "practised"
+    needs_neighbours: ClassVar[bool] = False
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_number(self, "training", at_least=2, whole=True)
+
+    @property
+    def references_needed(self):
+        return self.training
+
+    def prepare(self, training):
+        return replace(self, learned=training.once(self, lambda: {"moved": self._moved(training)}))
+
+    def _moved(self, training):
+        found = []
+        for problem in training.problems(self.training):
+            seen = problem.within(Selection(problem.own >= 0))
+            seen = seen if training.optimizer.needs_label else seen.unlabeled()
+            found.append((training.optimizer.optimize(seen) - seen.own).detach().abs().sum(-1))
+        return torch.cat(found).mean(0)
+
+    def score(self, problem):
+        return self.learned["moved"].expand(len(problem.own), -1), None
+
+
+@hookimpl
+def register_optimizers():
+    return [Halfway]
+
+
+@hookimpl
+def register_layer_selectors():
+    return [Practised]
