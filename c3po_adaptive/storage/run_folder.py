@@ -11,13 +11,11 @@ from typing import Any, Self
 from pydantic import JsonValue, model_validator
 
 from ..errors import DataError, disk_says
-from .files import is_file, is_own, is_there, write_text
+from .files import atomic_file, is_file, is_own, is_there
 from .folders import refuse_home_and_projects, writable_folder
 from .identity import digest
 from .json_files import Ours, checked, read_json
 from .json_values import Json, Values
-from .lock import LOCK, OWNER, held, is_lock, is_owner
-from .overwriting import Claim, is_unsettled, make_room, settle
 
 RECORDS = "records.jsonl"
 CONFIG = "config.json"
@@ -25,18 +23,16 @@ DRAWN = ("summary.json", "report.html")
 FILES: dict[str, tuple[str, ...]] = {"comparison": (RECORDS, "records.parquet", *DRAWN)}
 """What runs of these kinds write beside their configuration, with every kind's ``Study.files`` once it is known; those
 of any other write ``RECORDS`` and ``DRAWN``."""
-LOCKS = {LOCK: is_lock, OWNER: is_owner}
 
 COMMAND: ContextVar[str | None] = ContextVar("command", default=None)
 """The command line that is being carried out, which folders that it makes keep; None: they are made from Python."""
 
 REPLACING: ContextVar[bool] = ContextVar("replacing", default=False)
-"""Whether a run that is in a folder makes room for the one that claims it."""
+"""Whether a run that is in a folder is deleted for the one that claims it."""
 
 
 def check_folder(folder: Path | str, config: Values, plugins: Mapping[str, str]) -> None:
-    """Refuse a folder that cannot be written, holds another run, or is not ours, before anything is loaded for it. What
-    an interrupted ``--overwrite`` left is set right.
+    """Refuse a folder that cannot be written, holds another run, or is not ours, before anything is loaded for it.
 
     Args:
         folder: of the run; there or not.
@@ -46,31 +42,21 @@ def check_folder(folder: Path | str, config: Values, plugins: Mapping[str, str])
     Raises:
         DataError: with what to do.
     """
-    folder = writable_folder(folder)
-    if is_unsettled(folder):
-        with held(folder):
-            settle(folder, CONFIG, _said_by)
-    if not is_there(folder / CONFIG):
-        _check_free(folder, files_of(config))
-        return
-    found, old = _claimed(folder / CONFIG)
-    check_files(folder, {*files_of(old), *files_of(config)})
-    if REPLACING.get():
-        _check_replaced(folder, found, old, config)
-        return
-    inputs = _inputs(old) | {"plugins": {**plugins}} if "inputs" in old else {}
-    new = _plain({**config, "inputs": inputs} if inputs else config)
-    if _differing(old, new):
-        raise _another(folder, old, new)
+    met = _met(writable_folder(folder), config)
+    if met is not None and not REPLACING.get():
+        inputs = _inputs(met.config) | {"plugins": {**plugins}} if "inputs" in met.config else {}
+        new = _plain({**config, "inputs": inputs} if inputs else config)
+        if _differing(met.config, new):
+            raise _another(folder, met.config, new)
 
 
 def is_run(folder: Path | str) -> bool:
     """Whether a folder is claimed by a run: its ``config.json`` is one of ours, with the hash of what it holds."""
     try:
-        found, config = _claimed(Path(folder) / CONFIG)
+        met = _claim_in(Path(folder) / CONFIG)
     except DataError:
         return False
-    return is_own(Path(folder) / CONFIG) and digest(config) == found
+    return is_own(Path(folder) / CONFIG) and digest(met.config) == met.hash
 
 
 def files_of(config: Values) -> tuple[str, ...]:
@@ -79,7 +65,9 @@ def files_of(config: Values) -> tuple[str, ...]:
 
 
 def claim(folder: Path | str, config: Values, model: str | None = None) -> str:
-    """Make the folder, or resume in it, for this configuration alone; the caller holds it.
+    """Make the folder, or resume in it, for this configuration alone; the caller holds it. Where one run replaces
+    another, what that wrote is deleted, its answers last and before the new claim is there: whenever it is interrupted,
+    what lies there is of the run that the folder is claimed by.
 
     Args:
         folder: of the run.
@@ -93,53 +81,42 @@ def claim(folder: Path | str, config: Values, model: str | None = None) -> str:
         DataError: the folder cannot be written, holds another run, or is not ours.
     """
     folder, wanted = writable_folder(folder), digest(config)
+    met, path = _met(folder, config), folder / CONFIG
+    if met is not None and not REPLACING.get() and met.hash != wanted:
+        raise _another(folder, met.config, _plain(config))
+    new = {"hash": wanted, "made": {"model": model, "command": COMMAND.get()}, "config": config}
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"Expected a folder to write to, got {str(folder)!r}: {disk_says(error)}; name another --out."
-        ) from error
-    settle(folder, CONFIG, _said_by)
-    made: dict[str, Json] = {"model": model, "command": COMMAND.get()}
-    if not is_there(folder / CONFIG):
-        _check_free(folder, files_of(config))
-        write_text(folder / CONFIG, _claim_of(config, wanted, made))
-        return wanted
-    found, old = _claimed(folder / CONFIG)
-    check_files(folder, {*files_of(old), *files_of(config)})
-    if REPLACING.get():
-        _check_replaced(folder, found, old, config)
-        with make_room(folder, CONFIG, _said_by) as aside:
-            write_text(folder / CONFIG, _claim_of(config, wanted, made | {"replaces": aside}))
-    elif found != wanted:
-        raise _another(folder, old, _plain(config))
-    else:  # found out now, rather than after the first answer was computed
-        write_text(folder / CONFIG, (folder / CONFIG).read_text(encoding="utf-8"))
+        with atomic_file(path) as writing:  # also to resume: a full disk is found out now, not after the first answer
+            if met is None or REPLACING.get():
+                writing.write_text(json.dumps(new, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            else:
+                writing.write_bytes(path.read_bytes())
+            for name in reversed(files_of(met.config)) if met is not None and REPLACING.get() else ():
+                (folder / name).unlink(missing_ok=True)
+    except (OSError, UnicodeEncodeError) as error:
+        raise DataError(f"Expected to write to {folder}, got: {disk_says(error)}; name another --out.") from error
     return wanted
 
 
-def _claim_of(config: Values, wanted: str, made: Values) -> str:
-    return json.dumps({"hash": wanted, "made": made, "config": config}, indent=1, ensure_ascii=False) + "\n"
+def _met(folder: Path, config: Values) -> _Claim | None:
+    """The claim of a folder that a run may be written to; None: nobody has claimed it.
 
-
-def _said_by(path: Path) -> Claim | None:
-    """What a claim says to those who set a run aside; None: it is none of ours."""
-    if path.name != CONFIG or not is_run(path.parent):
+    Raises:
+        DataError: something lies there that is not ours.
+    """
+    if not is_there(folder / CONFIG):
+        refuse_home_and_projects(folder)
+        if foreign := [name for name in files_of(config) if is_there(folder / name)]:
+            raise DataError(
+                f"Expected an empty folder or a run with its {CONFIG}, got {folder} with {', '.join(foreign)} alone; "
+                "name another --out."
+            )
         return None
-    claim = _claim_in(path)
-    return Claim(files_of(claim.config), None if claim.made is None else claim.made.replaces)
-
-
-def _check_free(folder: Path, files: Iterable[str]) -> None:
-    """Refuse a folder that no run has claimed, and where one would meet what is not ours."""
-    refuse_home_and_projects(folder)
-    foreign = [name for name in files if is_there(folder / name)]
-    foreign += [name for name, ours in LOCKS.items() if is_there(folder / name) and not ours(folder / name)]
-    if foreign:
-        raise DataError(
-            f"Expected an empty folder or a run with its {CONFIG}, got {folder} with {', '.join(foreign)} alone; "
-            "name another --out."
-        )
+    met = _claim_in(folder / CONFIG)
+    check_files(folder, {*files_of(met.config), *files_of(config)})
+    if REPLACING.get():
+        _check_replaced(folder, met, config)
+    return met
 
 
 def check_files(folder: Path, files: Iterable[str]) -> None:
@@ -156,14 +133,14 @@ def check_files(folder: Path, files: Iterable[str]) -> None:
         )
 
 
-def _check_replaced(folder: Path, found: str, old: Values, new: Values) -> None:
+def _check_replaced(folder: Path, old: _Claim, new: Values) -> None:
     """Refuse to have a run take the place of what is none, or of what the run there never wrote."""
-    if digest(old) != found:
+    if digest(old.config) != old.hash:
         raise DataError(
-            f"Expected --overwrite to meet a run, got {folder / CONFIG} with the hash {found[:12]!r} of something else "
-            f"({digest(old)[:12]}); name another --out."
+            f"Expected --overwrite to meet a run, got {folder / CONFIG} with the hash {old.hash[:12]!r} of something "
+            f"else ({digest(old.config)[:12]}); name another --out."
         )
-    foreign = [name for name in files_of(new) if name not in files_of(old) and is_there(folder / name)]
+    foreign = [name for name in files_of(new) if name not in files_of(old.config) and is_there(folder / name)]
     if foreign:
         raise DataError(
             f"Expected --overwrite to meet files of the run in {folder}, got {', '.join(foreign)}, which such a run "
@@ -184,14 +161,10 @@ def _where(key: str, before: Json, now: Json) -> str:
 
 
 def _another(folder: Path, old: Values, new: Values) -> DataError:
-    remedy = (
-        "another version began it, and alone resumes it: name another --out (c3po report draws this one)."
-        if _flat(new).keys() - _flat(old).keys()
-        else "name another --out, delete that run by --overwrite, or give its own settings to resume it."
-    )
     return DataError(
-        f"Expected {folder} to hold the run {digest(new)[:12]}, got {digest(old)[:12]} "
-        f"(they differ in {', '.join(_differing(old, new)) or 'the hash alone'}); {remedy}"
+        f"Expected {folder} to hold the run {digest(new)[:12]}, got {digest(old)[:12]} (they differ in "
+        f"{', '.join(_differing(old, new)) or 'the hash alone'}); name another --out, delete that run by --overwrite, "
+        "or give its own settings to resume it."
     )
 
 
@@ -204,7 +177,7 @@ def claimed_config(folder: Path | str) -> dict[str, Any]:
     path = Path(folder) / CONFIG
     if not is_file(path):
         raise DataError(f"Expected a run folder (with {CONFIG}), got {folder}; give the --out of a run.")
-    return _claimed(path)[1]
+    return _claim_in(path).config
 
 
 def made_by(folder: Path | str) -> dict[str, str | None] | None:
@@ -221,7 +194,6 @@ def made_by(folder: Path | str) -> dict[str, str | None] | None:
 class _Made(Ours):
     model: str | None = None
     command: str | None = None
-    replaces: str | None = None
 
 
 class _Claim(Ours):
@@ -236,11 +208,6 @@ class _Claim(Ours):
         if not isinstance(self.config.get("inputs", {}), dict):
             raise ValueError("its inputs are no object")
         return self
-
-
-def _claimed(path: Path) -> tuple[str, dict[str, JsonValue]]:
-    found = _claim_in(path)
-    return found.hash, found.config
 
 
 def _claim_in(path: Path) -> _Claim:

@@ -200,7 +200,6 @@ def exported(out):
 
 
 STORE = (prefill_store.CARD, prefill_store.BEGUN)
-ANSWERS = (RECORDS, "rows.json")
 kinds(registry())  # so that what runs of speed write is known
 STUDIES = ("comparison", "speed", "audit")
 """Those of any other kind write what an audit does."""
@@ -234,12 +233,12 @@ NEW = ("plugin", "checkpoint", "fault", "refset build")
 """What these find is not written again."""
 NAMES = sorted({name for _, names in WRITERS.values() for name in names} | {CONFIG})
 NAMES += sorted({name for kind in STUDIES for name in files_of({"kind": kind})} - {*NAMES})
-NAMES += [".lock", ".owner", ".replaced", f".replaced-{'0' * 16}", "toy__arm", "tokenizer.json", "notes.txt"]
+NAMES += [".lock", "toy__arm", "tokenizer.json", "notes.txt"]
 NAMES += ["learned", "artifacts", "index", "warm", "sent", f"tensors.{'0' * 15}.safetensors"]
 KINDS = (
     *("absent", "deep", "empty", "own", "own", "own", "own, left half-way", "another run", "model", "repository"),
     *("home", "link", "link to own", "dangling", "below dangling", "loop", "file", "below a file", "store"),
-    *("..", ".", "", "NUL", "long", "replaced"),
+    *("..", ".", "", "NUL", "long"),
 )
 
 
@@ -317,8 +316,6 @@ def user_file(path, draw, kinds=("file", "file", "file", "file", "file", "link",
         path.symlink_to(Path.cwd().parent / "home" / "thesis.tex")
     elif kind == "dangling":
         path.symlink_to("nowhere")
-    elif path.name in (".lock", ".owner"):  # empty ones are those that a run left
-        path.write_text("mine")
     else:
         path.write_text(draw.choice(["mine", "", "{}", '{"rows": []}', '{"hash": "x", "config": {}}', "<html></html>"]))
 
@@ -354,9 +351,6 @@ def place(kind, writer, draw):
         (folder / ".git").mkdir()
         (folder / ".git" / "HEAD").write_text("ref: refs/heads/main")
         (folder / "README.md").write_text("# Mine")
-    elif kind == "replaced":
-        (folder / ".replaced").mkdir()
-        (folder / ".replaced" / "records.jsonl").write_text("mine")
     elif kind == "dangling" or kind == "below dangling":
         folder.symlink_to("nowhere")
     elif kind == "loop":
@@ -390,24 +384,16 @@ def users_work(where, writer, ours, draw):
                 user_file(path, draw, ("link", "dangling", "folder", *(["file"] if name == CONFIG else [])))
         elif name not in names and not os.path.lexists(path):
             user_file(path, draw)
-    asides = [p for p in where.glob(".replaced-*") if p.is_dir() and not p.is_symlink()]
-    for folder in (*asides, *(where / name for name in ("warm", "index", "learned"))):
-        if "set" in writer or folder in asides:
+    for folder in (where / name for name in ("warm", "index", "learned")):
+        if "set" in writer:
             with suppress(FileExistsError, FileNotFoundError):
                 folder.mkdir(exist_ok=True)
                 (folder / "of mine.safetensors").write_text("computed for hours")
-    if asides and not os.path.lexists(where / CONFIG) and draw.random() < 0.7:  # whose place is free for now
-        user_file(where / CONFIG, draw)
 
 
 def seen(root):
     """What is on the disk, with modes, which are the user's, too."""
     return {path: (content, stat.S_IMODE(os.lstat(path).st_mode)) for path, content in on_disk(root).items()}
-
-
-def replaced_in(where):
-    """Folders of runs whose place another has claimed: these may go."""
-    return {path.parent for path in where.glob(f".replaced-*/{CONFIG}")} if is_run(where) else set()
 
 
 def case(writer, seed):
@@ -423,7 +409,7 @@ def case(writer, seed):
             users_work(where, writer, ours, draw)
         elif start == 2 and not os.path.lexists(where) and where.parent.is_dir() and draw.random() < 0.3:
             user_file(where, draw)
-        before, replaced = seen(Path.cwd().parent), replaced_in(where)
+        before = seen(Path.cwd().parent)
         fault, at = draw.choice([None, "killed", "killed", "killed", "full", "read-only"]), draw.randrange(25)
         said = None
         with meeting(fault, at):
@@ -434,10 +420,6 @@ def case(writer, seed):
         after = seen(Path.cwd().parent)
         told.append((kind, fault, said))
         changed = [p for p, held in before.items() if p not in ours and after.get(p) != held]
-        if "--overwrite" in writer and not is_run(where):  # then the old run is there, or aside
-            answers = {p: held for p, held in before.items() if p in ours and Path(p).name in (CONFIG, *ANSWERS)}
-            answers = {p: held for p, held in answers.items() if Path(p).parent not in replaced}
-            changed += [p for p, held in answers.items() if held not in after.values()]
         if changed:
             return told, changed
         ours |= {*after} - {*before}
