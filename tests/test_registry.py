@@ -5,14 +5,13 @@ import subprocess
 import sys
 import textwrap
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import ClassVar
 
 import pytest
 
-from c3po_adaptive import hookspecs, moved
+from c3po_adaptive import elsewhere, hookspecs
 from c3po_adaptive.errors import PluginError, SettingError, UnknownNameError
 from c3po_adaptive.hookspecs import hookimpl
 from c3po_adaptive.kernels import Gaussian, Kernel, Linear
@@ -171,20 +170,14 @@ def test_a_strategy_in_words():
     assert "of ngd (steps 3)" in in_words(wrapped)
 
 
-@pytest.mark.parametrize(("role", "name"), [key for key in moved.PLUGINS if key[0] in ROLES])
-def test_what_left_is_refused_with_the_file_that_brings_it(role, name):
+@pytest.mark.parametrize(("role", "name"), [key for key in elsewhere.BROUGHT if key[0] in ROLES])
+def test_what_is_elsewhere_is_refused_with_the_file_that_brings_it(role, name):
     with pytest.raises(UnknownNameError, match=f"got '{name}'; it is in a plugin of the repository: --plugin plugins/"):
         new_registry(installed=False).create(role, name)
-    file = moved.PLUGINS[role, name].removeprefix("--plugin ")
+    file = elsewhere.BROUGHT[role, name].removeprefix("--plugin ")
     brought = new_registry(installed=False)
     brought.load_file(Path(__file__).parents[1] / file)
     assert brought.create(role, name).name == name
-
-
-@pytest.mark.parametrize("module", moved.MODULES)
-def test_modules_that_left_are_refused_with_what_they_are_called_now(module):
-    with pytest.raises(ModuleNotFoundError, match=f"no module '{module}' any more; it is now c3po_"):
-        import_module(module)
 
 
 def test_default_registry_is_built_once_and_others_are_fresh():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .. import moved
+from .. import elsewhere
 from ..errors import UnknownNameError, suggestion
 from ..storage.files import is_file
 from .options import PATH, AsJson, Plugins, SetOption, registry_with
@@ -43,7 +43,7 @@ def plugins_show(name: str, plugin: Plugins = None, as_json: AsJson = False) -> 
         entries = [entry for entry in registry.table() if entry.name == name]
         if not entries:
             known = sorted({entry.name for entry in registry.table()})
-            hint = moved.where(name) or suggestion(name, known, "name one of these.", "by c3po plugins list")
+            hint = elsewhere.where(name) or suggestion(name, known, "name one of these.", "by c3po plugins list")
             raise UnknownNameError(f"Expected the name of a strategy, got {name!r}; {hint}")
         if as_json:
             shown = [(e, [asdict(parameter) for parameter in parameters(e)]) for e in entries]

@@ -243,18 +243,12 @@ def reference_set_of(
     built_from = [q.row() for q in questions], fingerprint(model), embedder.name, embedder.revision
     folder = cache_folder() / "refsets" / digest([*built_from, format_key(format), routing_versions()])[:20]
     with suppress(DataError):  # none yet, or a broken one, which is built anew over the old one
-        return _kept(folder, model)
+        return ReferenceSet.load(folder)
     building = folder.parent / "building"
     with in_turn(building / f"{folder.name}.lock"):
         with suppress(DataError):  # another process has built it by now, and keeps things beside it already
-            return _kept(folder, model)
+            return ReferenceSet.load(folder)
         built = build_reference_set(model, questions, embedder, format=format, scratch=building, progress=bar)
         kept = replace(built, folder=built.save(folder))
         forget_shards(built, building)
         return kept
-
-
-def _kept(folder: Path, model: RoutedModel) -> ReferenceSet:
-    """A set of this very model, dtype included; one that an older release built has a card that says less."""
-    kept = ReferenceSet.load(folder)
-    return replace(kept, card=_card_of(model) | kept.card)

@@ -25,7 +25,7 @@ from pydantic import model_validator
 from torch import Tensor
 
 from ..errors import DataError, disk_says
-from ..models.fingerprint import fingerprint, is_of_before
+from ..models.fingerprint import fingerprint
 from ..storage.checksummed import checksummed_files, checksummed_name, plain_name
 from ..storage.files import is_file, is_own
 from ..storage.folders import cache_folder
@@ -170,11 +170,6 @@ class ReferenceSet(OnHub):
         known: Mapping[str, object] = self.card
         of_embedder = {"name": embedder.name, "revision": embedder.revision}
         wanted = {"model": fingerprint(model), "format": format_key(format), "embedder": of_embedder}
-        if is_of_before(self.card["model"]):
-            raise DataError(
-                "Expected a reference set that knows its model by every weight, got one of an earlier version, which "
-                f"told models apart by their routers alone; {REBUILD}."
-            )
         for key, expected in wanted.items():
             if (built := known[key]) != expected:
                 raise DataError(

@@ -46,13 +46,6 @@ def test_a_reference_set(first, second, references):
         references.check(second, "cloze", HashEmbedder())
 
 
-def test_a_reference_set_of_before_is_refused_with_what_to_do(first, references, tmp_path):
-    card = json.loads((tmp_path / "set" / CARD).read_text())
-    (tmp_path / "set" / CARD).write_text(json.dumps(card | {"model": "0123456789abcdef"}))
-    with pytest.raises(DataError, match=r"earlier version.*routers alone.*build"):
-        ReferenceSet.load(tmp_path / "set").check(first, "cloze", HashEmbedder())
-
-
 def test_a_warm_store(first, second, references, tmp_path):
     build_store(references, first, tmp_path / "warm")
     assert open_store(references, first, tmp_path / "warm", "cloze") is not None
