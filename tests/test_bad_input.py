@@ -284,7 +284,7 @@ class TestFolders:
         (tmp_path / "file").write_text("mine")
         out = tmp_path / "file" / "set"
         message = refused("refset", "build", "references.jsonl", "--model", "model", "--out", out)
-        assert re.search("Could not write .*choose a writable folder", message)
+        assert re.search("Expected a folder to write to, .*choose a writable folder", message)
 
     def test_cache_below_a_file(self, place, tmp_path, monkeypatch):
         (tmp_path / "file").write_text("mine")

@@ -44,19 +44,17 @@ def check_folder(folder: Path | str, config: Values, plugins: Mapping[str, str])
     """
     met = _met(writable_folder(folder), config)
     if met is not None and not REPLACING.get():
-        inputs = _inputs(met.config) | {"plugins": {**plugins}} if "inputs" in met.config else {}
-        new = _plain({**config, "inputs": inputs} if inputs else config)
-        if _differing(met.config, new):
-            raise _another(folder, met.config, new)
+        known = {"inputs": _inputs(met.config) | {"plugins": {**plugins}}} if "inputs" in met.config else {}
+        _check_same(folder, met.config, {**config, **known})
 
 
 def is_run(folder: Path | str) -> bool:
     """Whether a folder is claimed by a run: its ``config.json`` is one of ours, with the hash of what it holds."""
     try:
-        met = _claim_in(Path(folder) / CONFIG)
+        _checked_claim(Path(folder) / CONFIG)
     except DataError:
         return False
-    return is_own(Path(folder) / CONFIG) and digest(met.config) == met.hash
+    return is_own(Path(folder) / CONFIG)
 
 
 def files_of(config: Values) -> tuple[str, ...]:
@@ -81,18 +79,19 @@ def claim(folder: Path | str, config: Values, model: str | None = None) -> str:
         DataError: the folder cannot be written, holds another run, or is not ours.
     """
     folder, wanted = writable_folder(folder), digest(config)
-    met, path = _met(folder, config), folder / CONFIG
-    if met is not None and not REPLACING.get() and met.hash != wanted:
-        raise _another(folder, met.config, _plain(config))
+    met = _met(folder, config)
     new = {"hash": wanted, "made": {"model": model, "command": COMMAND.get()}, "config": config}
+    text, old = json.dumps(new, indent=1, ensure_ascii=False) + "\n", []
+    if met is not None and REPLACING.get():
+        old = [folder / name for name in reversed(files_of(met.config))]
+    elif met is not None:
+        _check_same(folder, met.config, config)
+        text = (folder / CONFIG).read_text(encoding="utf-8")
     try:
-        with atomic_file(path) as writing:  # also to resume: a full disk is found out now, not after the first answer
-            if met is None or REPLACING.get():
-                writing.write_text(json.dumps(new, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-            else:
-                writing.write_bytes(path.read_bytes())
-            for name in reversed(files_of(met.config)) if met is not None and REPLACING.get() else ():
-                (folder / name).unlink(missing_ok=True)
+        with atomic_file(folder / CONFIG) as writing:  # to resume, too: a full disk is found out now
+            writing.write_text(text, encoding="utf-8")
+            for path in old:
+                path.unlink(missing_ok=True)
     except (OSError, UnicodeEncodeError) as error:
         raise DataError(f"Expected to write to {folder}, got: {disk_says(error)}; name another --out.") from error
     return wanted
@@ -112,10 +111,14 @@ def _met(folder: Path, config: Values) -> _Claim | None:
                 "name another --out."
             )
         return None
-    met = _claim_in(folder / CONFIG)
+    met = _checked_claim(folder / CONFIG)
     check_files(folder, {*files_of(met.config), *files_of(config)})
-    if REPLACING.get():
-        _check_replaced(folder, met, config)
+    foreign = [name for name in files_of(config) if name not in files_of(met.config) and is_there(folder / name)]
+    if REPLACING.get() and foreign:
+        raise DataError(
+            f"Expected --overwrite to meet files of the run in {folder}, got {', '.join(foreign)}, which such a run "
+            "does not write; nothing was touched: move them away, or name another --out."
+        )
     return met
 
 
@@ -133,39 +136,22 @@ def check_files(folder: Path, files: Iterable[str]) -> None:
         )
 
 
-def _check_replaced(folder: Path, old: _Claim, new: Values) -> None:
-    """Refuse to have a run take the place of what is none, or of what the run there never wrote."""
-    if digest(old.config) != old.hash:
+def _check_same(folder: Path | str, old: Values, new: Values) -> None:
+    """Refuse a folder of another configuration, with the keys that differ."""
+    before, now = _flat(old), _flat(json.loads(json.dumps(new)))
+    if differing := sorted(_where(k, before.get(k), now.get(k)) for k in before | now if before.get(k) != now.get(k)):
         raise DataError(
-            f"Expected --overwrite to meet a run, got {folder / CONFIG} with the hash {old.hash[:12]!r} of something "
-            f"else ({digest(old.config)[:12]}); name another --out."
+            f"Expected {folder} to hold the run {digest(new)[:12]}, got {digest(old)[:12]} (they differ in "
+            f"{', '.join(differing)}); name another --out, delete that run by --overwrite, or give its own settings "
+            "to resume it."
         )
-    foreign = [name for name in files_of(new) if name not in files_of(old.config) and is_there(folder / name)]
-    if foreign:
-        raise DataError(
-            f"Expected --overwrite to meet files of the run in {folder}, got {', '.join(foreign)}, which such a run "
-            "does not write; nothing was touched: move them away, or name another --out."
-        )
-
-
-def _differing(old: Values, new: Values) -> list[str]:
-    before, now = _flat(old), _flat(new)
-    return sorted(_where(k, before.get(k), now.get(k)) for k in {*before, *now} if before.get(k) != now.get(k))
 
 
 def _where(key: str, before: Json, now: Json) -> str:
     """A key, with the arms of it that differ: some are a configuration's, others were added as controls of these."""
     if key != "arms" or not (isinstance(before, dict) and isinstance(now, dict)):
         return key
-    return f"arms: {'; '.join(sorted(arm for arm in {*before, *now} if before.get(arm) != now.get(arm)))}"
-
-
-def _another(folder: Path, old: Values, new: Values) -> DataError:
-    return DataError(
-        f"Expected {folder} to hold the run {digest(new)[:12]}, got {digest(old)[:12]} (they differ in "
-        f"{', '.join(_differing(old, new)) or 'the hash alone'}); name another --out, delete that run by --overwrite, "
-        "or give its own settings to resume it."
-    )
+    return f"arms: {'; '.join(sorted(arm for arm in before | now if before.get(arm) != now.get(arm)))}"
 
 
 def claimed_config(folder: Path | str) -> dict[str, Any]:
@@ -181,26 +167,20 @@ def claimed_config(folder: Path | str) -> dict[str, Any]:
 
 
 def made_by(folder: Path | str) -> dict[str, str | None] | None:
-    """Model and command that a run folder was made with; None: no run folder, or of a version that did not say.
+    """``model`` and ``command`` that a run folder was made with; None: no run folder.
 
     Raises:
         DataError: its ``config.json`` is broken.
     """
     path = Path(folder) / CONFIG
-    made = _claim_in(path).made if is_file(path) else None
-    return None if made is None else {"model": made.model, "command": made.command}
-
-
-class _Made(Ours):
-    model: str | None = None
-    command: str | None = None
+    return _claim_in(path).made if is_file(path) else None
 
 
 class _Claim(Ours):
     """a run's hash and configuration"""
 
     hash: str
-    made: _Made | None = None
+    made: dict[str, str | None] | None = None
     config: dict[str, JsonValue]
 
     @model_validator(mode="after")
@@ -215,19 +195,23 @@ def _claim_in(path: Path) -> _Claim:
     return checked(_Claim, read_json(path, remedy), str(path), remedy)
 
 
+def _checked_claim(path: Path) -> _Claim:
+    """The same, with the hash of what it holds."""
+    found = _claim_in(path)
+    if found.hash != digest(found.config):
+        raise DataError(
+            f"Expected {path} of a run as it was written, got one with the hash {found.hash[:12]!r} of something else "
+            f"({digest(found.config)[:12]}); name another --out."
+        )
+    return found
+
+
 def _flat(config: Values) -> dict[str, Json]:
     """With the parts of ``inputs`` one by one, so that a message can name them."""
-    inputs = {f"inputs.{k}": v for k, v in _inputs(config).items()}
-    return {k: v for k, v in config.items() if k != "inputs"} | inputs
+    return {k: v for k, v in config.items() if k != "inputs"} | {f"inputs.{k}": v for k, v in _inputs(config).items()}
 
 
 def _inputs(config: Values) -> dict[str, Json]:
     """What a run read, beside its settings."""
     inputs = config.get("inputs", {})
     return inputs if isinstance(inputs, dict) else {}
-
-
-def _plain(config: Values) -> dict[str, Json]:
-    """As it comes back from JSON: tuples as lists, keys as text."""
-    plain: dict[str, Json] = json.loads(json.dumps(config))
-    return plain

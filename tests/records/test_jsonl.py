@@ -111,5 +111,5 @@ def test_what_is_no_number_is_no_record():
 def test_records_of_a_later_version_say_so(tmp_path):
     line = row("a").model_dump_json().replace('"schema_version":2', '"schema_version":9')
     (tmp_path / "records.jsonl").write_text(line + "\n")
-    with pytest.raises(DataError, match="a later version wrote it: update c3po_adaptive"):
+    with pytest.raises(DataError, match="of a later version; update c3po_adaptive"):
         read_records(tmp_path, Said)
