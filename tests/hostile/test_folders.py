@@ -449,5 +449,5 @@ def test_what_is_not_ours_stays(writer, monkeypatch):
             told, changed = case(writer, seed)
         assert not changed, f"case {seed} ({told}) altered or deleted {changed}"
         starts += told
-    assert sum(said is None for _, _, said in starts), "some are written"
+    assert any(said is None for _, _, said in starts), "some are written"
     assert len({(kind, fault) for kind, fault, _ in starts}) > 15, "they differ"

@@ -332,7 +332,6 @@ SUMMARIES = NO_JSON | {
 RUN_FILES = ("records.jsonl", "config.json", "summary.json", "report.html", "records.parquet")
 
 
-@pytest.mark.filterwarnings("ignore:.*rows again:UserWarning")
 class TestRunFolders:
     @pytest.mark.parametrize("line", LINES.values(), ids=LINES)
     @pytest.mark.parametrize("where", ["first", "last, and a half line"])
@@ -354,19 +353,6 @@ class TestRunFolders:
         path.write_bytes(path.read_bytes() + b"{}\n")
         with untouched(run):
             assert resumed(run) == 1
-
-    def test_rows_again(self, run):
-        path = run / "records.jsonl"
-        path.write_bytes(path.read_bytes() * 2)
-        assert len(read_records(run, AnswerRecord)) == path.read_bytes().count(b"\n") // 2
-        assert command("report", run) == 0
-        assert resumed(run) == 0
-
-    def test_rows_again_with_half_a_character(self, tmp_path):
-        row = {"arm": "a", "dataset": "t", "id": HALF, "seed": 0}
-        (tmp_path / "records.jsonl").write_text((json.dumps(row) + "\n") * 2)
-        with untouched(tmp_path):
-            passed(lambda: Records(tmp_path, AnswerRecord))
 
     @pytest.mark.parametrize("content", CLAIMS.values(), ids=CLAIMS)
     def test_claims_that_are_not_ours(self, run, content):

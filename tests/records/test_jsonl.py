@@ -70,21 +70,11 @@ def test_a_row_twice_is_refused_when_written(tmp_path):
         records.append(row("a"))
 
 
-def test_rows_that_stand_there_again_are_read_with_a_warning_and_mended_by_who_writes(tmp_path):
-    """As two processes left a folder that wrote at once, before folders were held by one."""
+def test_a_row_that_stands_there_again_is_named(tmp_path):
     path = tmp_path / "records.jsonl"
-    lines = [
-        row(i, text=text).model_dump_json() + "\n" for i, text in (("a", "first"), ("b", "ß\u2028"), ("a", "second"))
-    ]
-    path.write_text("".join(lines) + '{"cut')
-    before = path.read_bytes()
-    with pytest.warns(UserWarning, match=r"holds 1 rows again \(lines 3\).*the first of each is taken"):
-        assert [r.text for r in read_records(tmp_path, Said)] == ["first", "ß\u2028"]
-    assert path.read_bytes() == before, "reading changes nothing"
-    with pytest.warns(UserWarning, match="rows again"):
-        records = Records(tmp_path, Said)
-    records.append(row("c"))
-    assert [r.id for r in read_records(tmp_path, Said)] == ["a", "b", "c"]
+    path.write_text("".join(row(i).model_dump_json() + "\n" for i in "aba"))
+    with pytest.raises(DataError, match=rf"line 3 of {path}: expected each answer once, got .*'a', 0. again; delete"):
+        Records(tmp_path, Said)
 
 
 def test_no_records(tmp_path):
