@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from . import moved as moved  # says where modules are that left
 from .errors import suggestion
 
 if TYPE_CHECKING:

@@ -50,26 +50,9 @@ class ArtifactError(C3POError, OSError):
     """A file that the package fetches or ships is missing, cut short or altered."""
 
 
-RENAMED = {
-    "amortised-ngd": ("amortized-ngd",),
-    "amortised": ("amortized",),
-    "practice": ("training",),
-    "target": ("loss", "of"),
-    "candidates": ("within_last",),
-    "parametrisation": ("parametrization",),
-    "normalise": ("normalize",),
-    "LabelledProblem": ("LabeledProblem",),
-    "Scored": ("ScoredLayers",),
-    "Bench": ("AnsweringContext",),
-    "Lessons": ("ReferenceFeatures",),
-    "Seen": ("QuestionFeatures",),
-}
-"""Names that went, and what they are called now."""
-
-
 def suggestion(name: str, known: Iterable[str], otherwise: str = "choose one of these.", all_in: str = "") -> str:
-    """What to do next about a name that is none of those known: what it is called now, or which are near; and then all
-    that there are, so that what helps stands first.
+    """What to do next about a name that is none of those known: which are near, and then all that there are, so that
+    what helps stands first.
 
     Args:
         name: that was asked for.
@@ -78,8 +61,6 @@ def suggestion(name: str, known: Iterable[str], otherwise: str = "choose one of 
         all_in: where many names are listed, such as ``in docs/reference/bed.md``.
     """
     known = list(known)
-    if now := [one for one in RENAMED.get(name, ()) if one in known]:
-        return f"it is now called {now[0]!r}."
     has = f"{'is' if len(known) == 1 else 'are'} {_listed(known, all_in)}"
     by_case: dict[str, str] = {}
     for one in known:

@@ -24,7 +24,7 @@ from typing import Any
 
 import pluggy
 
-from . import hookspecs, moved
+from . import elsewhere, hookspecs
 from .answerers.base import AnswererStrategy
 from .errors import PluginError, SettingError, UnknownNameError, raised_at, suggestion
 from .kernels.base import Kernel, Product, Sum
@@ -493,7 +493,7 @@ def unknown(what: str, name: str, known: Sequence[str], remedy: str) -> UnknownN
         remedy: what to do where no name is near and no plugin known.
     """
     near = suggestion(name, known, f"take one of these, or {remedy}", "by c3po plugins list")
-    hint = moved.where(name, what) or (near if known else f"there are none; {remedy}")
+    hint = elsewhere.where(name, what) or (near if known else f"there are none; {remedy}")
     article = "an" if what[0] in "aeiou" else "a"
     return UnknownNameError(f"Expected {article} {what}, got {name!r}; {hint}")
 

@@ -34,10 +34,6 @@ def test_a_caller_may_want_near_ones_alone():
     assert suggestion("rbf", NAMES, "") == ""
 
 
-def test_a_name_that_went_has_its_successor_alone():
-    assert suggestion("practice", ["training", "other"]) == "it is now called 'training'."
-
-
 def test_an_error_of_the_disk_is_said_in_words(tmp_path):
     for use, said in (
         (lambda: (tmp_path / "none").read_text(), f"{tmp_path / 'none'} does not exist"),

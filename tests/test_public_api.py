@@ -1,7 +1,6 @@
 """What others rely on: every public name with its signature, as ``tests/public_api.txt`` lists it.
 
-A change here is one that users feel: ``python tests/test_public_api.py`` writes the list anew, and ``CHANGELOG.md``
-says what changed; what is taken away is refused with its successor's name (``c3po_adaptive.errors.RENAMED``).
+A change here is one that users feel: ``python tests/test_public_api.py`` writes the list anew.
 """
 
 import enum

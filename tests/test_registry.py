@@ -5,13 +5,12 @@ import subprocess
 import sys
 import textwrap
 from dataclasses import dataclass, field
-from importlib import import_module
 from types import SimpleNamespace
 from typing import ClassVar
 
 import pytest
 
-from c3po_adaptive import hookspecs, moved
+from c3po_adaptive import hookspecs
 from c3po_adaptive.errors import PluginError, SettingError, UnknownNameError
 from c3po_adaptive.hookspecs import hookimpl
 from c3po_adaptive.kernels import Gaussian, Kernel, Linear
@@ -168,12 +167,6 @@ def test_a_strategy_in_words():
     assert in_words(registry.create("selector", "gradient")) == "gradient"
     wrapped = registry.create("optimizer", {"name": "random-change", "of": {"name": "ngd", "steps": 3}})
     assert "of ngd (steps 3)" in in_words(wrapped)
-
-
-@pytest.mark.parametrize("module", moved.MODULES)
-def test_modules_that_left_are_refused_with_what_they_are_called_now(module):
-    with pytest.raises(ModuleNotFoundError, match=f"no module '{module}' any more; it is now c3po_"):
-        import_module(module)
 
 
 def test_default_registry_is_built_once_and_others_are_fresh():

@@ -10,14 +10,12 @@ from routing.toys import HashEmbedder
 from study.configs import load_config, parse_config
 from typer.testing import CliRunner
 
-import c3po_adaptive
-from c3po_adaptive import Optimizer, default_registry
+from c3po_adaptive import Optimizer
 from c3po_adaptive.cli import app
-from c3po_adaptive.errors import SettingError, UnknownNameError
+from c3po_adaptive.errors import SettingError
 from c3po_adaptive.settings import RemixSettings
 from c3po_adaptive.study.arms import Arm
 from c3po_adaptive.study.comparison import ComparisonConfig
-from c3po_adaptive.tasks.formats import as_format
 
 FIELDS = RemixSettings.model_fields
 
@@ -120,26 +118,3 @@ def test_settings_of_a_run_hold_for_arms_that_say_nothing():
 def test_arms_that_are_records_take_the_runs_settings_too():
     config = ComparisonConfig(seed=3, arms={"base": Arm(optimizer="none"), "own": Arm(seed=5)})
     assert (config.arms["base"].seed, config.arms["own"].seed) == (3, 5)
-
-
-@pytest.mark.parametrize(
-    ("role", "before", "now"),
-    [
-        ("optimizer", "amortised-ngd", "amortized-ngd"),
-        ("optimizer", {"name": "ngd", "parametrisation": "logits"}, "parametrization"),
-        ("selector", {"name": "gradient", "target": "entropy"}, "of"),
-        ("selector", {"name": "gradient", "candidates": 3}, "within_last"),
-    ],
-)
-def test_names_that_went_are_refused_with_those_of_now(role, before, now):
-    with pytest.raises((SettingError, UnknownNameError), match=f"it is now called '{now}'"):
-        default_registry().create(role, before)
-
-
-def test_settings_and_formats_that_went_are_refused_with_those_of_now():
-    with pytest.raises(SettingError, match="target: an unknown key; it is now called 'loss'"):
-        Arm(target="lead")
-    with pytest.raises(SettingError, match="it is now called 'normalize'"):
-        as_format({"name": "cloze", "normalise": "characters"})
-    with pytest.raises(AttributeError, match="it is now called 'LabeledProblem'"):
-        _ = c3po_adaptive.LabelledProblem

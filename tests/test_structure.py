@@ -19,7 +19,7 @@ PACKAGE = ROOT / "c3po_adaptive"
 
 STRATEGIES = ("kernels", "retrievers", "optimizers", "selectors")
 REGISTRY = {"answerers", "hookspecs", "builtin", "registry"}
-GROUND = {"errors", "moved", "records", "types", "checks", "settings", "ledger", "progress", "storage", "pictures"}
+GROUND = {"errors", "elsewhere", "records", "types", "checks", "settings", "ledger", "progress", "storage", "pictures"}
 LOW = {"routing", "tasks", "problem", "losses"}
 # Which room may enter which, from the bottom up. A room is a folder, or some files at the top of the package.
 ROOMS = [

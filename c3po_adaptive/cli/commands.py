@@ -9,7 +9,6 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from .. import moved
 from ..errors import PluginError
 from ..storage.run_folder import COMMAND
 from .options import grouped
@@ -47,11 +46,6 @@ class Commands(Group):
         token = COMMAND.set(words)
         context.call_on_close(lambda: COMMAND.reset(token))
         return context
-
-    def resolve_command(self, context: Any, args: list[str]) -> Any:
-        if (now := moved.COMMANDS.get(args[0])) and not context.resilient_parsing:
-            context.fail(f"No such command '{args[0]}' any more; {now}")
-        return super().resolve_command(context, args)
 
 
 def _brought(within: str) -> dict[str, EntryPoint]:

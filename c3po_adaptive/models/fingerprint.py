@@ -17,7 +17,7 @@ from .snapshot import Snapshot, changed_settings
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-LENGTH = 32  # hex digits; of releases before, which told models apart by their routers alone, 16
+LENGTH = 32  # hex digits
 
 
 class _Wraps(Protocol):
@@ -45,11 +45,6 @@ def fingerprint(model: _Wraps) -> str:
 def numbers_of(model: _Wraps) -> list[Any]:
     """What decides the numbers that a model computes, bit for bit: its weights, its dtype and whose code runs it."""
     return [fingerprint(model), str(model.model.dtype), routing_versions()]
-
-
-def is_of_before(identity: object) -> bool:
-    """Whether it was written when models were told apart by their routers alone."""
-    return isinstance(identity, str) and len(identity) < LENGTH
 
 
 def computed(model: _Wraps) -> str:

@@ -20,7 +20,6 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from .. import moved
 from ..errors import ArtifactError, C3POError, ModelError, SettingError, suggestion
 from ..routing.dense_experts import run_densely_if_narrow
 from ..storage.files import is_file, is_folder
@@ -147,7 +146,7 @@ def _check_name(name: str) -> None:
         return
     if name.startswith(("/", ".", "~")):
         raise ModelError(f"Expected a folder written by save_pretrained, got {name}, which there is not.")
-    hint = moved.MODELS.get(name) or suggestion(name, (*OURS, *ALIASES), "")
+    hint = suggestion(name, (*OURS, *ALIASES), "")
     if "/" not in name and hint:
         raise ModelError(f"Expected an alias, a Hub id or a folder, got {name!r}; {hint}")
 

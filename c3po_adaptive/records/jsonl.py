@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import warnings
 from pathlib import Path
 from typing import Generic, TypeVar
 
 from ..errors import DataError, disk_says
-from ..storage.files import is_file, write_text
+from ..storage.files import is_file
 from ..storage.json_files import checked_json
 from ..storage.run_folder import RECORDS, check_files
 from .base import Key, Record
@@ -39,8 +38,6 @@ class Records(Generic[R]):
         size = len(_whole_lines(self.path.read_bytes()))
         if size < self.path.stat().st_size:
             os.truncate(self.path, size)
-        if len(rows) < self.path.read_bytes().count(b"\n"):  # some stood there again
-            write_text(self.path, "".join(map(_line, rows)))
         return rows
 
     def done(self) -> set[Key]:
@@ -73,31 +70,23 @@ class Records(Generic[R]):
 
 
 def read_records(folder: Path | str, kind: type[R]) -> list[R]:
-    """Records of a run folder, which stays untouched; a half-written last line is left out, and of rows that stand
-    there several times the first is taken, with a warning.
+    """Records of a run folder, which stays untouched; a half-written last line is left out.
 
     Raises:
-        DataError: no such file, or a line that is no such record elsewhere (named by file and line).
+        DataError: no such file; or a line that is no such record, or another's again (named by file and line).
     """
     path = Path(folder) / RECORDS
     if not is_file(path):
         raise DataError(f"Expected a run folder with {RECORDS}, found no {path}; name the folder that --out named.")
     rows: dict[Key, R] = {}
-    repeated: list[int] = []
     # Split at b"\n" alone: splitlines() also splits at characters that JSON strings may hold.
     for number, line in enumerate(_whole_lines(path.read_bytes()).split(b"\n")[:-1], start=1):
         row = checked_json(kind, line, f"line {number} of {path}", "delete that line, and the run answers it again")
         if row.key in rows:
-            repeated.append(number)
-        else:
-            rows[row.key] = row
-    if repeated:
-        shown = ", ".join(map(str, repeated[:5])) + (", …" if len(repeated) > 5 else "")
-        warnings.warn(
-            f"{path} holds {len(repeated)} rows again (lines {shown}), as two processes leave it that write at once; "
-            "the first of each is taken.",
-            stacklevel=2,
-        )
+            raise DataError(
+                f"line {number} of {path}: expected each answer once, got {row.key} again; delete that line."
+            )
+        rows[row.key] = row
     return list(rows.values())
 
 

@@ -137,9 +137,9 @@ def read_parquet(path: Path | str) -> list[Answered]:
     """Records as ``summarize`` takes them; the right choice has the score zero.
 
     Raises:
-        DataError: no such file, or one of something else, or of an earlier version.
+        DataError: no such file, or one of something else.
     """
-    table = read_table(path, _schema(), "the Parquet records of a run", f"if an earlier version wrote it, {AGAIN}")
+    table = read_table(path, _schema(), "the Parquet records of a run", AGAIN)
     for column in _columns():
         values = table[column.name]
         if not column.maybe and (values.null_count or _within(values).null_count):

@@ -16,8 +16,8 @@ from ..errors import DataError, disk_says
 from ..models.fingerprint import fingerprint
 from ..models.names import public_name
 from ..progress import Progress, bar, silent
-from ..storage.checksummed import TENSORS, checksummed_files, load_checksummed, save_checksummed
-from ..storage.folders import cache_folder
+from ..storage.checksummed import load_checksummed, save_shard, shards_of
+from ..storage.folders import cache_folder, writable_folder
 from ..storage.identity import digest, routing_versions
 from ..storage.lock import in_turn
 from ..tasks.formats import Format, description, format_key
@@ -77,17 +77,17 @@ def build_reference_set(
         "versions": routing_versions(),
         **_card_of(model),
     }
-    store = None if scratch is None else _writable(_store(scratch, card))
-    firsts = range(0, len(questions), SHARD)
+    of, folder = _of(card), None if scratch is None else writable_folder(scratch, "choose a writable folder")
     kept: dict[int, Mapping[str, Tensor]] = {
         i: load_checksummed(path, "delete it, and build again to resume")
-        for i in firsts
-        for path in ([] if store is None else checksummed_files(store, _name(i), TENSORS)[:1])
+        for i, path in ({} if folder is None else shards_of(folder, of)).items()
     }
+    firsts = range(0, len(questions), SHARD)
     missing = [i for i in firsts if i not in kept]
     run = compute or partial(_shards, model, questions, embedder, format)
-    for i, shard in progress(run(missing), "references", len(missing)):
-        kept[i] = _saved(shard, store, i)
+    for i, kept[i] in progress(run(missing), "references", len(missing)):
+        if folder is not None:
+            save_shard(kept[i], folder, of, i)
     parts = [kept[i] for i in firsts]
     correct = torch.cat([p["correct"] for p in parts])
     scores = torch.cat([p["scores"] for p in parts]).split([len(q.choices) for q in questions])
@@ -113,23 +113,19 @@ def forget_shards(built: ReferenceSet, scratch: str | Path) -> None:
     Raises:
         DataError: one cannot be deleted.
     """
-    store = _store(scratch, {key: value for key, value in built.card.items() if key not in COUNTS})
+    of = _of({key: value for key, value in built.card.items() if key not in COUNTS})
     try:
-        for i in range(0, len(built), SHARD):
-            for path in checksummed_files(store, _name(i), TENSORS):
-                path.unlink(missing_ok=True)
-        if not any(store.iterdir()):
-            store.rmdir()
-    except FileNotFoundError:
-        return
+        for path in shards_of(Path(scratch), of).values():
+            path.unlink(missing_ok=True)
     except OSError as error:
         raise DataError(
-            f"Could not delete {store}: {disk_says(error)}; the set is built, delete it yourself."
+            f"Could not delete {path}: {disk_says(error)}; the set is built, delete it yourself."
         ) from error
 
 
-def _store(scratch: str | Path, card: Mapping[str, object]) -> Path:
-    return Path(scratch) / digest(card)[:16]
+def _of(card: Mapping[str, object]) -> str:
+    """What the names of a set's shards begin with."""
+    return digest(card)[:20]
 
 
 def _card_of(model: RoutedModel) -> SetCard:
@@ -164,32 +160,6 @@ def reference_shard(
         "scores": torch.cat(each).cpu(),
         "correct": torch.stack([scores.argmax() for scores in each]).cpu() == answers,
     }
-
-
-def _name(first: int) -> str:
-    """Of a shard on disk."""
-    return f"{first:07d}"
-
-
-def _saved(shard: Mapping[str, Tensor], store: Path | None, first: int) -> Mapping[str, Tensor]:
-    """The shard, also on disk if there is a place for it."""
-    if store is not None:
-        try:
-            save_checksummed(shard, store, _name(first))
-        except OSError as error:
-            raise DataError(
-                f"Could not write {store}: {disk_says(error)}; free the disk, and build again to resume."
-            ) from error
-    return shard
-
-
-def _writable(folder: Path) -> Path:
-    """The folder, made now: found out before the model runs, not after."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"Could not write to {folder}: {disk_says(error)}; choose a writable folder.") from error
-    return folder
 
 
 def as_reference_set(
@@ -243,18 +213,12 @@ def reference_set_of(
     built_from = [q.row() for q in questions], fingerprint(model), embedder.name, embedder.revision
     folder = cache_folder() / "refsets" / digest([*built_from, format_key(format), routing_versions()])[:20]
     with suppress(DataError):  # none yet, or a broken one, which is built anew over the old one
-        return _kept(folder, model)
+        return ReferenceSet.load(folder)
     building = folder.parent / "building"
     with in_turn(building / f"{folder.name}.lock"):
         with suppress(DataError):  # another process has built it by now, and keeps things beside it already
-            return _kept(folder, model)
+            return ReferenceSet.load(folder)
         built = build_reference_set(model, questions, embedder, format=format, scratch=building, progress=bar)
         kept = replace(built, folder=built.save(folder))
         forget_shards(built, building)
         return kept
-
-
-def _kept(folder: Path, model: RoutedModel) -> ReferenceSet:
-    """A set of this very model, dtype included; one that an older release built has a card that says less."""
-    kept = ReferenceSet.load(folder)
-    return replace(kept, card=_card_of(model) | kept.card)

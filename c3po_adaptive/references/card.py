@@ -11,10 +11,8 @@ from typing import Self, TypedDict
 from pydantic import model_validator
 
 from ..models.names import base_model
-from ..storage.cards import TAGS, load_snippet, rendered
-from ..storage.checksummed import plain_name
+from ..storage.cards import TAGS, cell, code, load_snippet, rendered
 from ..storage.json_files import Ours
-from ..storage.markdown import cell, code
 from ..tasks.formats import format_key
 
 SIZES = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "100K<n<1M"}
@@ -23,7 +21,7 @@ QUESTIONS, TENSORS = "questions.parquet", "tensors.safetensors"
 
 
 class SetCard(TypedDict, total=False):
-    """What a set says of itself, as its card holds it; what an older release wrote says less."""
+    """What a set says of itself, as its card holds it."""
 
     source: str
     model: str
@@ -56,8 +54,8 @@ class ReferenceSetCard(Ours):
 
     @model_validator(mode="after")
     def _hashed(self) -> Self:
-        if sorted(map(plain_name, self.files)) != [QUESTIONS, TENSORS]:
-            raise ValueError(f"files: hashes of {QUESTIONS} and {TENSORS} alone, with a checksum in their names or not")
+        if sorted(self.files) != [QUESTIONS, TENSORS]:
+            raise ValueError(f"files: hashes of {QUESTIONS} and {TENSORS} alone")
         return self
 
 
@@ -91,7 +89,7 @@ def set_card(
         task_categories=["multiple-choice"],
         size_categories=next((size for most, size in SIZES.items() if len(right) < most), LARGER),
         base_model=base_model(model, revision),
-        configs=[{"config_name": "default", "data_files": "questions*.parquet"}],
+        configs=[{"config_name": "default", "data_files": QUESTIONS}],
     )
     return rendered(
         data,

@@ -1,21 +1,18 @@
 """The prefill store: what a reference's tail starts from, computed once, kept on disk beside the set, read as needed.
 
-A store is a folder of shards (safetensors, memory-mapped) with a card that names the model, the format and a hash of
-the prompts it was made with, and every shard. Shards are written with a checksum, one at a time: an interrupted build
-resumes, one that does not hold is computed again, and of two processes that build the same store the last card names
-files of its own.
+A store is a folder of shards (safetensors, memory-mapped), whose names tell by a hash the model, the format and the
+prompts that they are of, and by another what they hold: an interrupted build resumes, a shard that does not hold is
+computed again, two processes that build the same store write the same, and what is of something else is not met.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 from cachetools import LRUCache
@@ -29,10 +26,9 @@ from ..routing.caches import CacheSlice
 from ..routing.given import Given
 from ..routing.packing import Layout, layout_for, pack
 from ..routing.states import State, tangent_of
-from ..storage.checksummed import TENSORS, checksummed_files, save_checksummed, verify_checksum
-from ..storage.files import is_file, is_folder, is_own, is_there, write_text
+from ..storage.checksummed import FIRST, TENSORS, checksummed_files, save_shard, shards_of, verify_checksum
+from ..storage.files import is_own
 from ..storage.identity import digest, routing_versions
-from ..storage.json_files import Ours, checked, read_json
 from ..tasks.formats import Format, format_key
 from ..types import Prompt
 from .build import SHARD, Shards
@@ -41,10 +37,10 @@ from .reference_set import ReferenceSet
 if TYPE_CHECKING:
     from ..models.routed import RoutedModel
 
-CARD, BEGUN = "card.json", "card.begun.json"
-"""Of a store, and of one that is begun where another lies, which stays until it is made."""
-FIRST = "[0-9]" * 7
+LENGTH = 20  # hex digits of what a shard is of
+OURS = f"{'[0-9a-f]' * LENGTH}-*-{FIRST}"
 GIVEN = "given/"  # before names of what pictures became
+DTYPES = ("float32", "bfloat16", "float16", "float64")
 HOLDS = "states, router inputs and tangents"  # a store that holds anything else is made anew
 REBUILD = "build it again: c3po refset warm DIR --model MODEL"
 
@@ -61,7 +57,7 @@ def build_store(
 ) -> PrefillStore:
     """Compute the states of all successful references and keep them in ``folder``; what is there already stays.
 
-    A store of another model, format, set or dtype stays until this one is made, and is then deleted.
+    Those of another model, format, set or dtype are deleted once these are made.
 
     Args:
         references: the set; only its successful references are run.
@@ -73,59 +69,39 @@ def build_store(
         compute: computes shards elsewhere (see ``study.reference_shards``); by default the model here does.
 
     Raises:
-        DataError: the folder cannot be written, is a link, or holds what is no store's.
+        DataError: the folder cannot be written, or what it held before cannot be deleted.
     """
     folder, successes = Path(folder), references.successes
     prompts = [model.encode(q, format) for q in successes.questions]
-    wanted = _card(model, prompts, format, dtype or model.model.dtype)
-    _check_own(folder)
-    known = [one for name in (CARD, BEGUN) if (one := _read_card(folder / name)) is not None]
-    files = next((dict(one.files) for one in known if _identity(one) == wanted), {})
-    card = folder / (CARD if all(_identity(one) == wanted for one in known) else BEGUN)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"Expected a folder to keep states in, got {folder}: {disk_says(error)}; move that away."
-        ) from error
-    missing = [i for i in range(0, len(prompts), SHARD) if _why_not(folder, str(i), files)]
+    of = _of(model, prompts, format, str(dtype or model.model.dtype).removeprefix("torch."))
+    files = {i: path for i, path in shards_of(folder, of).items() if _holds(path)}
+    missing = [i for i in range(0, len(prompts), SHARD) if i not in files]
     run = compute or partial(_shards, model, prompts, dtype)
     for i, tensors in progress(run(missing), "references", len(missing)):
-        files[str(i)] = _written(folder, i, tensors)
-        write_text(card, _as_text(wanted, files))
-    if is_there(folder / BEGUN):
-        write_text(folder / CARD, _as_text(wanted, files))
-        _forget_others(folder, files)
-    return PrefillStore(folder, model, prompts)
+        files[i] = save_shard(tensors, folder, of, i)
+    if not folder.is_symlink():  # where a link leads may be another set's
+        _forget_others(folder, files.values())
+    return PrefillStore(folder, model, prompts, files)
 
 
-def _check_own(folder: Path) -> None:
-    """Refuse a folder where shards and cards could not be told from what is another's.
-
-    Raises:
-        DataError: it is a link, or holds links or folders of such names.
-    """
-    if os.path.islink(folder):
-        raise DataError(
-            f"Expected a folder to keep states in, got {folder}, a link, which is not followed, as what it leads to "
-            "may be another set's; name the folder itself, or move the link away."
-        )
-    shards = checksummed_files(folder, FIRST, TENSORS) if is_folder(folder) else []
-    others = [path for path in (*shards, folder / CARD, folder / BEGUN) if is_there(path) and not is_own(path)]
-    if others:
-        raise DataError(f"Expected shards of states in {folder}, got {others[0].name}, which is no file; move it away.")
+def _holds(path: Path) -> bool:
+    try:
+        verify_checksum(path, REBUILD)
+    except DataError:
+        return False
+    return True
 
 
-def _forget_others(folder: Path, files: Mapping[str, str]) -> None:
-    """Delete the shards that the card does not name, and that of what was begun: last, as until then it is not done.
+def _forget_others(folder: Path, kept: Collection[Path]) -> None:
+    """Delete all other shards.
 
     Raises:
         DataError: one cannot be deleted.
     """
-    others = [path for path in checksummed_files(folder, FIRST, TENSORS) if path.name not in files.values()]
     try:
-        for path in (*others, folder / BEGUN):
-            path.unlink()
+        for path in checksummed_files(folder, OURS, TENSORS):
+            if path not in kept and is_own(path):
+                path.unlink()
     except OSError as error:
         raise DataError(
             f"Expected to delete {path}, of the store before, got: {disk_says(error)}; build again to go on."
@@ -156,17 +132,15 @@ def open_store(
 ) -> PrefillStore | None:
     """The store of a set, if there is one; not used, with a warning, if it is of something else or not complete."""
     folder = Path(folder)
-    card = _read_card(folder / CARD)
-    if card is None:
+    if not checksummed_files(folder, OURS, TENSORS):
         return None
     prompts = [model.encode(q, format) for q in references.successes.questions]
-    complete = len(card.files) == -(-len(prompts) // SHARD)
-    if _identity(card) != _card(model, prompts, format, getattr(torch, card.dtype)) or not complete:
-        warnings.warn(
-            f"{folder} is of another model, format, set or release, or not complete; {REBUILD}.", stacklevel=2
-        )
-        return None
-    return PrefillStore(folder, model, prompts, budget)
+    for dtype in DTYPES:
+        files = shards_of(folder, _of(model, prompts, format, dtype))
+        if len(files) == -(-len(prompts) // SHARD):
+            return PrefillStore(folder, model, prompts, files, budget)
+    warnings.warn(f"{folder} is of another model, format, set or release, or not complete; {REBUILD}.", stacklevel=2)
+    return None
 
 
 @dataclass(eq=False)
@@ -177,28 +151,21 @@ class PrefillStore:
         folder: of the shards.
         model: whose they are.
         prompts: of the references, in order.
+        files: shards by the number of their first prompt.
         budget: bytes of states that are kept in memory, least recently used first out.
     """
 
     folder: Path
     model: RoutedModel
     prompts: Sequence[Prompt]
+    files: Mapping[int, Path]
     budget: int = 2**30
-
-    @property
-    def written(self) -> int:
-        """When, so that one that was built anew is another."""
-        return (self.folder / CARD).stat().st_mtime_ns
 
     def __post_init__(self) -> None:
         self._rows = {prompt: i for i, prompt in enumerate(self.prompts)}
         self._open: dict[int, Any] = {}
         self._begin()
-        card = _read_card(self.folder / CARD)
-        if card is None:
-            raise DataError(f"Expected a prefill store (a folder with {CARD}) at {self.folder}; {REBUILD}.")
-        self._files: Mapping[str, str] = card.files
-        self._of = (card.model_extra or {}).get("model")
+        self._of = fingerprint(self.model)
 
     def _begin(self) -> None:
         """With nothing in memory, of the model as it is."""
@@ -283,9 +250,8 @@ class PrefillStore:
 
     def _shard(self, first: int) -> Any:
         if first not in self._open:
-            if why := _why_not(self.folder, str(first), self._files):
-                raise DataError(why)
-            self._open[first] = safe_open(self.folder / self._files[str(first)], "pt")
+            verify_checksum(self.files[first], REBUILD)
+            self._open[first] = safe_open(self.files[first], "pt")
         return self._open[first]
 
     @cached_property
@@ -345,78 +311,12 @@ def _named(state: State, dtype: torch.dtype) -> dict[str, Tensor]:
     return named
 
 
-def _written(folder: Path, first: int, tensors: Mapping[str, Tensor]) -> str:
-    """Write a shard, whole or not at all; its name."""
-    try:
-        return save_checksummed(tensors, folder, f"{first:07d}").name
-    except OSError as error:
-        raise DataError(
-            f"Could not write to {folder}: {disk_says(error)}; free the disk, and build again to resume."
-        ) from error
-
-
-def _why_not(folder: Path, first: str, files: Mapping[str, str]) -> str:
-    """What is wrong with a shard of a card; "" if it holds what was written."""
-    name = files.get(first, "")
-    if Path(name).name != name or not name.startswith(f"{first:0>7}."):
-        return f"{folder / CARD}: expected the shard of reference {first}, got {name!r}; {REBUILD}."
-    try:
-        verify_checksum(folder / name, REBUILD)
-    except DataError as error:
-        return str(error)
-    return ""
-
-
-def damaged(folder: Path) -> list[str]:
-    """What is wrong with the shards of a store, one by one; of none, or one of another release, nothing is used.
-
-    Raises:
-        DataError: its card is none of ours.
-    """
-    card = _read_card(folder / CARD)
-    files = {} if card is None or "prompts" not in (card.model_extra or {}) else card.files
-    return [why for first in files if (why := _why_not(folder, first, files))]
-
-
-def _as_text(card: Mapping[str, object], files: Mapping[str, str]) -> str:
-    return json.dumps({**card, "files": files}, indent=1)
-
-
-def _identity(card: PrefillStoreCard) -> dict[str, object]:
-    return card.model_dump(exclude={"files"})
-
-
 def _identified(prompt: Prompt) -> list[object]:
     shown = [] if prompt.extra is None else [prompt.extra.digest]
     return [prompt.ids, prompt.options, prompt.lengths, prompt.given, prompt.after, *shown]
 
 
-def _card(model: RoutedModel, prompts: Sequence[Prompt], format: str | Format, dtype: torch.dtype) -> dict[str, object]:
-    return {
-        "model": fingerprint(model),
-        "prompts": digest(list(map(_identified, prompts))),
-        "format": format_key(format),
-        "dtype": str(dtype).removeprefix("torch."),
-        "holds": HOLDS,
-        "versions": routing_versions(),
-    }
-
-
-class PrefillStoreCard(Ours):
-    """the card of a prefill store"""
-
-    dtype: Literal["float32", "bfloat16", "float16", "float64"]
-    files: dict[str, str]
-
-
-def _read_card(path: Path) -> PrefillStoreCard | None:
-    if not is_file(path):
-        return None
-    card = read_json(path, REBUILD)
-    if isinstance(card, dict) and "embedder" in card:
-        raise DataError(
-            f"{path.parent} holds a reference set; name another folder for its states, such as {path.parent / 'warm'}."
-        )
-    if isinstance(card, dict) and {"model", "set", "format"} <= card.keys() and not {"files", "dtype"} <= card.keys():
-        return None  # of a release that kept something else
-    return checked(PrefillStoreCard, card, str(path), REBUILD)
+def _of(model: RoutedModel, prompts: Sequence[Prompt], format: str | Format, dtype: str) -> str:
+    """What shards are of, as their names begin."""
+    whole = [fingerprint(model), list(map(_identified, prompts)), format_key(format), HOLDS, routing_versions()]
+    return f"{digest(whole)[:LENGTH]}-{dtype}"

@@ -1,9 +1,8 @@
 """Reference sets: labeled questions run along the model's own pathway, with a flag whether it answered them right.
 
 Retrieval takes the successful ones; controls, calibration and learned selectors need the others too. On disk a set is a
-folder: ``questions.parquet``, ``tensors.safetensors`` and ``card.json``, written whole or not at all. In the place of
-another set the first two have names of their own, by what they hold: the card, written after them, names them, and then
-those of the old set are deleted.
+folder: ``card.json``, ``questions.parquet`` and ``tensors.safetensors``, each written whole or not at all. The card has
+the hashes of the others: where another set took the place of one in part alone, that is found out when it is read.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import random
-from collections.abc import Callable, Collection, Hashable, Mapping
+from collections.abc import Collection, Hashable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -24,10 +23,9 @@ from numpy.typing import NDArray
 from pydantic import model_validator
 from torch import Tensor
 
-from ..errors import DataError, disk_says
-from ..models.fingerprint import fingerprint, is_of_before
-from ..storage.checksummed import checksummed_files, checksummed_name, plain_name
-from ..storage.files import is_file, is_own
+from ..errors import DataError
+from ..models.fingerprint import fingerprint
+from ..storage.files import is_file
 from ..storage.folders import cache_folder
 from ..storage.hub import OnHub
 from ..storage.identity import digest, digest_of_file
@@ -170,11 +168,6 @@ class ReferenceSet(OnHub):
         known: Mapping[str, object] = self.card
         of_embedder = {"name": embedder.name, "revision": embedder.revision}
         wanted = {"model": fingerprint(model), "format": format_key(format), "embedder": of_embedder}
-        if is_of_before(self.card["model"]):
-            raise DataError(
-                "Expected a reference set that knows its model by every weight, got one of an earlier version, which "
-                f"told models apart by their routers alone; {REBUILD}."
-            )
         for key, expected in wanted.items():
             if (built := known[key]) != expected:
                 raise DataError(
@@ -195,36 +188,13 @@ class ReferenceSet(OnHub):
         """Write the set as a folder; ``save_pretrained`` adds a card for people.
 
         Args:
-            folder: as there: of one that is there a set's own files are replaced, and all else stays; interrupted, the
-                old set is there or the new one. What is kept beside a set (``warm``, ``index``) is found there by what
-                it was made from: another's is not used.
+            folder: as there. What is kept beside a set (``warm``, ``index``) is found there by what it was made from:
+                another's is not used.
 
         Raises:
             DataError: as there.
         """
         return self._placed(folder, self.files, self._write)
-
-    def _placed(self, folder: str | Path, names: tuple[str, ...], write: Callable[[Path], None]) -> Path:
-        """In the place of a set, too, one is whole: the card names new files, and the old ones go when it stands."""
-        if not is_file(Path(folder) / CARD):
-            return super()._placed(folder, names, write)
-
-        def sealed(place: Path) -> None:
-            write(place)
-            _seal(place)
-
-        before = {*_data_files(Path(folder)), *_left(Path(folder))}
-        placed = super()._placed(folder, names, sealed)
-        try:
-            for name in before - {*_data_files(placed)}:
-                (placed / name).unlink(missing_ok=True)
-        except OSError as error:
-            raise DataError(
-                f"Expected to delete {placed / name}, of the set before, got: {disk_says(error)}; the new one is "
-                "whole, delete "
-                "that yourself."
-            ) from error
-        return placed
 
     def _write(self, folder: Path) -> None:
         import pyarrow as pa
@@ -284,18 +254,16 @@ class ReferenceSet(OnHub):
         for name, expected in card.files.items():
             if not is_file(folder / name) or digest_of_file(folder / name) != expected:
                 raise DataError(f"{folder / name} is missing, cut short or altered; {REBUILD}.")
-        held = {plain_name(name): folder / name for name in card.files}
         extra = [name for name in OPTIONAL if (card.model_extra or {}).get(name)]
-        table = read_table(held[QUESTIONS], _schema(extra), what, REBUILD)
+        table = read_table(folder / QUESTIONS, _schema(extra), what, REBUILD)
         try:
             rows = table.to_pylist()
         except (ValueError, OverflowError) as error:  # text that is none, and dates that Python has not
-            raise DataError(f"Expected {what} at {held[QUESTIONS]}, got {error}; {REBUILD}.") from error
-        where = f"{held[QUESTIONS]}"
-        kept = [checked(_Row, row, f"{where}, row {i}", REBUILD) for i, row in enumerate(rows)]
+            raise DataError(f"Expected {what} at {folder / QUESTIONS}, got {error}; {REBUILD}.") from error
+        kept = [checked(_Row, row, f"{folder / QUESTIONS}, row {i}", REBUILD) for i, row in enumerate(rows)]
         if len({row.id for row in kept}) < len(kept):
-            raise DataError(f"{where}: expected each id once, got some again; {REBUILD}.")
-        embeddings, pathways = _tensors(held[TENSORS], len(kept))
+            raise DataError(f"{folder / QUESTIONS}: expected each id once, got some again; {REBUILD}.")
+        embeddings, pathways = _tensors(folder / TENSORS, len(kept))
         return cls(
             tuple(row.question_record for row in kept),
             embeddings,
@@ -320,43 +288,6 @@ def _schema(extra: Collection[str]) -> Any:
 def is_reference_set(folder: str | Path) -> bool:
     """Whether a folder is one of a reference set, if perhaps a broken one."""
     return any(is_file(Path(folder) / name) for name in (CARD, TENSORS))
-
-
-def files_of(folder: str | Path) -> tuple[str, ...]:
-    """Names of a set's files, card first.
-
-    Raises:
-        DataError: its card is none.
-    """
-    path = Path(folder) / CARD
-    return CARD, *checked(ReferenceSetCard, read_json(path, REBUILD), str(path), REBUILD).files
-
-
-def _data_files(folder: Path) -> tuple[str, ...]:
-    """Names of those beside the card; where that is broken, of those that it would name."""
-    try:
-        return files_of(folder)[1:]
-    except DataError:
-        return QUESTIONS, TENSORS
-
-
-def _left(folder: Path) -> list[str]:
-    """Names of those with a checksum, which an interruption may have left that no card names."""
-    found = (
-        path for name in (QUESTIONS, TENSORS) for path in checksummed_files(folder, Path(name).stem, Path(name).suffix)
-    )
-    return [path.name for path in found if is_own(path)]
-
-
-def _seal(folder: Path) -> None:
-    """Name data files by what they hold, in the card, too."""
-    card = read_json(folder / CARD, REBUILD)
-    for name, held in [*card["files"].items()]:
-        path = folder / name
-        path = path.rename(folder / checksummed_name(path, path.stem, path.suffix))
-        del card["files"][name]
-        card["files"][path.name] = held
-    (folder / CARD).write_text(json.dumps(card, indent=2), encoding="utf-8")
 
 
 class _Row(Ours):

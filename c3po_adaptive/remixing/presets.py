@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .. import moved
 from ..errors import UnknownNameError, suggestion
 
 
@@ -73,6 +72,6 @@ def preset_named(name: str) -> Preset:
         UnknownNameError: there is none of that name.
     """
     if not isinstance(name, str) or name not in PRESETS:
-        hint = moved.PRESETS.get(str(name)) or suggestion(str(name), PRESETS)
+        hint = suggestion(str(name), PRESETS)
         raise UnknownNameError(f"Expected the name of a preset, got {name!r}; {hint}")
     return PRESETS[name]

@@ -129,7 +129,7 @@ class Remixer:
             folder = references.folder / WARM
             store = open_store(references, self.model, folder, self.format, self.store_bytes)
             if store is not None:  # one for all arms: each would hold its own states
-                key = (self.model, format_key(self.format), self.store_bytes, store.written)
+                key = (self.model, format_key(self.format), self.store_bytes, *store.files.values())
                 store = references.stores.setdefault(key, store)
             self._store = store
         seen, known = QuestionFeatures(candidates.vectors), ReferenceFeatures(candidates.vectors)

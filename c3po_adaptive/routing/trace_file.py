@@ -106,7 +106,7 @@ def read_trace(path: Path | str) -> Trace:
     """Read what ``write_trace`` wrote.
 
     Raises:
-        DataError: no such file, no trace, a newer one, or a damaged one; or one that claims more than it can hold.
+        DataError: no such file, no trace, a newer one, or a damaged one.
     """
     table = read_table(path, _schema(), "a routing trace", AGAIN)
     try:

@@ -1,23 +1,46 @@
-"""Cards for the Hub: metadata in YAML, then Markdown from a template."""
+"""Cards for the Hub: metadata in YAML, then Markdown from a template.
+
+Values from elsewhere stand inside Markdown on one line, and are shown as they are, whatever it or HTML would make of
+them: what does no harm stands as it is; any other sign is an entity, which no reader takes for one of its own.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .hub import TAG
-from .markdown import cell, code
 from .pathway_file import Origin
 
 if TYPE_CHECKING:
     from huggingface_hub import CardData
 
 TAGS = ["c3po", TAG, "mixture-of-experts"]
+_BREAKS = r"\x00-\x1f\x7f-\x9f\u2028\u2029"
+_SIGNS = re.compile(rf"[`*\[\]|<>&\\#~{_BREAKS}]|(?<![^\W_])_|_(?![^\W_])")  # inside a word _ is a letter
+_ENDS_CODE = re.compile(rf"[`|<>\\{_BREAKS}]|^ | $|^$")
+_ANY = re.compile(r"[^\w ]|_")
+
+
+def cell(value: object) -> str:
+    """A value as text, in a table, too."""
+    return _SIGNS.sub(_entity, str(value))
+
+
+def code(value: object) -> str:
+    """A value as code, in a table, too: between backticks, or where it has what would end that, in HTML."""
+    text = str(value)
+    return f"<code>{_ANY.sub(_entity, text)}</code>" if _ENDS_CODE.search(text) else f"`{text}`"
+
+
+def _entity(sign: re.Match[str]) -> str:
+    return f"&#{ord(sign[0])};"
 
 
 def rendered(data: CardData, template: Path, **values: Any) -> str:
-    """A card's text. Values may come from files of others: those of a table or a line go through ``markdown.cell``."""
+    """A card's text. Values may come from files of others: those of a table or a line go through ``cell``."""
     from huggingface_hub import RepoCard
 
     return str(RepoCard.from_template(data, template_path=str(template), **values))

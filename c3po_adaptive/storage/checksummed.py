@@ -6,13 +6,12 @@ name takes long to compute, and can be computed again.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import DataError
+from ..errors import DataError, disk_says
 from .files import is_folder, scratch_file, take_place
 from .tensors import load_tensors, save_tensors
 
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 LENGTH = 16
 CHECKSUM = "[0-9a-f]" * LENGTH
 TENSORS = ".safetensors"
+FIRST = "[0-9]" * 7
 
 
 def checksummed_name(path: Path, of: str, kind: str) -> str:
@@ -32,16 +32,6 @@ def checksummed_name(path: Path, of: str, kind: str) -> str:
     """
     with path.open("rb") as file:
         return f"{of}.{file_digest(file, lambda: sha256(of.encode())).hexdigest()[:LENGTH]}{kind}"
-
-
-def plain_name(name: str) -> str:
-    """The name without its checksum, if it has one."""
-    return re.sub(rf"\.{CHECKSUM}(?=\.[a-z]+$)", "", name)
-
-
-def checksummed_pattern(name: str) -> str:
-    """A wildcard for the names that a file of this plain name may have with a checksum."""
-    return f"{Path(name).stem}.{CHECKSUM}{Path(name).suffix}"
 
 
 def write_checksummed(folder: Path, of: str, kind: str, write: Callable[[Path], object]) -> Path:
@@ -87,6 +77,25 @@ def save_checksummed(tensors: Mapping[str, Tensor], folder: Path, of: str) -> Pa
 
 
 def load_checksummed(path: Path, remedy: str) -> dict[str, Tensor]:
-    """Read tensors back, into memory: what becomes of the file later is not seen; errors as for ``verify_checksum``."""
+    """Read tensors back; errors as for ``verify_checksum``."""
     verify_checksum(path, remedy)
-    return {name: tensor.clone() for name, tensor in load_tensors(path, remedy).items()}
+    return load_tensors(path, remedy)
+
+
+def shards_of(folder: Path, of: str) -> dict[int, Path]:
+    """Files of tensors of many rows, some rows each, by the number of their first row."""
+    return {int(path.name.partition(".")[0][-7:]): path for path in checksummed_files(folder, f"{of}-{FIRST}", TENSORS)}
+
+
+def save_shard(tensors: Mapping[str, Tensor], folder: Path, of: str, first: int) -> Path:
+    """Write one of them.
+
+    Raises:
+        DataError: the disk refuses it.
+    """
+    try:
+        return save_checksummed(tensors, folder, f"{of}-{first:07d}")
+    except OSError as error:
+        raise DataError(
+            f"Could not write {folder}: {disk_says(error)}; free the disk, and build again to resume."
+        ) from error

@@ -8,13 +8,15 @@ import secrets
 import shutil
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import C3POError, DataError, disk_says
 
 SUFFIX = ".writing"
 """Of what is being written; what an interruption leaves is of no use, and may be deleted."""
+is_file, is_folder, is_there = os.path.isfile, os.path.isdir, os.path.lexists
+"""A name that no file can have is that of none; ``is_there``: links to nothing, too."""
 STREAMS = ("/dev/stdin", "/dev/fd/", "/proc/self/fd/")
 """What a shell hands over under a file's name."""
 
@@ -37,13 +39,11 @@ def atomic_file(path: Path | str) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_folder(path: Path | str, names: Sequence[str], ours: Callable[[str], bool]) -> Iterator[Path]:
+def atomic_folder(path: Path, names: Sequence[str], ours: Callable[[str], bool]) -> Iterator[Path]:
     """A folder to write files of these names in, which stand in the folder ``path`` when the block ends.
 
     A new folder appears whole. In one that is there each file takes the place of the old one of its name in one step,
-    in the order of ``names``: first the one that says whose they all are. Files of other names that the block writes
-    have checksums in theirs, so that they meet none but themselves; they come before all. Whatever else lies there
-    stays.
+    in the order of ``names``: first the one that says whose they all are. Whatever else lies there stays.
 
     Args:
         path: of the folder, or a link to one.
@@ -54,8 +54,6 @@ def atomic_folder(path: Path | str, names: Sequence[str], ours: Callable[[str], 
         DataError: a file that lies there is not ours; nothing was touched.
         OSError: as it comes from the disk; what to do about it, the caller knows.
     """
-    path = Path(path)
-    _check_folder(path)
     check_ours(path, names, ours)
     with scratch_folder(path if path.is_dir() else path.parent) as writing:
         yield writing
@@ -63,7 +61,7 @@ def atomic_folder(path: Path | str, names: Sequence[str], ours: Callable[[str], 
             os.rename(writing, path)
             return
         check_ours(path, names, ours)
-        written = [*sorted({*os.listdir(writing)} - {*names}), *(name for name in names if is_there(writing / name))]
+        written = [name for name in names if is_there(writing / name)]
         for name in written:
             _replaceable(path / name)
         for name in written:
@@ -111,12 +109,6 @@ def take_place(writing: Path, path: Path) -> None:
     os.replace(writing, path)
 
 
-def let(path: Path, mode: int) -> None:
-    """Give a file this mode, where the disk has such a thing: mounted ones may refuse it."""
-    with suppress(PermissionError):
-        path.chmod(mode)
-
-
 def _unused(folder: Path) -> Path:
     """A path for what is being written there; short, as the name that it stands in for may be as long as names get."""
     mode_of(folder)  # a name that none can have is an OSError
@@ -139,14 +131,6 @@ def _replaceable(path: Path) -> int | None:
     if not mode & 0o222 or not os.access(path, os.W_OK):  # whoever is root may write anything
         raise PermissionError(errno.EACCES, "the file that stands there is read-only")
     return stat.S_IMODE(mode)
-
-
-def _check_folder(path: Path) -> None:
-    """Raise OSError where something stands that is no folder, and for paths that name none of their own."""
-    if path.name in ("", ".."):
-        raise OSError(errno.EINVAL, "a folder with a name of its own is wanted")
-    if mode_of(path) is not None and not path.is_dir():
-        raise NotADirectoryError(errno.ENOTDIR, "a file, or a link to nothing, stands there")
 
 
 def mode_of(path: Path) -> int | None:
@@ -200,11 +184,6 @@ def check_own(path: Path | str, ours: Callable[[Path], bool], what: str) -> None
         )
 
 
-def is_there(path: Path | str) -> bool:
-    """Whether anything lies there, a link to nothing included."""
-    return os.path.lexists(path)
-
-
 def check_there(path: Path | str, expected: str, remedy: str, refusal: type[C3POError] = DataError) -> None:
     """Refuse to read what is not there, or waits. What may not be looked at says so itself when it is read.
 
@@ -238,23 +217,7 @@ def waits(path: Path | str) -> bool:
 
 def is_own(path: Path | str) -> bool:
     """Whether it is a file by itself: what a link leads to is another's."""
-    return is_file(Path(path)) and not os.path.islink(path)
-
-
-def is_file(path: Path) -> bool:
-    """Whether there is such a file; a name that no file can have is that of none."""
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False
-
-
-def is_folder(path: Path) -> bool:
-    """The same of a folder."""
-    try:
-        return path.is_dir()
-    except (OSError, ValueError):
-        return False
+    return is_file(path) and not os.path.islink(path)
 
 
 def write_text(path: Path | str, text: str) -> None:
@@ -267,9 +230,5 @@ def write_text(path: Path | str, text: str) -> None:
         with atomic_file(path) as writing:
             writing.write_text(text, encoding="utf-8")
     except (OSError, UnicodeEncodeError) as error:
-        raise _refusal(path, error) from error
-
-
-def _refusal(path: Path | str, error: Exception) -> DataError:
-    then = "make it writable" if isinstance(error, PermissionError) else "name a folder you may write to"
-    return DataError(f"Expected to write {path}, got: {disk_says(error)}; {then}.")
+        then = "make it writable" if isinstance(error, PermissionError) else "name a folder you may write to"
+        raise DataError(f"Expected to write {path}, got: {disk_says(error)}; {then}.") from error

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import platformdirs
 from safetensors import SafetensorError
 
 from ..errors import DataError, disk_says
-from .files import is_there, let, mode_of, scratch_folder
+from .files import is_there, mode_of, scratch_folder
 
 PROJECT = (".git", "pyproject.toml")
 """What lies in the folder of a repository or a project."""
@@ -22,14 +22,14 @@ def cache_folder() -> Path:
     return Path(os.environ.get("C3PO_CACHE") or platformdirs.user_cache_dir("c3po_adaptive"))
 
 
-def writable_folder(folder: Path | str) -> Path:
-    """A folder that may be written to, there or not.
+def writable_folder(folder: Path | str, remedy: str = "name another --out") -> Path:
+    """A folder that may be written to, there or not; ``remedy``: what to do else, to end messages with.
 
     Raises:
         DataError: no name, one that no folder can have, or something that is no folder, or cannot be written.
     """
     if not str(folder):
-        raise DataError("Expected a folder to write to, got an empty name; name another --out.")
+        raise DataError(f"Expected a folder to write to, got an empty name; {remedy}.")
     path = Path(folder)
     try:
         there = next(parent for parent in (path, *path.absolute().parents) if mode_of(parent) is not None)
@@ -38,9 +38,7 @@ def writable_folder(folder: Path | str) -> Path:
         if not os.access(there, os.W_OK | os.X_OK):
             raise PermissionError(f"{there} is read-only")
     except (OSError, ValueError) as error:
-        raise DataError(
-            f"Expected a folder to write to, got {str(folder)!r}: {disk_says(error)}; name another --out."
-        ) from error
+        raise DataError(f"Expected a folder to write to, got {str(folder)!r}: {disk_says(error)}; {remedy}.") from error
     return path
 
 
@@ -50,12 +48,12 @@ def refuse_home_and_projects(folder: Path) -> None:
     Raises:
         DataError: it is ``/``, the user's home, or that of a repository or a project.
     """
-    lying = [name for name in PROJECT if is_there(folder / name)]
-    places = {"/": "the root of the disk", "~": "your home"}
-    what = {os.path.realpath(os.path.expanduser(path)): told for path, told in places.items()}.get(
-        os.path.realpath(folder), f"a project ({lying[0]})" if lying else None
-    )
-    if what is not None:
+    place, what = os.path.realpath(folder), ""
+    if lying := [name for name in PROJECT if is_there(folder / name)]:
+        what = f"a project ({lying[0]})"
+    if place in ("/", os.path.realpath(os.path.expanduser("~"))):
+        what = "the root of the disk" if place == "/" else "your home"
+    if what:
         raise DataError(f"Expected a folder for a run alone, got {folder}, which is {what}; name another --out.")
 
 
@@ -88,15 +86,14 @@ def new_folder(path: Path | str, what: str) -> Iterator[Path]:
             yield writing
             usual = writing.stat().st_mode & 0o666
             for file in writing.rglob("*"):  # safetensors lets nobody else read its own
-                if not file.is_symlink():
-                    let(file, file.stat().st_mode | usual)
+                with suppress(PermissionError):  # a disk without modes
+                    file.chmod(file.stat().st_mode | usual) if not file.is_symlink() else None
             check_new(path, what)  # by another process, meanwhile
             os.rename(writing, path)
     except (OSError, SafetensorError) as error:  # the latter is what safetensors makes of a full disk
         raise DataError(
-            f"Expected to write a new {what}, got: {disk_says(error)}; nothing is left of it at {path}: free the "
-            "disk, or name "
-            "another."
+            f"Expected to write a new {what}, got: {disk_says(error)}; nothing is left of it at {path}: free the disk, "
+            "or name another."
         ) from error
 
 
@@ -106,12 +103,6 @@ def check_new(path: Path, what: str) -> None:
     Raises:
         DataError: with what was wanted.
     """
-    try:
-        there = path.name in ("", "..") or mode_of(path) is not None
-        writable_folder(path.parent)
-    except (OSError, DataError) as error:
-        raise DataError(
-            f"Could not write {str(path)!r}: {error.__cause__ or error}; choose a writable folder."
-        ) from error
-    if there:
+    if path.name in ("", "..") or is_there(path):
         raise DataError(f"Expected a new {what}, {path} exists; name another.")
+    writable_folder(path, "choose a writable folder")

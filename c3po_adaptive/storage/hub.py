@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, Self, cast
 
 from ..errors import ArtifactError, C3POError, DataError, SettingError, disk_says
-from .checksummed import checksummed_pattern
 from .files import atomic_folder, is_folder, is_there, write_text
+from .folders import writable_folder
 from .text_checksum import is_unedited, with_checksum
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class OnHub(ABC):
     Attributes:
         repo_type: of its repositories.
         files: what such a folder holds, beside the card, that which says whose they are first; nothing else is
-            downloaded, but for the same with a checksum in their names.
+            downloaded.
     """
 
     repo_type: ClassVar[Literal["model", "dataset"]]
@@ -68,13 +68,13 @@ class OnHub(ABC):
             license: as the Hub calls it (``cc-by-4.0``); which one is yours to say.
 
         Raises:
-            DataError: the disk refuses it, the folder has no name of its own (``.``), or others' files lie where its
-                own would; so does a card that a person altered.
+            DataError: the disk refuses it, or others' files lie where its own would; so does a card that a person
+                altered.
         """
 
         def write(place: Path) -> None:
             self._write(place)
-            self._write_card(place, Path(folder).name, license)
+            self._write_card(place, Path(folder).resolve().name, license)
 
         card = Path(folder) / README
         if is_there(card) and self._owns(Path(folder)) and not self._owns_card(card):
@@ -94,7 +94,7 @@ class OnHub(ABC):
 
     def _placed(self, folder: str | Path, names: tuple[str, ...], write: Callable[[Path], None]) -> Path:
         """Have the files of these names written, into a new folder or one that is there."""
-        folder = Path(folder)
+        folder = writable_folder(folder, "choose a writable folder")
 
         def ours(name: str) -> bool:
             return self._owns_card(folder / README) if name == README else self._owns(folder)
@@ -213,19 +213,23 @@ def _download(
 ) -> Path:
     from huggingface_hub import snapshot_download
 
-    patterns = [*files, *map(checksummed_pattern, files)]
     with _asking(name, repo_type, revision):
-        found = snapshot_download(name, repo_type=repo_type, revision=revision, token=token, allow_patterns=patterns)
+        found = snapshot_download(name, repo_type=repo_type, revision=revision, token=token, allow_patterns=[*files])
     folder = Path(found)
-    missing = [
-        file for file in files if not (folder / file).is_file() and not any(folder.glob(checksummed_pattern(file)))
-    ]
-    if missing:
+    if missing := [file for file in files if not (folder / file).is_file()]:
         raise ArtifactError(
             f"Expected the {repo_type} {name} on the Hub to hold {', '.join(files)}, got none of the name "
             f"{', '.join(missing)}; name another repository or revision."
         )
     return folder
+
+
+_REMEDIES = {
+    "GatedRepoError": "ask for access on its page, and log in with hf auth login",
+    "RepositoryNotFoundError": "check the name; a private one needs a token (hf auth login, HF_TOKEN or token=…)",
+    "RevisionNotFoundError": "name a branch, a tag or a commit that it has",
+}
+"""What to do about errors of the client, those of special kinds before the general ones."""
 
 
 @contextmanager
@@ -242,7 +246,6 @@ def _asking(name: str, repo_type: str, revision: str | None) -> Iterator[None]:
     silent = cast("tuple[type[Exception], ...]", (OSError, *errors.HfHubHTTPError.__bases__))
     if not isinstance(name, str):
         raise DataError(f"Expected a folder that is there, or a repository's name (user/name), got {name!r}.")
-
     try:
         yield
     except C3POError:
@@ -251,28 +254,15 @@ def _asking(name: str, repo_type: str, revision: str | None) -> Iterator[None]:
         raise DataError(
             f"Expected a folder that is there, or a repository's name (user/name), got {name!r}: {error}"
         ) from error
-    except errors.GatedRepoError as error:
-        what = f"access to the {repo_type} {name}, which is gated"
-        then = "ask for it on its page, and log in with hf auth login"
-        raise _refusal(what, then, error) from error
-    except errors.RepositoryNotFoundError as error:
-        what = f"a {repo_type} {name} on the Hub, or a folder of that name"
-        then = "check the name; a private one needs a token (hf auth login, HF_TOKEN or token=…)"
-        raise _refusal(what, then, error) from error
-    except errors.RevisionNotFoundError as error:
-        what = f"a revision {revision!r} of the {repo_type} {name}"
-        raise _refusal(what, "name a branch, a tag or a commit that it has", error) from error
-    except errors.HfHubHTTPError as error:
-        closed = error.response is not None and error.response.status_code in (401, 403)
-        what = f"a token that may do this with {name}" if closed else f"the Hub to answer for {name}"
-        then = "make one at the Hub's settings, with the right to write" if closed else "try again later"
-        raise _refusal(what, then, error) from error
-    except silent as error:  # offline, or none answers
-        what = f"to reach the Hub for the {repo_type} {name}"
-        then = "connect, unset HF_HUB_OFFLINE, or name a folder"
-        raise _refusal(what, then, error) from error
-
-
-def _refusal(expected: str, then: str, error: Exception) -> ArtifactError:
-    said = next((line.strip() for line in str(error).splitlines() if line.strip()), "no reason given")
-    return ArtifactError(f"Expected {expected}, got: {type(error).__name__}: {said} {then[0].upper()}{then[1:]}.")
+    except silent as error:
+        what = f"the {repo_type} {name}{f' in revision {revision!r}' if revision else ''}"
+        then = next((_REMEDIES[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in _REMEDIES), "")
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        if status in (401, 403):
+            then = then or f"use a token that may do this with {name}: make one at the Hub's settings"
+        elif status is None:
+            then = then or "connect, unset HF_HUB_OFFLINE, or name a folder"
+        said = next((line.strip() for line in str(error).splitlines() if line.strip()), "no reason given")
+        raise ArtifactError(
+            f"Expected {what} on the Hub, got: {type(error).__name__}: {said}; {then or 'try again later'}."
+        ) from error

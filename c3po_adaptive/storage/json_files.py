@@ -7,15 +7,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from ..errors import DataError, disk_says
 from .files import check_there
 
 SCHEMA = 2
-"""Version of what records and summaries hold; written into each as ``schema_version``. Those without it are of 1.
-Summaries of 2 hold calibration, what could have been found, controls and a verdict in every row.
-"""
+"""Version of what records and summaries hold; written into each as ``schema_version``."""
 
 
 class Ours(BaseModel):
@@ -24,6 +22,16 @@ class Ours(BaseModel):
     model_config = ConfigDict(extra="allow")
     newest: ClassVar[int] = SCHEMA
     """The highest ``schema_version`` that is known."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known(cls, value: Any) -> Any:
+        version = value.get("schema_version") if isinstance(value, Mapping) else None
+        if isinstance(version, int) and version > cls.newest:
+            raise ValueError(
+                f"expected schema_version {cls.newest} at most, got {version}, of a later version; update c3po_adaptive"
+            )
+        return value
 
 
 M = TypeVar("M", bound=Ours)
@@ -91,12 +99,6 @@ def checked(kind: type[M], value: Any, where: str, remedy: str) -> M:
     Raises:
         DataError: it is something else; what is wrong is named. Or a later version wrote it.
     """
-    version = value.get("schema_version", kind.newest) if isinstance(value, Mapping) else kind.newest
-    if isinstance(version, int) and version > kind.newest:
-        raise DataError(
-            f"{where}: expected schema_version {kind.newest} at most, got {version}, of a later version; "
-            "update c3po_adaptive to read it."
-        )
     try:
         return kind.model_validate(value)
     except ValidationError as error:
@@ -115,6 +117,4 @@ def _another(kind: type[Ours], error: ValidationError, where: str, remedy: str) 
     first = error.errors()[0]
     place = ".".join(map(str, first["loc"])) or "all of it"
     called = (kind.__doc__ or kind.__name__).partition("\n")[0]
-    if place == "schema_version" and first["type"] == "less_than_equal":
-        remedy = "a later version wrote it: update c3po_adaptive to read it"
     return DataError(f"{where}: expected {called}, got another ({place}: {first['msg']}); {remedy}.")

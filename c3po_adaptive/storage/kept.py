@@ -52,12 +52,7 @@ class Form(Generic[T]):
     read: Callable[[Path], T]
 
 
-def _in_memory(path: Path) -> Mapping[str, Tensor]:
-    """What becomes of the file later is not seen."""
-    return {name: tensor.clone() for name, tensor in load_tensors(path, AGAIN).items()}
-
-
-NAMED_TENSORS: Form[Mapping[str, Tensor]] = Form(TENSORS, save_tensors, _in_memory)
+NAMED_TENSORS: Form[Mapping[str, Tensor]] = Form(TENSORS, save_tensors, lambda path: load_tensors(path, AGAIN))
 
 
 def kept(folder: Path, identity: Any, compute: Callable[[], T], form: Form[T], of: str = "") -> T:

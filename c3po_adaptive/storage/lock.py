@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-import re
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from ..errors import DataError, disk_says
-from .files import is_own, is_there, write_text
+from .files import write_text
 
-LOCK, OWNER = ".lock", ".owner"
+LOCK, OWNER = ".c3po.lock", ".c3po.owner"
+"""Names that nobody else has for a file: what lies there is ours."""
 
 
 @contextmanager
@@ -23,71 +23,55 @@ def held(folder: Path | str) -> Iterator[None]:
     without such locks filelock writes a lock file in its place.
 
     Raises:
-        DataError: another process holds it, it cannot be written, or what lies in the lock's place is not ours.
+        DataError: another process holds it, or it cannot be written.
     """
-    from filelock import FileLock, Timeout
+    from filelock import Timeout
 
-    folder = Path(folder)
-    for name, ours in ((LOCK, is_own), (OWNER, is_owner)):
-        if is_there(folder / name) and not ours(folder / name):
-            raise DataError(f"Expected a folder to write to, got {folder} with a foreign {name}; name another --out.")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / LOCK, timeout=0)
-        lock.acquire()
-    except Timeout:
-        raise DataError(
-            f"Expected {folder} for this process alone, but {_owner(folder)} is writing to it; wait until that ends, "
-            "or name another --out."
-        ) from None
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"Expected a folder to write to, got {str(folder)!r}: {disk_says(error)}; name another --out."
-        ) from error
-    try:
+    owner = Path(folder) / OWNER
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(in_turn(Path(folder) / LOCK, timeout=0))
+        except Timeout:
+            said = owner.read_text() if owner.exists() else "another process"
+            raise DataError(
+                f"Expected {folder} for this process alone, but {said} is writing to it; wait until that ends, or name "
+                "another --out."
+            ) from None
         with suppress(DataError):  # only for the message
-            write_text(folder / OWNER, f"process {os.getpid()} on {socket.gethostname()}")
-        yield
-    finally:
-        with suppress(OSError):
-            (folder / OWNER).unlink(missing_ok=True)
-        lock.release()
+            write_text(owner, f"process {os.getpid()} on {socket.gethostname()}")
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                owner.unlink(missing_ok=True)
 
 
 @contextmanager
-def in_turn(path: Path | str) -> Iterator[None]:
+def in_turn(path: Path | str, timeout: float = -1) -> Iterator[None]:
     """Hold a lock file, whose folder is made if it is not there, after every process that held it before.
+
+    Args:
+        path: of the file.
+        timeout: seconds to wait for them; -1: as long as they take.
 
     Raises:
         DataError: it cannot be written.
+        filelock.Timeout: another process still holds it.
     """
-    from filelock import FileLock
+    from filelock import FileLock, Timeout
 
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path)
+        lock = FileLock(path, timeout=timeout)
         lock.acquire()
-    except OSError as error:
-        raise DataError(f"Could not write to {path.parent}: {disk_says(error)}; choose a writable folder.") from error
+    except Timeout:
+        raise
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"Expected a folder to write to, got {str(path.parent)!r}: {disk_says(error)}; name another."
+        ) from error
     try:
         yield
     finally:
         lock.release()
-
-
-def is_lock(path: Path) -> bool:
-    """Whether a file can be one that was locked: there is nothing in it."""
-    return is_own(path) and path.stat().st_size == 0
-
-
-def is_owner(path: Path) -> bool:
-    """Whether a file is one that says who holds its folder."""
-    return is_own(path) and re.fullmatch(rb"(process \d+ on .*)?", path.read_bytes()) is not None
-
-
-def _owner(folder: Path) -> str:
-    try:
-        return (folder / OWNER).read_text() or "another process"
-    except OSError:
-        return "another process"

@@ -11,13 +11,11 @@ from typing import Any, Self
 from pydantic import JsonValue, model_validator
 
 from ..errors import DataError, disk_says
-from .files import is_file, is_own, is_there, write_text
+from .files import atomic_file, is_file, is_own, is_there
 from .folders import refuse_home_and_projects, writable_folder
 from .identity import digest
 from .json_files import Ours, checked, read_json
 from .json_values import Json, Values
-from .lock import LOCK, OWNER, held, is_lock, is_owner
-from .overwriting import Claim, is_unsettled, make_room, settle
 
 RECORDS = "records.jsonl"
 CONFIG = "config.json"
@@ -25,18 +23,16 @@ DRAWN = ("summary.json", "report.html")
 FILES: dict[str, tuple[str, ...]] = {"comparison": (RECORDS, "records.parquet", *DRAWN)}
 """What runs of these kinds write beside their configuration, with every kind's ``Study.files`` once it is known; those
 of any other write ``RECORDS`` and ``DRAWN``."""
-LOCKS = {LOCK: is_lock, OWNER: is_owner}
 
 COMMAND: ContextVar[str | None] = ContextVar("command", default=None)
 """The command line that is being carried out, which folders that it makes keep; None: they are made from Python."""
 
 REPLACING: ContextVar[bool] = ContextVar("replacing", default=False)
-"""Whether a run that is in a folder makes room for the one that claims it."""
+"""Whether a run that is in a folder is deleted for the one that claims it."""
 
 
 def check_folder(folder: Path | str, config: Values, plugins: Mapping[str, str]) -> None:
-    """Refuse a folder that cannot be written, holds another run, or is not ours, before anything is loaded for it. What
-    an interrupted ``--overwrite`` left is set right.
+    """Refuse a folder that cannot be written, holds another run, or is not ours, before anything is loaded for it.
 
     Args:
         folder: of the run; there or not.
@@ -46,31 +42,19 @@ def check_folder(folder: Path | str, config: Values, plugins: Mapping[str, str])
     Raises:
         DataError: with what to do.
     """
-    folder = writable_folder(folder)
-    if is_unsettled(folder):
-        with held(folder):
-            settle(folder, CONFIG, _said_by)
-    if not is_there(folder / CONFIG):
-        _check_free(folder, files_of(config))
-        return
-    found, old = _claimed(folder / CONFIG)
-    check_files(folder, {*files_of(old), *files_of(config)})
-    if REPLACING.get():
-        _check_replaced(folder, found, old, config)
-        return
-    inputs = _inputs(old) | {"plugins": {**plugins}} if "inputs" in old else {}
-    new = _plain({**config, "inputs": inputs} if inputs else config)
-    if _differing(old, new):
-        raise _another(folder, old, new)
+    met = _met(writable_folder(folder), config)
+    if met is not None and not REPLACING.get():
+        known = {"inputs": _inputs(met.config) | {"plugins": {**plugins}}} if "inputs" in met.config else {}
+        _check_same(folder, met.config, {**config, **known})
 
 
 def is_run(folder: Path | str) -> bool:
     """Whether a folder is claimed by a run: its ``config.json`` is one of ours, with the hash of what it holds."""
     try:
-        found, config = _claimed(Path(folder) / CONFIG)
+        _checked_claim(Path(folder) / CONFIG)
     except DataError:
         return False
-    return is_own(Path(folder) / CONFIG) and digest(config) == found
+    return is_own(Path(folder) / CONFIG)
 
 
 def files_of(config: Values) -> tuple[str, ...]:
@@ -79,7 +63,9 @@ def files_of(config: Values) -> tuple[str, ...]:
 
 
 def claim(folder: Path | str, config: Values, model: str | None = None) -> str:
-    """Make the folder, or resume in it, for this configuration alone; the caller holds it.
+    """Make the folder, or resume in it, for this configuration alone; the caller holds it. Where one run replaces
+    another, what that wrote is deleted, its answers last and before the new claim is there: whenever it is interrupted,
+    what lies there is of the run that the folder is claimed by.
 
     Args:
         folder: of the run.
@@ -93,53 +79,47 @@ def claim(folder: Path | str, config: Values, model: str | None = None) -> str:
         DataError: the folder cannot be written, holds another run, or is not ours.
     """
     folder, wanted = writable_folder(folder), digest(config)
+    met = _met(folder, config)
+    new = {"hash": wanted, "made": {"model": model, "command": COMMAND.get()}, "config": config}
+    text, old = json.dumps(new, indent=1, ensure_ascii=False) + "\n", []
+    if met is not None and REPLACING.get():
+        old = [folder / name for name in reversed(files_of(met.config))]
+    elif met is not None:
+        _check_same(folder, met.config, config)
+        text = (folder / CONFIG).read_text(encoding="utf-8")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"Expected a folder to write to, got {str(folder)!r}: {disk_says(error)}; name another --out."
-        ) from error
-    settle(folder, CONFIG, _said_by)
-    made: dict[str, Json] = {"model": model, "command": COMMAND.get()}
-    if not is_there(folder / CONFIG):
-        _check_free(folder, files_of(config))
-        write_text(folder / CONFIG, _claim_of(config, wanted, made))
-        return wanted
-    found, old = _claimed(folder / CONFIG)
-    check_files(folder, {*files_of(old), *files_of(config)})
-    if REPLACING.get():
-        _check_replaced(folder, found, old, config)
-        with make_room(folder, CONFIG, _said_by) as aside:
-            write_text(folder / CONFIG, _claim_of(config, wanted, made | {"replaces": aside}))
-    elif found != wanted:
-        raise _another(folder, old, _plain(config))
-    else:  # found out now, rather than after the first answer was computed
-        write_text(folder / CONFIG, (folder / CONFIG).read_text(encoding="utf-8"))
+        with atomic_file(folder / CONFIG) as writing:  # to resume, too: a full disk is found out now
+            writing.write_text(text, encoding="utf-8")
+            for path in old:
+                path.unlink(missing_ok=True)
+    except (OSError, UnicodeEncodeError) as error:
+        raise DataError(f"Expected to write to {folder}, got: {disk_says(error)}; name another --out.") from error
     return wanted
 
 
-def _claim_of(config: Values, wanted: str, made: Values) -> str:
-    return json.dumps({"hash": wanted, "made": made, "config": config}, indent=1, ensure_ascii=False) + "\n"
+def _met(folder: Path, config: Values) -> _Claim | None:
+    """The claim of a folder that a run may be written to; None: nobody has claimed it.
 
-
-def _said_by(path: Path) -> Claim | None:
-    """What a claim says to those who set a run aside; None: it is none of ours."""
-    if path.name != CONFIG or not is_run(path.parent):
+    Raises:
+        DataError: something lies there that is not ours.
+    """
+    if not is_there(folder / CONFIG):
+        refuse_home_and_projects(folder)
+        if foreign := [name for name in files_of(config) if is_there(folder / name)]:
+            raise DataError(
+                f"Expected an empty folder or a run with its {CONFIG}, got {folder} with {', '.join(foreign)} alone; "
+                "name another --out."
+            )
         return None
-    claim = _claim_in(path)
-    return Claim(files_of(claim.config), None if claim.made is None else claim.made.replaces)
-
-
-def _check_free(folder: Path, files: Iterable[str]) -> None:
-    """Refuse a folder that no run has claimed, and where one would meet what is not ours."""
-    refuse_home_and_projects(folder)
-    foreign = [name for name in files if is_there(folder / name)]
-    foreign += [name for name, ours in LOCKS.items() if is_there(folder / name) and not ours(folder / name)]
-    if foreign:
+    met = _checked_claim(folder / CONFIG)
+    check_files(folder, {*files_of(met.config), *files_of(config)})
+    foreign = [name for name in files_of(config) if name not in files_of(met.config) and is_there(folder / name)]
+    if REPLACING.get() and foreign:
         raise DataError(
-            f"Expected an empty folder or a run with its {CONFIG}, got {folder} with {', '.join(foreign)} alone; "
-            "name another --out."
+            f"Expected --overwrite to meet files of the run in {folder}, got {', '.join(foreign)}, which such a run "
+            "does not write; nothing was touched: move them away, or name another --out."
         )
+    return met
 
 
 def check_files(folder: Path, files: Iterable[str]) -> None:
@@ -156,43 +136,22 @@ def check_files(folder: Path, files: Iterable[str]) -> None:
         )
 
 
-def _check_replaced(folder: Path, found: str, old: Values, new: Values) -> None:
-    """Refuse to have a run take the place of what is none, or of what the run there never wrote."""
-    if digest(old) != found:
+def _check_same(folder: Path | str, old: Values, new: Values) -> None:
+    """Refuse a folder of another configuration, with the keys that differ."""
+    before, now = _flat(old), _flat(json.loads(json.dumps(new)))
+    if differing := sorted(_where(k, before.get(k), now.get(k)) for k in before | now if before.get(k) != now.get(k)):
         raise DataError(
-            f"Expected --overwrite to meet a run, got {folder / CONFIG} with the hash {found[:12]!r} of something else "
-            f"({digest(old)[:12]}); name another --out."
+            f"Expected {folder} to hold the run {digest(new)[:12]}, got {digest(old)[:12]} (they differ in "
+            f"{', '.join(differing)}); name another --out, delete that run by --overwrite, or give its own settings "
+            "to resume it."
         )
-    foreign = [name for name in files_of(new) if name not in files_of(old) and is_there(folder / name)]
-    if foreign:
-        raise DataError(
-            f"Expected --overwrite to meet files of the run in {folder}, got {', '.join(foreign)}, which such a run "
-            "does not write; nothing was touched: move them away, or name another --out."
-        )
-
-
-def _differing(old: Values, new: Values) -> list[str]:
-    before, now = _flat(old), _flat(new)
-    return sorted(_where(k, before.get(k), now.get(k)) for k in {*before, *now} if before.get(k) != now.get(k))
 
 
 def _where(key: str, before: Json, now: Json) -> str:
     """A key, with the arms of it that differ: some are a configuration's, others were added as controls of these."""
     if key != "arms" or not (isinstance(before, dict) and isinstance(now, dict)):
         return key
-    return f"arms: {'; '.join(sorted(arm for arm in {*before, *now} if before.get(arm) != now.get(arm)))}"
-
-
-def _another(folder: Path, old: Values, new: Values) -> DataError:
-    remedy = (
-        "another version began it, and alone resumes it: name another --out (c3po report draws this one)."
-        if _flat(new).keys() - _flat(old).keys()
-        else "name another --out, delete that run by --overwrite, or give its own settings to resume it."
-    )
-    return DataError(
-        f"Expected {folder} to hold the run {digest(new)[:12]}, got {digest(old)[:12]} "
-        f"(they differ in {', '.join(_differing(old, new)) or 'the hash alone'}); {remedy}"
-    )
+    return f"arms: {'; '.join(sorted(arm for arm in before | now if before.get(arm) != now.get(arm)))}"
 
 
 def claimed_config(folder: Path | str) -> dict[str, Any]:
@@ -204,31 +163,24 @@ def claimed_config(folder: Path | str) -> dict[str, Any]:
     path = Path(folder) / CONFIG
     if not is_file(path):
         raise DataError(f"Expected a run folder (with {CONFIG}), got {folder}; give the --out of a run.")
-    return _claimed(path)[1]
+    return _claim_in(path).config
 
 
 def made_by(folder: Path | str) -> dict[str, str | None] | None:
-    """Model and command that a run folder was made with; None: no run folder, or of a version that did not say.
+    """``model`` and ``command`` that a run folder was made with; None: no run folder.
 
     Raises:
         DataError: its ``config.json`` is broken.
     """
     path = Path(folder) / CONFIG
-    made = _claim_in(path).made if is_file(path) else None
-    return None if made is None else {"model": made.model, "command": made.command}
-
-
-class _Made(Ours):
-    model: str | None = None
-    command: str | None = None
-    replaces: str | None = None
+    return _claim_in(path).made if is_file(path) else None
 
 
 class _Claim(Ours):
     """a run's hash and configuration"""
 
     hash: str
-    made: _Made | None = None
+    made: dict[str, str | None] | None = None
     config: dict[str, JsonValue]
 
     @model_validator(mode="after")
@@ -238,29 +190,28 @@ class _Claim(Ours):
         return self
 
 
-def _claimed(path: Path) -> tuple[str, dict[str, JsonValue]]:
-    found = _claim_in(path)
-    return found.hash, found.config
-
-
 def _claim_in(path: Path) -> _Claim:
     remedy = "name another --out"
     return checked(_Claim, read_json(path, remedy), str(path), remedy)
 
 
+def _checked_claim(path: Path) -> _Claim:
+    """The same, with the hash of what it holds."""
+    found = _claim_in(path)
+    if found.hash != digest(found.config):
+        raise DataError(
+            f"Expected {path} of a run as it was written, got one with the hash {found.hash[:12]!r} of something else "
+            f"({digest(found.config)[:12]}); name another --out."
+        )
+    return found
+
+
 def _flat(config: Values) -> dict[str, Json]:
     """With the parts of ``inputs`` one by one, so that a message can name them."""
-    inputs = {f"inputs.{k}": v for k, v in _inputs(config).items()}
-    return {k: v for k, v in config.items() if k != "inputs"} | inputs
+    return {k: v for k, v in config.items() if k != "inputs"} | {f"inputs.{k}": v for k, v in _inputs(config).items()}
 
 
 def _inputs(config: Values) -> dict[str, Json]:
     """What a run read, beside its settings."""
     inputs = config.get("inputs", {})
     return inputs if isinstance(inputs, dict) else {}
-
-
-def _plain(config: Values) -> dict[str, Json]:
-    """As it comes back from JSON: tuples as lists, keys as text."""
-    plain: dict[str, Json] = json.loads(json.dumps(config))
-    return plain

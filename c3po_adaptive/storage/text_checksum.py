@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from hashlib import sha256
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from .files import check_own, write_text
 
 EXPLANATION = "explanation"
 """The kind of pages that show how one text was re-mixed."""
-_LINE = re.compile(r"(.*\n)<!-- c3po_adaptive wrote this ([\w-]+): ([0-9a-f]{64}) -->\n", re.DOTALL)
+_MARK = "<!-- c3po_adaptive wrote this "
 
 
 def with_checksum(text: str, kind: str) -> str:
@@ -21,7 +20,8 @@ def with_checksum(text: str, kind: str) -> str:
         kind: what it is, in one word: another is not replaced by it.
     """
     text = f"{text.rstrip()}\n"
-    return f"{text}<!-- c3po_adaptive wrote this {kind}: {_hash(text, kind)} -->\n"
+    found = sha256(f"{kind}\n{text}".encode(errors="surrogatepass")).hexdigest()
+    return f"{text}{_MARK}{kind}: {found} -->\n"
 
 
 def is_unedited(path: Path, kind: str) -> bool:
@@ -30,12 +30,7 @@ def is_unedited(path: Path, kind: str) -> bool:
         text = path.read_text(encoding="utf-8")
     except (OSError, ValueError):  # no such file, or no text
         return False
-    found = _LINE.fullmatch(text)
-    return found is not None and (found[2], found[3]) == (kind, _hash(found[1], kind))
-
-
-def _hash(text: str, kind: str) -> str:
-    return sha256(f"{kind}\n{text}".encode(errors="surrogatepass")).hexdigest()
+    return text == with_checksum(text.rpartition(_MARK)[0], kind)
 
 
 def write_page(path: Path | str, page: str, kind: str) -> None:

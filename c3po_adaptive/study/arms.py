@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, ValidationInfo, field_serializer, field_validator, model_validator
 
-from .. import moved
+from .. import elsewhere
 from ..errors import UnknownNameError, suggestion
 from ..remixing.presets import PRESETS
 from ..settings import RemixSettings
@@ -146,7 +146,7 @@ def arms_by_name(names: list[str], registry: Registry) -> dict[str, Arm]:
     for name in names:
         if name not in known:
             listed = f"by c3po plugins list, beside the demo's {', '.join(DEMO_ARMS)}"
-            hint = moved.where(name) or suggestion(name, known, "name one of these.", listed)
+            hint = elsewhere.where(name) or suggestion(name, known, "name one of these.", listed)
             raise UnknownNameError(f"Expected the name of an arm, got {name!r}; {hint}")
     return {name: _among(known[name], names) for name in names}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -88,22 +88,6 @@ def poisoned_in_words(data: Data) -> list[str]:
 def counted_once(data: Data) -> list[str]:
     """A line for each data set in which questions were given again."""
     return [_given_again(asked.again, "questions", name) for name, asked in data.items() if asked.again]
-
-
-def as_answered(data: Data, answered: Collection[tuple[str, str]]) -> dict[str, Asked]:
-    """As a run asked them: one of before counted what was given again as often, and its answers are kept.
-
-    Args:
-        data: as it is read now.
-        answered: data set and id of each question that has an answer.
-    """
-    return {name: _as_answered(asked, {id_ for of, id_ in answered if of == name}) for name, asked in data.items()}
-
-
-def _as_answered(asked: Asked, answered: Collection[str]) -> Asked:
-    counted = [question for question, _ in asked.again if question.id in answered]
-    left_out = [pair for pair in asked.again if pair[0].id not in answered]
-    return replace(asked, questions=[*asked.questions, *counted], again=left_out)
 
 
 def _given_again(pairs: Sequence[tuple[Question, Question]], what: str, name: str) -> str:

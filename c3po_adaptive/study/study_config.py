@@ -12,8 +12,6 @@ from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
-    SerializerFunctionWrapHandler,
-    model_serializer,
     model_validator,
 )
 
@@ -68,9 +66,6 @@ def _ascending(share: tuple[float, float]) -> tuple[float, float]:
     return share
 
 
-LATER = ("score", "poison")
-"""Keys of a data set that came after runs were claimed by the others: dumped where they are not the default, so that
-such a run can go on."""
 Share = Annotated[tuple[float, float], AfterValidator(_ascending)]
 """A part of a source, by a hash of the questions' ids."""
 
@@ -135,13 +130,6 @@ class Dataset(Settings):
         if self.references_draw and self.references_limit is None:
             raise ValueError("expected references_limit beside references_draw, got none: all are one draw")
         return self
-
-    @model_serializer(mode="wrap")
-    def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without ``LATER`` keys that say nothing."""
-        usual = {name: type(self).model_fields[name].default for name in LATER}
-        plain: dict[str, Any] = dump(self)
-        return {k: v for k, v in plain.items() if k not in usual or getattr(self, k) != usual[k]}
 
 
 DEMO = Dataset(name="demo", questions="demo", split="test", references=("demo",), references_split="references")

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from ..errors import DataError, SettingError, disk_says
-from ..references.reference_set import files_of, is_reference_set
+from ..references.reference_set import ReferenceSet, is_reference_set
 from ..storage.files import atomic_file, is_file, is_folder
 from ..storage.folders import cache_folder
 from ..storage.identity import digest
@@ -47,7 +47,7 @@ class WorkerPayload:
         named = {name: [Path(name), *worker.registry.beside[name]] for name in worker.plugins}
         named |= {name: [Path(name)] for name in worker.files}
         for name in (name for d in worker.config.datasets for name in d.references if is_reference_set(name)):
-            named[name] = [Path(name) / file for file in files_of(name)]
+            named[name] = [Path(name) / file for file in ReferenceSet.files]
         files = {name: {_plain(path.name): _read(path) for path in paths} for name, paths in named.items()}
         if is_folder(folder := Path(worker.config.model)):
             config = worker.config.model_copy(update={"model": str(folder.resolve())})

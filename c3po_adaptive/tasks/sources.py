@@ -9,7 +9,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
-from .. import moved
+from .. import elsewhere
 from ..errors import C3POError, DataError, PluginError, UnknownNameError
 from ..storage.files import is_file, is_folder
 from ..types import Question
@@ -91,7 +91,7 @@ def brought(source: str) -> tuple[str, str]:
     prefix, colon, rest = source.partition(":")
     if not colon or prefix in ("demo", *BENCHMARKS):
         return "", source
-    known = entry_points(group=GROUP, name=prefix) or moved.where(prefix, ROLE)
+    known = entry_points(group=GROUP, name=prefix) or elsewhere.where(prefix, ROLE)
     return (prefix, rest) if known else ("", source)
 
 
@@ -122,7 +122,7 @@ def _of_package(prefix: str, name: str, split: str | None, usual: Sequence[str])
     """Questions of a package's source."""
     points = [*entry_points(group=GROUP, name=prefix)]
     if not points:
-        raise UnknownNameError(f"Expected a {ROLE}, got {prefix}:{name}; {moved.where(prefix, ROLE)}")
+        raise UnknownNameError(f"Expected a {ROLE}, got {prefix}:{name}; {elsewhere.where(prefix, ROLE)}")
     if len(points) > 1:
         raise PluginError(
             f"Expected one package that brings {prefix}:…, got {' and '.join(sorted(p.value for p in points))}; remove "

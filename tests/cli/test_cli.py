@@ -391,11 +391,3 @@ class TestPlugins:
 @pytest.mark.parametrize("command", ["", "demo", "evaluate", "report", "refset", "plugins", "study", "refset build"])
 def test_help_explains(command):
     assert "Usage" in call(*command.split(), "--help")
-
-
-def test_a_command_of_before_is_refused_with_what_does_its_work():
-    result = CliRunner().invoke(app, ["board", "board.yaml"])
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert "No such command 'board' any more; c3po report A B puts two runs side by side." in " ".join(
-        re.sub("[│╭╮╰╯─]", " ", result.stderr).split()
-    )

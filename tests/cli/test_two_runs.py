@@ -18,6 +18,7 @@ from c3po_adaptive.cli import app
 from c3po_adaptive.errors import DataError
 from c3po_adaptive.records.answer import AnswerRecord
 from c3po_adaptive.records.jsonl import read_records
+from c3po_adaptive.storage.run_folder import claim
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 OPTIONS = ("demo", "--model", "model", "--references", "references.jsonl", "--limit", "8")
@@ -244,7 +245,7 @@ def test_what_cannot_be(runs, tmp_path):
     assert "--out beside two runs" in refused("A", "--out", tmp_path / "out")
     assert "without a run for the report of two" in refused("A", "B", "--out", "A")
     assert "Expected a run folder" in refused("A", tmp_path)
-    (tmp_path / "config.json").write_text(json.dumps({"hash": "x", "config": {"kind": "faithfulness"}}))
+    claim(tmp_path, {"kind": "faithfulness"})
     assert "two runs of one kind, got comparison and faithfulness" in refused("A", tmp_path)
     assert "got faithfulness; report each" in refused(tmp_path, tmp_path)
 

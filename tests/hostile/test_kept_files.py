@@ -1,7 +1,6 @@
 """What studies keep is held against what they read; and places where files cannot be."""
 
 import json
-import os
 import tempfile
 from pathlib import Path
 
@@ -12,7 +11,6 @@ from speed.run import _finished
 
 from c3po_adaptive.errors import DataError
 from c3po_adaptive.models.loading import load_moe_model
-from c3po_adaptive.storage.run_folder import claim
 from c3po_adaptive.study.faithfulness.faithfulness_page import draw_report
 from c3po_adaptive.tasks.question_files import load_questions
 from c3po_adaptive.testing import write_tiny_checkpoint
@@ -64,19 +62,6 @@ def test_a_long_line_is_refused_when_it_is_read(tmp_path):
     with pytest.raises(DataError, match=r"at most 1,000,000 characters, got 50,000,000") as caught:
         load_questions(tmp_path / "long.jsonl")
     assert len(str(caught.value)) < 500
-
-
-def test_a_folder_that_turned_read_only(tmp_path, monkeypatch):
-    """Simulated: tests may run as root, whom permissions do not stop."""
-    claim(tmp_path, {"a": 1})
-    (tmp_path / "summary.json").write_text(json.dumps(FAITHFULNESS))
-
-    def refused(*args, **kwargs):
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(os, "replace", refused)
-    is_refused(lambda: claim(tmp_path, {"a": 1}))
-    is_refused(lambda: draw_report(tmp_path))
 
 
 def test_no_temporary_folder(tmp_path, monkeypatch):

@@ -1,12 +1,11 @@
 """Saving replaces files of its own kind, each in one step, and nothing else: whatever the folder is."""
 
-import json
 import os
 from dataclasses import replace
 
 import pytest
 import torch
-from hostile.doors import is_refused, untouched
+from hostile.doors import is_refused, passed, untouched
 from routing.naive import routed_model
 from routing.toys import HashEmbedder, questions
 
@@ -97,6 +96,9 @@ def test_a_pathway_is_written_over_a_pathway_alone(pathway, tmp_path):
         with untouched(tmp_path):
             is_refused(lambda: pathway.save(tmp_path / "mine.safetensors"))
     (tmp_path / "link").symlink_to("omega.safetensors")
+    for name in ("link", "omega.safetensors", "a\0b", "x" * 300, "\ud800"):
+        with untouched(tmp_path):
+            is_refused(lambda name=name: pathway.save_pretrained(f"{tmp_path}/{name}"))
     for name in ("link", "a\0b", "x" * 300, ".", "..", "/"):
         with untouched(tmp_path):
             is_refused(lambda name=name: pathway.save(f"{tmp_path}/{name}"))
@@ -113,11 +115,11 @@ def test_shards_are_deleted_when_the_set_is_kept_and_not_before(model, tmp_path,
         patch.setattr(ReferenceSet, "save", full)
         with pytest.raises(DataError, match="no space left"):
             build.reference_set_of(questions(6), model, HashEmbedder(), "cloze")
-    assert len(list(tmp_path.rglob("0000000.*.safetensors"))) == 1, "what was computed is there for the next try"
+    assert len(list(tmp_path.rglob("*-0000000.*.safetensors"))) == 1, "what was computed is there for the next try"
     monkeypatch.setattr(model, "prefill", None)
     built = build.reference_set_of(questions(6), model, HashEmbedder(), "cloze")
     assert len(built) == 6
-    assert not list(tmp_path.rglob("0000000.*.safetensors"))
+    assert not list(tmp_path.rglob("*-0000000.*.safetensors"))
 
 
 class Killed(BaseException):
@@ -141,53 +143,30 @@ def killed_before(patch, step):
         patch.setattr(os, name, stopping(getattr(os, name)))
 
 
-@pytest.mark.parametrize(
-    "ways", [("save", "save"), ("save_pretrained", "save_pretrained"), ("save", "save_pretrained")]
-)
-def test_killed_at_any_step_a_set_over_another_is_the_old_one_or_the_new(references, tmp_path, monkeypatch, ways):
-    first, then = ways
-    other = replace(references.subset(torch.arange(6)), card=references.card | {"source": "another"})
-    found = []
-    for step in range(60):
-        folder = getattr(references, first)(tmp_path / str(step))
+@pytest.mark.parametrize("way", ["save", "save_pretrained"])
+def test_killed_at_any_step_a_set_over_another_is_one_of_them_or_refused(references, tmp_path, monkeypatch, way):
+    other, found = replace(references.subset(torch.arange(6)), card=references.card | {"source": "another"}), []
+    for step in range(20):
+        folder = getattr(references, way)(tmp_path / str(step))
         (folder / "notes.txt").write_text("mine")
         with monkeypatch.context() as patch:
             killed_before(patch, step)
             try:
-                getattr(other, then)(folder)
+                getattr(other, way)(folder)
                 ended = True
             except Killed:
                 ended = False
-        found.append(len(ReferenceSet.load(folder)))
-        assert (folder / "notes.txt").read_text() == "mine"
-        getattr(references, then)(folder)  # what was left is no obstacle, and is not kept for ever
+        read = passed(lambda folder=folder: ReferenceSet.load(folder))
+        found.append("refused" if isinstance(read, DataError) else len(read))
+        if found[-1] == "refused":
+            assert "is missing, cut short or altered; build the set again" in str(read)
+        getattr(references, way)(folder)  # what was left is no obstacle
         assert len(ReferenceSet.load(folder)) == 24
-        assert len(list(folder.glob("tensors.*.safetensors"))) == 1
+        assert (folder / "notes.txt").read_text() == "mine"
         if ended:
             break
-    else:
-        pytest.fail("it never ended")
-    assert found == sorted(found, reverse=True)
-    assert {*found} == {6, 24}
-    assert found.count(24) > 8
-
-
-def test_a_set_over_another_is_whole_and_leaves_nothing_of_it(references, tmp_path):
-    folder = references.save_pretrained(tmp_path / "set")
-    (folder / "questions.0123456789abcde.parquet").write_text("mine")
-    other = references.subset(torch.arange(6))
-    for saved in (other, references, other, other):
-        saved.save_pretrained(folder)
-        assert len(ReferenceSet.load(folder)) == len(ReferenceSet.from_pretrained(folder)) == len(saved)
-        names = sorted(p.name.partition(".")[0] for p in folder.iterdir())
-        assert names == ["README", "card", "questions", "questions", "tensors"]
-    assert (folder / "questions.0123456789abcde.parquet").read_text() == "mine"
-    (folder / "questions.parquet").write_text("mine")  # a name that this set has not
-    with untouched(tmp_path / "set" / "questions.parquet"):
-        references.save(folder)
-    assert (folder / "questions.parquet").read_text() == "mine"
-    moved = ReferenceSet.load(folder).save(tmp_path / "moved")
-    assert {p.name for p in moved.iterdir()} == {*ReferenceSet.files}
+    assert ended
+    assert [*dict.fromkeys(found)] == [24, "refused", 6]
 
 
 @pytest.fixture
@@ -199,72 +178,34 @@ def warm(references, model, tmp_path):
 
 
 def shards(folder):
-    return {p.name for p in folder.glob("[0-9]*.safetensors")}
+    return {p.name for p in folder.glob("*.safetensors")}
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_store_stays_until_its_successor_stands(references, model, warm, monkeypatch, dtype):
-    """Killed at any step: what was warm is read until the other is, and the next start goes on."""
+def test_states_of_another_model_stay_until_these_are_made(references, model, warm, monkeypatch, tmp_path):
+    """And in a folder that a link leads to, which may be another set's."""
     monkeypatch.setattr("c3po_adaptive.references.prefill_store.SHARD", 2)
-    build_store(references, model, warm, dtype=torch.float16)
-    (warm / "notes.txt").write_text("mine")
-    for step in range(100):
-        with monkeypatch.context() as patch:
-            killed_before(patch, step)
-            try:
-                build_store(references, model, warm, dtype=dtype)
-                break
-            except Killed:
-                pass
-        store = open_store(references, model, warm, "cloze")
-        assert store is not None, "the old one, or the new one"
-        assert len(store.states(store.prompts)) == len(store.prompts)
-    else:
-        pytest.fail("it never ended")
-    assert json.loads((warm / "card.json").read_text())["dtype"] == str(dtype).removeprefix("torch.")
-    assert shards(warm) == {*json.loads((warm / "card.json").read_text())["files"].values()}
-    assert {p.name for p in warm.iterdir()} == {"card.json", "notes.txt", *shards(warm)} | {
-        p.name for p in warm.glob(".*.writing")
-    }
-
-
-def test_what_was_begun_of_another_model_is_resumed(references, model, warm, monkeypatch):
-    monkeypatch.setattr("c3po_adaptive.references.prefill_store.SHARD", 2)
-    ran = []
+    before, runs = shards(warm), []
 
     def stopping(shards, label, total):
-        ran.append(total)
+        runs.append(total)
         for i, shard in shards:
-            if i == 4 and len(ran) == 1:
+            if i == 4 and len(runs) == 1:
                 raise KeyboardInterrupt
             yield i, shard
 
     with pytest.raises(KeyboardInterrupt):
         build_store(references, model, warm, dtype=torch.bfloat16, progress=stopping)
-    build_store(references, model, warm, dtype=torch.bfloat16, progress=stopping)
-    assert ran[0] - ran[1] == 2
-    assert not (warm / "card.begun.json").exists()
-
-
-def test_states_are_not_written_through_a_link(references, model, warm, tmp_path):
+    assert before < shards(warm)
     other = references.save(tmp_path / "other")
     (other / "warm").symlink_to(warm)
-    for dtype in (None, torch.bfloat16):
-        with untouched(tmp_path), pytest.raises(DataError, match=r"warm, a link, which is not followed"):
-            build_store(references, model, other / "warm", dtype=dtype)
-
-
-@pytest.mark.parametrize("name", [f"0000000.{'0' * 16}.safetensors", "card.begun.json"])
-@pytest.mark.parametrize("kind", ["folder", "link"])
-def test_what_is_no_shard_of_such_a_name_is_one_sentence(references, model, warm, tmp_path, name, kind):
-    if kind == "folder":
-        (warm / name).mkdir()
-        (warm / name / "work.txt").write_text("of years")
-    else:
-        (tmp_path / "mine").write_text("mine")
-        (warm / name).symlink_to(tmp_path / "mine")
-    with untouched(tmp_path), pytest.raises(DataError, match=rf"{name}, which is no file; move it away"):
-        build_store(references, model, warm, dtype=torch.bfloat16)
+    build_store(references, model, other / "warm", dtype=torch.bfloat16, progress=stopping)
+    assert runs[0] - runs[1] == 2
+    assert before < shards(warm)
+    (warm / "notes.txt").write_text("mine")
+    (warm / f"{'0' * 20}-float32-0000000.{'0' * 16}.safetensors").mkdir()
+    build_store(references, model, warm, dtype=torch.bfloat16)
+    assert not before & shards(warm)
+    assert len([*warm.iterdir()]) == runs[0] + 2
 
 
 def test_shards_that_cannot_be_deleted_are_one_sentence(references, model, warm, monkeypatch):
@@ -277,4 +218,4 @@ def test_shards_that_cannot_be_deleted_are_one_sentence(references, model, warm,
         with pytest.raises(DataError, match=r"Expected to delete .*of the store before, got: .*Permission denied"):
             build_store(references, model, warm, dtype=torch.bfloat16)
     build_store(references, model, warm, dtype=torch.bfloat16)
-    assert shards(warm) == {*json.loads((warm / "card.json").read_text())["files"].values()}
+    assert {"-bfloat16-" in name for name in shards(warm)} == {True}

@@ -1,4 +1,7 @@
-"""Every door with what has no business there: refused with our own error, and what was on disk stays as it was."""
+"""Every door with what has no business there: refused with our own error, and what was on disk stays as it was.
+
+What is made by changing parts of what is valid is drawn in ``test_generated.py``; here is what that does not reach.
+"""
 
 import json
 import os
@@ -25,7 +28,7 @@ from c3po_adaptive.kernels import Gaussian
 from c3po_adaptive.optimizers import PathwayOptimizer
 from c3po_adaptive.records.answer import AnswerRecord
 from c3po_adaptive.records.jsonl import Records, read_records
-from c3po_adaptive.references.prefill_store import PrefillStore, build_store, open_store
+from c3po_adaptive.references.prefill_store import build_store, open_store
 from c3po_adaptive.references.reference_set import ReferenceSet
 from c3po_adaptive.retrievers.base import Hits, Index, Retriever
 from c3po_adaptive.selectors import LayerSelector
@@ -76,67 +79,38 @@ def without(key):
     return json.dumps({k: v for k, v in question("a").items() if k != key}).encode()
 
 
-WORSE = {
-    "half of a character": b'"\\ud800"',
-    "a number": b"7",
+NO_JSON = {
+    "empty": b"",
+    "a number": b"1",
     "a list": b"[]",
     "an object": b"{}",
     "null": b"null",
-    "NaN": b"NaN",
-    "1e999": b"1e999",
-    "10,000 digits": DIGITS.encode(),
-    "nested": DEEP.encode(),
-    "nested less": b"[" * 900 + b"]" * 900,
-    "too long": b'"' + b"x" * LONGER + b'"',
-    "empty": b'""',
-    "whitespace": b'" \\t\\n "',
+    "deep": DEEP.encode(),
+    "a long number": DIGITS.encode(),
+    "no UTF-8": b"\xff\xfe",
+    "NUL": b"\0\0",
 }
 
-FILES = {
-    "empty": b"",
+FILES = NO_JSON | {
     "blank": b" \n\n\t\n",
-    "no UTF-8": json.dumps(question("a")).encode() + b"\xff\xfe",
     "UTF-16": json.dumps(question("a")).encode("utf-16"),
-    "NUL bytes": b"\0" * 1000,
     "NUL in a row": json.dumps(question("a")).encode().replace(b"odd", b"o\0d") + b"\0",
     "NUL in a string": with_value("question", '"a\0b"'),
     "BOM in the middle": b"\xef\xbb\xbf" * 2 + json.dumps(question("a")).encode(),
     "binary": bytes(range(256)),
-    "deep": DEEP.encode(),
     "deep, open": b"[" * 100_000,
     "deep in a row": with_value("more", DEEP),
-    "a number": b"1",
-    "a long number": DIGITS.encode(),
     "a long number in a row": with_value("more", DIGITS),
-    "NaN": b"NaN",
-    "null": b"null",
-    "empty array": b"[]",
-    "empty object": b"{}",
     "two on a line": json.dumps(question("a")).encode() * 2,
     "cut": json.dumps(question("a")).encode()[:-5],
     "id again": b"\n".join([json.dumps(question("a")).encode()] * 2),
     **{f"no {key}": without(key) for key in ("question", "choices", "answer")},
-    **{f"id: {what}": with_value("id", value.decode()) for what, value in WORSE.items() if what != "whitespace"},
-    **{f"question: {what}": with_value("question", value.decode()) for what, value in WORSE.items()},
-    **{f"answer: {what}": with_value("answer", value.decode()) for what, value in WORSE.items() if what != "a number"},
-    **{f"choices: {what}": with_value("choices", value.decode()) for what, value in WORSE.items()},
-    **{f"a choice: {what}": with_value("choices", f'["x", {value.decode()}]') for what, value in WORSE.items()},
-    **{f"task: {k}": with_value("task", v.decode()) for k, v in WORSE.items() if k not in ("empty", "whitespace")},
+    "too long": with_value("question", '"' + "x" * LONGER + '"'),
     "one choice": with_value("choices", '["x"]'),
-    "answer beyond": with_value("answer", "2"),
-    "answer below": with_value("answer", "-1"),
-    "answer true": with_value("answer", "true"),
-    "answer 0.0": with_value("answer", "0.0"),
-    "answer 4,000 digits": with_value("answer", "9" * 4000),
+    **{f"answer {value[:9]}": with_value("answer", value) for value in ("2", "-1", "true", "0.0", "9" * 4000)},
     "answerKey of none": lettered(answerKey="B"),
-    "answerKey a list": lettered(answerKey=[]),
-    "answerKey half": lettered(answerKey=HALF),
-    "lettered, one choice": lettered(),
     "lettered, no stem": lettered(question={}),
-    "lettered, choices alike": lettered(question={"stem": "?", "choices": "AB"}),
-    "lettered, choices of numbers": lettered(question={"stem": "?", "choices": [1, 2]}),
     "lettered, more labels": lettered(question="?", choices={"label": ["A", "B"], "text": ["x"]}),
-    "lettered, fewer labels": lettered(question="?", choices={"label": ["A"], "text": ["x", "y"]}),
 }
 
 GOOD_FILES = {
@@ -176,13 +150,6 @@ class TestQuestionFiles:
         assert load_questions(file)
         assert command("refset", "build", file, "--model", "model", "--out", tmp_path / "set") == 0
 
-    @pytest.mark.parametrize("depth", [100, 300, 600, 800, 900, 940, 960, 980, 1000, 5000, 20_000])
-    def test_nested_at_any_depth(self, tmp_path, depth):
-        """What the parser just takes, the message must be able to show."""
-        for key in question("a"):
-            (tmp_path / "bad.jsonl").write_bytes(with_value(key, "[" * depth + "]" * depth))
-            is_refused(lambda: load_questions(tmp_path / "bad.jsonl"))
-
     @pytest.mark.parametrize(
         "path",
         ["", ".", "/", "nowhere.jsonl", "x" * 300, "x/" * 3000, "a\0b", HALF, "\udcff.jsonl", "/dev/full/x"],
@@ -196,28 +163,12 @@ class TestQuestionFiles:
             is_refused(lambda: questions_of(path))
             assert command("refset", "build", path, "--model", "model", "--out", "out") == 1
 
-    def test_folder_and_pipe(self, place, tmp_path):
-        (tmp_path / "folder.jsonl").mkdir()
-        os.mkfifo(tmp_path / "pipe.jsonl")
-        (tmp_path / "loop.jsonl").symlink_to(tmp_path / "loop.jsonl")
-        for name in ("folder.jsonl", "pipe.jsonl", "loop.jsonl"):
-            is_refused(lambda name=name: load_questions(tmp_path / name))
-            assert command("refset", "build", tmp_path / name, "--model", "model", "--out", tmp_path / "set") == 1
-
     def test_a_name_of_other_bytes(self, tmp_path):
         """The file's name becomes the id where a row has none."""
         file = tmp_path / os.fsdecode(b"\xff.jsonl")
         row = {"question": "?", "choices": {"label": ["A", "B"], "text": ["x", "y"]}, "answerKey": "A"}
         file.write_text(json.dumps(row))
         is_refused(lambda: load_questions(file))
-
-    @pytest.mark.parametrize("limit", [0, -1])
-    def test_limits(self, place, limit):
-        is_refused(lambda: load_questions(place / "test.jsonl", limit=limit))
-
-    @pytest.mark.parametrize("split", ["", "test", HALF, "\0"])
-    def test_splits(self, place, split):
-        passed(lambda: load_questions(place / "test.jsonl", split=split))
 
 
 VALID = {
@@ -238,14 +189,10 @@ def bomb(levels, width=10):
 
 
 TEXTS = {
-    "empty arms": configured(arms={}),
     "no UTF-8": b"model: \xff\xfe",
     "NUL": b"model: \0",
     "control character": b"model: \x07",
     "half of a character": b'model: "\\ud800"',
-    "a list": b"- 1\n- 2",
-    "a string": b"text",
-    "a number": b"7",
     "two documents": b"a: 1\n---\nb: 2",
     "a tab": b"a:\n\tb: 1",
     "deep lists": b"a: " + b"[" * 10_000 + b"]" * 10_000,
@@ -273,52 +220,23 @@ TEXTS = {
     "a spec in itself": configured() + b"  x: {optimizer: &a {name: ngd, lr: *a}}\n",
     "bomb": f"{bomb(6)}\narms: *a5".encode(),
     "bomb of an arm": f"arms:\n  base: {{optimizer: {{name: none, z: &a0 [x]}}}}\n  {bomb(6)}".encode(),
-    "a number as key": b"1: 2",
     "a list as key": b"? [1]\n: 2",
-    "number as a data set's key": b"datasets: [{1: 2}]",
-    "number as an arm's key": configured(arms={"base": {1: 2}}),
     "number as a spec's key": configured(arms={"base": {"optimizer": {"name": "none", 1: 2}}}),
-    "number as a format's key": configured(format={1: 2}),
-    "unknown key": configured(modle=1),
-    "kind of none": configured(kind="nothing"),
-    "kind: a list": configured(kind=["comparison"]),
-    "kind: null": configured(kind=None),
-    "format: name a list": configured(format={"name": ["cloze"]}),
-    "format: name null": configured(format={"name": None}),
-    "format: shots a number": configured(format={"shots": 5}),
-    "format: shots of numbers": configured(format={"shots": [5]}),
-    "format: chat a word": configured(format={"chat": "maybe"}),
-    "format: normalize a list": configured(format={"normalize": ["tokens"]}),
     "seed: a long number": b"seed: " + DIGITS.encode(),
     "seed: a long number, hexadecimal": b"seed: 0x" + b"f" * 10_000,
     "an arm's long number": configured() + b"  x: {optimizer: {name: ngd, lr: 0x" + b"f" * 10_000 + b"}}\n",
-    "arms: a list": configured(arms=["base"]),
-    "arms: null": configured(arms=None),
-    "arms: of null": configured(arms={"base": None}),
-    "arm: optimizer null": configured(arms={"base": {"optimizer": None}}),
-    "arm: optimizer a list": configured(arms={"base": {"optimizer": ["ngd"]}}),
-    "arm: name a list": configured(arms={"base": {"optimizer": {"name": ["ngd"]}}}),
-    "arm: name null": configured(arms={"base": {"optimizer": {"name": None}}}),
     "arm: lr a date": configured() + b"  x: {optimizer: {name: ngd, lr: 2024-01-01}}\n",
     "arm: lr bytes": configured() + b"  x: {optimizer: {name: ngd, lr: !!binary gIA=}}\n",
     "arm: layers a set": configured() + b"  x: {selector: {name: fixed, layers: !!set {1}}}\n",
     "arm: layers in itself": configured() + b"  x: {selector: {name: fixed, layers: &a [*a]}}\n",
     "arm: n NaN": configured() + b"  x: {selector: {name: fixed, n: .nan}}\n",
-    "arm: n text": configured() + b"  x: {selector: {name: fixed, n: '1'}}\n",
     "arm: an optimizer in a selector": configured() + b"  x: {selector: {name: causal, optimizer: {name: 5}}}\n",
     "no base": configured(arms={"x": {"selector": SMALL}}),
     "headline of none": configured(headline="nobody"),
-    "compare: a word": configured(compare="ab"),
-    "compare: one": configured(compare=[["base"]]),
-    "datasets: empty": configured(datasets=[]),
-    "datasets: a mapping": configured(datasets={}),
     "questions nowhere": configured(datasets=[{"name": "t", "questions": "nowhere.jsonl"}]),
     "questions a folder": configured(datasets=[{"name": "t", "questions": "./model"}]),
-    "questions empty": configured(datasets=[{"name": "t", "questions": ""}]),
     "questions NUL": configured(datasets=[{"name": "t", "questions": "a\0.jsonl"}]),
     "references half": b'datasets: [{name: t, questions: test.jsonl, references: ["\\ud800.jsonl"]}]',
-    "limit 0": configured(datasets=[VALID["datasets"][0] | {"limit": 0}]),
-    "limit true": configured(datasets=[VALID["datasets"][0] | {"limit": "x"}]),
     "model nowhere": configured(model="./nowhere"),
     "model a file": configured(model="./test.jsonl"),
     "model NUL": configured(model="./a\0"),
@@ -330,23 +248,11 @@ TEXTS = {
 }
 
 SET = [
-    *("seed=-1", f"seed={2**70}", "seed=1e400", "seed=nan", "seed=.nan", "seed=.inf", "seed=1.0", "seed=true", "seed="),
-    *(
-        "seed='1'",
-        "seed=[1]",
-        f"seed={DIGITS}",
-        "seed=0x" + "f" * 10_000,
-        "seed=" + "[" * 5000 + "]" * 5000,
-        "seed=2024-99-99",
-    ),
-    *("batch_size=0", "batch_size=-1", "batch_size=x", "max_similarity=0", "max_similarity=2", "mix=all", "loss=[]"),
-    *("", "=", "seed", "=1", ".=1", "..=1", "a.=1", ".a=1", "modle=1", "seed.x=1", "seed.x.y=1", "model.x=1"),
-    *("datasets=1", "datasets.9.limit=1", "datasets.-9.limit=1", "datasets.x.limit=1", "datasets.0=1"),
-    *("datasets.0.limit=0", "datasets.0.limit.x=1", "datasets.0.nothing=1", "datasets.0.0=1", "datasets.0.name=[]"),
-    *("arms=1", "arms.ngd=1", "arms.ngd.optimizer=[]", "arms.ngd.optimizer.0=1", "arms.ngd.selector.n=.nan"),
-    *("arms.base.optimizer.lr=!!python/object/apply:os.system ['true']", "arms.base=*x", "arms.=1", "arms..x=1"),
-    *(f"model={HALF}", "model=\0", "model=\x07", "model={", "model=[", 'model="\\ud800"', "format.name=[]", "kind=[]"),
-    *("arms.ngd.seed=-1", "arms.ngd.seed=0x" + "f" * 10_000, "headline=nobody", "x" * 3000 + "=1", "x." * 3000 + "x=1"),
+    *("seed=-1", f"seed={2**70}", "seed=1e400", "seed=.nan", "seed=true", "seed=", f"seed={DIGITS}", "seed=2024-99-99"),
+    *("seed=0x" + "f" * 10_000, "seed=" + "[" * 5000 + "]" * 5000),
+    *("", "=", "seed", "=1", ".=1", "..=1", "a.=1", "modle=1", "seed.x=1", "model.x=1", "datasets.-9.limit=1"),
+    *("datasets.0.0=1", "arms..x=1", "arms.base.optimizer.lr=!!python/object/apply:os.system ['true']", "arms.base=*x"),
+    *(f"model={HALF}", "model=\0", "model=\x07", "model={", "x" * 3000 + "=1", "x." * 3000 + "x=1"),
 ]
 
 
@@ -407,102 +313,28 @@ def resumed(run):
     return command("evaluate", "--config", "run.yaml", "--out", run)
 
 
-LINES = {
-    "a number": b"1",
-    "a list": b"[1]",
-    "an object": b"{}",
-    "null": b"null",
-    "a string": b'"arm"',
-    "NaN": b"NaN",
-    "a long number": DIGITS.encode(),
-    "deep": DEEP.encode(),
+LINES = {what: line for what, line in NO_JSON.items() if what != "empty"} | {
     "blank": b"",
     "half a line": b'{"arm": "base", "da',
-    "no UTF-8": b"\xff\xfe",
-    "NUL": b"\0\0",
     "UTF-16": '{"arm": 1}'.encode("utf-16"),
-    "seed null": b'{"arm": "base", "dataset": "t", "id": "a", "seed": null}',
-    "seed infinite": b'{"arm": "base", "dataset": "t", "id": "a", "seed": Infinity}',
-    "seed NaN": b'{"arm": "base", "dataset": "t", "id": "a", "seed": NaN}',
-    "seed a word": b'{"arm": "base", "dataset": "t", "id": "a", "seed": "x"}',
-    "seed a list": b'{"arm": "base", "dataset": "t", "id": "a", "seed": []}',
     "seed of 5,000 digits": b'{"arm": "base", "dataset": "t", "id": "a", "seed": "' + b"9" * 5000 + b'"}',
-    "no seed": b'{"arm": "base", "dataset": "t", "id": "a"}',
-    "nothing else": b'{"arm": "base", "dataset": "t", "id": "a", "seed": 0}',
-    "arm a list": b'{"arm": [], "dataset": "t", "id": "a", "seed": 0}',
 }
-
-WRONG = {
-    "null": None,
-    "a word": "x",
-    "negative": -1,
-    "a large number": 10**30,
-    "infinite": float("inf"),
-    "NaN": float("nan"),
-    "a list": [],
-    "a list of null": [None],
-    "nested": [[[1]]],
-    "an object": {},
-    "an object of null": {"x": None},
-    "an object of words": {"25": {"own": {"x": "y"}, "new": 5}},
-    "half of a character": HALF,
-    "true": True,
-}
-
-FIELDS = (
-    *("id", "dataset", "split", "subject", "arm", "optimizer", "selector", "setting", "seed", "answer", "choice"),
-    *("correct", "base_choice", "base_correct", "scores", "base_scores", "layers", "experts", "strength"),
-    *("layer_scores", "pathway", "neighbours", "cost", "flops", "seconds", "needs_label"),
-)
-
-FIGURES = ("dataset", "arm", "subject", "layers")
-"""Fields of records that figures are drawn from."""
-
-CLAIMS = {
-    "empty": b"",
-    "a number": b"1",
-    "a list": b"[]",
-    "an object": b"{}",
-    "null": b"null",
-    "deep": DEEP.encode(),
-    "a long number": DIGITS.encode(),
-    "no UTF-8": b"\xff",
+CLAIMS = NO_JSON | {
     "hash a number": b'{"hash": 1, "config": {}}',
-    "config a list": b'{"hash": "x", "config": []}',
-    "config a number": b'{"hash": "x", "config": 1}',
-    "kind of none": b'{"hash": "x", "config": {"kind": "nothing"}}',
-    "kind a list": b'{"hash": "x", "config": {"kind": []}}',
-    "kind an object": b'{"hash": "x", "config": {"kind": {}}}',
-    "kind null": b'{"hash": "x", "config": {"kind": null}}',
-    "inputs a number": b'{"hash": "x", "config": {"inputs": 5}}',
-    "inputs null": b'{"hash": "x", "config": {"inputs": null}}',
-    "inputs a list": b'{"hash": "x", "config": {"inputs": [1]}}',
-    "unknown keys": b'{"hash": "x", "config": {"a": 1}}',
+    "another's hash": b'{"hash": "x", "config": {"a": 1}}',
     "half of a character": b'{"hash": "\\ud800", "config": {"\\ud800": "\\ud800"}}',
 }
-
-SUMMARIES = {
-    "empty": b"",
-    "a number": b"1",
-    "a list": b"[]",
-    "an object": b"{}",
-    "null": b"null",
-    "deep": DEEP.encode(),
-    "a long number": DIGITS.encode(),
-    "no UTF-8": b"\xff",
-    "rows empty": b'{"rows": [], "comparisons": [], "baseline": "base", "control": "x"}',
+SUMMARIES = NO_JSON | {
     "rows of numbers": b'{"rows": [1]}',
     "no version": b'{"rows": [], "comparisons": [], "calibration": [], "baseline": "base", "control": "x"}',
-    "the first": b'{"schema_version": 1, "rows": [1], "calibration": []}',
 }
 
 RUN_FILES = ("records.jsonl", "config.json", "summary.json", "report.html", "records.parquet")
 
 
-@pytest.mark.filterwarnings("ignore:.*rows again:UserWarning")
 class TestRunFolders:
     @pytest.mark.parametrize("line", LINES.values(), ids=LINES)
-    @pytest.mark.parametrize("where", ["first", "last", "last, and a half line"])
+    @pytest.mark.parametrize("where", ["first", "last, and a half line"])
     def test_lines_that_are_not_ours(self, run, line, where):
         """Refused before anything is altered, the half line at the end included."""
         path = run / "records.jsonl"
@@ -510,54 +342,17 @@ class TestRunFolders:
         tail = b'{"half' if "half line" in where else b""
         path.write_bytes((line + b"\n" + rows if where == "first" else rows + line + b"\n") + tail)
         with untouched(run):
-            if line != LINES["nothing else"] and line != LINES["arm a list"]:
-                is_refused(lambda: read_records(run, AnswerRecord))
-                is_refused(lambda: Records(run, AnswerRecord))
+            is_refused(lambda: read_records(run, AnswerRecord))
+            is_refused(lambda: Records(run, AnswerRecord))
             (run / "summary.json").rename(run.parent / "away")
             assert command("report", run) == 1
             (run.parent / "away").rename(run / "summary.json")
-
-    @pytest.mark.parametrize("field", FIELDS)
-    @pytest.mark.parametrize("summary", ["drawn from the summary", "summarized anew"])
-    def test_fields_of_other_kinds(self, run, field, summary, monkeypatch):
-        """Whatever stands in a field, and without it: a report, or one message."""
-        if field not in FIGURES:
-            monkeypatch.setattr("c3po_adaptive.report.comparison_page._figures", lambda *given: [])  # they take longest
-        path = run / "records.jsonl"
-        rows = [json.loads(line) for line in path.read_text().splitlines()]
-        kept = {"absent": {k: v for k, v in rows[-1].items() if k != field}}
-        kept |= {what: rows[-1] | {field: value} for what, value in WRONG.items()}
-        whole, failures = (run / "summary.json").read_bytes(), {}
-        for what, row in kept.items():
-            path.write_text("".join(json.dumps(r) + "\n" for r in [*rows[:-1], row]))
-            if summary == "summarized anew":
-                (run / "summary.json").unlink(missing_ok=True)
-            else:
-                (run / "summary.json").write_bytes(whole)
-            try:
-                command("report", run)
-            except Exception as error:
-                failures[what] = f"{type(error).__name__}: {error}"[:200]
-        assert not failures
 
     def test_resumed_beside_a_line_that_is_not_ours(self, run):
         path = run / "records.jsonl"
         path.write_bytes(path.read_bytes() + b"{}\n")
         with untouched(run):
             assert resumed(run) == 1
-
-    def test_rows_again(self, run):
-        path = run / "records.jsonl"
-        path.write_bytes(path.read_bytes() * 2)
-        assert len(read_records(run, AnswerRecord)) == path.read_bytes().count(b"\n") // 2
-        assert command("report", run) == 0
-        assert resumed(run) == 0
-
-    def test_rows_again_with_half_a_character(self, tmp_path):
-        row = {"arm": "a", "dataset": "t", "id": HALF, "seed": 0}
-        (tmp_path / "records.jsonl").write_text((json.dumps(row) + "\n") * 2)
-        with untouched(tmp_path):
-            passed(lambda: Records(tmp_path, AnswerRecord))
 
     @pytest.mark.parametrize("content", CLAIMS.values(), ids=CLAIMS)
     def test_claims_that_are_not_ours(self, run, content):
@@ -579,19 +374,6 @@ class TestRunFolders:
         with untouched(run):
             assert command("report", run) == 1
 
-    @pytest.mark.parametrize("key", ["rows", "comparisons", "draws", "risk", "versions", "hashes", "config"])
-    def test_summaries_of_other_kinds(self, run, key, monkeypatch):
-        if key not in ("rows", "risk"):
-            monkeypatch.setattr("c3po_adaptive.report.comparison_page._figures", lambda *given: [])  # they take longest
-        summary, failures = json.loads((run / "summary.json").read_text()), {}
-        for what, value in WRONG.items():
-            (run / "summary.json").write_text(json.dumps(summary | {key: value}))
-            try:
-                command("report", run)
-            except Exception as error:
-                failures[what] = f"{type(error).__name__}: {error}"[:200]
-        assert not failures
-
     @pytest.mark.parametrize("name", RUN_FILES)
     def test_folders_where_files_belong(self, run, name):
         (run / name).unlink()
@@ -600,14 +382,6 @@ class TestRunFolders:
             assert resumed(run) == 1
             if name != "records.parquet":
                 assert command("report", run) == 1
-
-    @pytest.mark.parametrize("name", ["records.jsonl", "config.json"])
-    def test_folders_where_files_belong_in_python(self, tmp_path, name):
-        (tmp_path / name).mkdir()
-        calls = [claimed_config, lambda folder: claim(folder, {}), lambda folder: read_records(folder, AnswerRecord)]
-        calls += [lambda folder: Records(folder, AnswerRecord)] * (name == "records.jsonl")
-        for call in calls:
-            is_refused(lambda call=call: call(tmp_path))
 
     @pytest.mark.parametrize("path", ["test.jsonl", "test.jsonl/run", "x" * 300, "a\0b", HALF], ids=repr)
     def test_paths(self, place, path):
@@ -671,45 +445,20 @@ def twice_named(found):
 
 TABLES = {
     **{f"no {name}": columns({name: None}) for name in ("id", "question", "choices", "answer", "scores", "correct")},
-    "id a number": columns({"id": 5}),
     "id bytes": columns({"id": b"\xff"}),
-    "ids alike": columns({"id": "a"}),
-    "question null": columns({"question": lambda row: None}),
-    "question a list": columns({"question": lambda row: ["x"]}),
-    "question empty": columns({"question": ""}),
-    "choices null": columns({"choices": lambda row: None}),
-    "choices a word": columns({"choices": "ab"}),
-    "choices none": columns({"choices": lambda row: []}),
-    "choices one": columns({"choices": lambda row: ["x"]}),
-    "choices of null": columns({"choices": lambda row: [None, None]}),
     "choices of numbers": columns({"choices": lambda row: [1, 2]}),
-    "answer null": columns({"answer": lambda row: None}),
-    "answer a word": columns({"answer": "x"}),
-    "answer below": columns({"answer": -1}),
     "answer beyond": columns({"answer": 99}),
-    "answer NaN": columns({"answer": float("nan")}),
     "answer half": columns({"answer": 0.5}),
-    "answer large": columns({"answer": 2**62}),
-    "task a number": columns({"task": 5}),
-    "scores null": columns({"scores": lambda row: None}),
-    "scores none": columns({"scores": lambda row: []}),
-    "scores of words": columns({"scores": lambda row: ["x", "y"]}),
-    "scores NaN": columns({"scores": lambda row: [float("nan")] * len(row["choices"])}),
     "scores more": columns({"scores": lambda row: [0.0] * 40}),
-    "correct null": columns({"correct": lambda row: None}),
-    "correct a word": columns({"correct": "perhaps"}),
     "correct a number": columns({"correct": 7}),
     "no rows": table(lambda found: found.slice(0, 0)),
     "fewer rows": table(lambda found: found.slice(0, 3)),
     "more rows": table(lambda found: pa.concat_tables([found, found])),
     "no columns": table(lambda found: found.select([])),
     "a column twice": table(twice_named),
-    "another table": table(lambda found: pa.table({"x": [1, 2, 3]})),
     "no table": lambda folder: (folder / "questions.parquet").write_bytes(b"PAR1 no PAR1"),
     "empty": lambda folder: (folder / "questions.parquet").write_bytes(b""),
 }
-HARMLESS = {"question empty", "scores NaN", "ids alike"}
-"""What may be taken, as nothing is computed from it."""
 
 
 def tensors(change):
@@ -768,38 +517,15 @@ WRONG_TENSORS = {
     )
 }
 
-CARDS = {
-    "empty": b"",
-    "a number": b"1",
-    "a list": b"[]",
-    "null": b"null",
-    "an object": b"{}",
-    "deep": DEEP.encode(),
-    "a long number": DIGITS.encode(),
-    "no UTF-8": b"\xff",
-    "NUL": b"\0",
-}
-
-SET_KEYS = ("source", "model", "format", "embedder", "files")
-
 
 class TestReferenceSets:
-    @pytest.mark.parametrize("content", CARDS.values(), ids=CARDS)
+    @pytest.mark.parametrize("content", NO_JSON.values(), ids=NO_JSON)
     def test_cards_that_are_not_ours(self, references, content):
         (references / "card.json").write_bytes(content)
         with untouched(references):
             is_refused(lambda: ReferenceSet.load(references))
             for name in ("show", "check"):
                 assert command("refset", name, references) == 1
-
-    @pytest.mark.parametrize("key", SET_KEYS)
-    @pytest.mark.parametrize("value", [v for k, v in WRONG.items()], ids=WRONG)
-    def test_cards_of_other_kinds(self, references, key, value):
-        card = json.loads((references / "card.json").read_text())
-        (references / "card.json").write_text(json.dumps(card | {key: value}))
-        with untouched(references):
-            passed(lambda: used(references))
-            command("refset", "show", references)
 
     @pytest.mark.parametrize("name", ["", "..", "x" * 300, "a\0b", HALF, "/etc/passwd"], ids=repr)
     def test_names_of_files(self, references, name):
@@ -819,12 +545,11 @@ class TestReferenceSets:
         is_refused(lambda: ReferenceSet.load(references))
 
     @pytest.mark.parametrize("damage", TABLES.values(), ids=TABLES)
-    def test_tables_of_other_columns(self, references, damage, request):
+    def test_tables_of_other_columns(self, references, damage):
         damage(references)
         rehashed(references)
         with untouched(references):
-            check = passed if request.node.callspec.id in HARMLESS else is_refused
-            check(lambda: used(references))
+            is_refused(lambda: used(references))
             command("refset", "show", references)
 
     @pytest.mark.parametrize("damage", TENSORS.values(), ids=TENSORS)
@@ -879,31 +604,24 @@ def read(folder):
     return None if found is None else found.states(found.prompts)
 
 
+def renamed(path):
+    path.rename(path.with_name(checksummed_name(path, path.name.partition(".")[0], ".safetensors")))
+
+
 def shard(change):
     """The shard with other tensors, under a name that fits them."""
 
-    def damage(folder):
-        card = json.loads((folder / "card.json").read_text())
-        path = folder / card["files"]["0"]
+    def damage(path):
         save_file({k: v.contiguous() for k, v in change(load_file(path)).items()}, path)
-        renamed(folder)
+        renamed(path)
 
     return damage
 
 
-def renamed(folder):
-    card = json.loads((folder / "card.json").read_text())
-    path = folder / card["files"]["0"]
-    card["files"]["0"] = checksummed_name(path, "0000000", ".safetensors")
-    path.rename(folder / card["files"]["0"])
-    (folder / "card.json").write_text(json.dumps(card))
-
-
 def bytes_of_shard(content):
-    def damage(folder):
-        card = json.loads((folder / "card.json").read_text())
-        (folder / card["files"]["0"]).write_bytes(content)
-        renamed(folder)
+    def damage(path):
+        path.write_bytes(content)
+        renamed(path)
 
     return damage
 
@@ -924,35 +642,9 @@ SHARDS = {
 
 @pytest.mark.filterwarnings("ignore:.*is of another model, format, set or release:UserWarning")
 class TestPrefillStores:
-    @pytest.mark.parametrize("content", CARDS.values(), ids=CARDS)
-    def test_cards_that_are_not_ours(self, store, content):
-        (store / "card.json").write_bytes(content)
-        with untouched(store):
-            passed(lambda: read(store))
-            passed(lambda: remixer(references=ReferenceSet.load(store.parent)).answer(TEST))
-
-    @pytest.mark.parametrize("key", ["model", "prompts", "format", "dtype", "holds", "versions", "files"])
-    @pytest.mark.parametrize("value", WRONG.values(), ids=WRONG)
-    def test_cards_of_other_kinds(self, store, key, value):
-        card = json.loads((store / "card.json").read_text())
-        (store / "card.json").write_text(json.dumps(card | {key: value}))
-        with untouched(store):
-            passed(lambda: read(store))
-
-    @pytest.mark.parametrize(
-        "files",
-        [{"x": "y"}, {"0": ""}, {"0": "nowhere"}, {"0": "../card.json"}, {"0": "a\0b"}, {"0": "x" * 300}, {"0": HALF}],
-        ids=repr,
-    )
-    def test_names_of_shards(self, store, files):
-        card = json.loads((store / "card.json").read_text())
-        (store / "card.json").write_text(json.dumps(card | {"files": files}))
-        with untouched(store):
-            is_refused(lambda: read(store))
-
     @pytest.mark.parametrize("damage", SHARDS.values(), ids=SHARDS)
     def test_shards_of_other_tensors(self, store, damage):
-        damage(store)
+        damage(*store.iterdir())
         passed(lambda: remixer(references=ReferenceSet.load(store.parent)).answer(TEST))
         passed(lambda: read(store))
 
@@ -963,23 +655,12 @@ class TestPrefillStores:
         with untouched(store.parent):
             passed(lambda: read(store))
             is_refused(lambda: build_store(references, remixer().model, store))
-            is_refused(lambda: PrefillStore(store, remixer().model, []))
 
     @pytest.mark.parametrize("name", ["", "x" * 300, "a\0b", HALF], ids=repr)
     def test_paths(self, place, name):
         passed(lambda: open_store(reference_set("olmoe"), remixer().model, place / name, "cloze"))
         if name:
             is_refused(lambda: build_store(reference_set("olmoe"), remixer().model, place / name))
-
-    def test_a_folder_that_holds_something_else(self, references):
-        """The reference set's own folder, named by mistake."""
-        with untouched(references):
-            passed(lambda: build_store(ReferenceSet.load(references), remixer().model, references))
-
-    def test_files_beside_a_store_that_is_made_anew(self, store):
-        (store / "notes.txt").write_text("mine")
-        passed(lambda: build_store(ReferenceSet.load(store.parent), remixer().model, store, dtype=torch.bfloat16))
-        assert (store / "notes.txt").read_text() == "mine"
 
 
 @dataclass(frozen=True)

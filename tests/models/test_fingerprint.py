@@ -5,7 +5,7 @@ import torch
 from routing.naive import routed_model
 
 from c3po_adaptive.errors import ModelError
-from c3po_adaptive.models.fingerprint import fingerprint, is_of_before
+from c3po_adaptive.models.fingerprint import fingerprint
 
 
 @pytest.fixture
@@ -73,8 +73,3 @@ def test_a_model_that_should_have_stayed_as_it_was_and_did_not_is_refused(model)
     weight = next(model.model.parameters())
     with pytest.raises(ModelError, match="as it was after training, bit for bit, got other"), model.unchanged():
         weight.data[0, 0] += 1
-
-
-def test_those_of_before_are_known_by_their_length(model):
-    assert is_of_before("0123456789abcdef")
-    assert not is_of_before(fingerprint(model))

@@ -1,6 +1,5 @@
 """The card that is written beside a reference set, for people and for the Hub."""
 
-import json
 from dataclasses import replace
 
 import pytest
@@ -11,7 +10,6 @@ from routing.toys import HashEmbedder, reference_set
 
 from c3po_adaptive import ReferenceSet
 from c3po_adaptive.errors import DataError, SettingError
-from c3po_adaptive.references.build import reference_set_of
 from c3po_adaptive.tasks.formats import Letter, format_key
 
 
@@ -41,19 +39,6 @@ def test_says_what_it_is(references, tmp_path):
     assert "load_moe_model('olmoe', dtype='float32')" in text
     assert "ReferenceSet.from_pretrained('set')" in text
     assert "format='cloze'" in text
-
-
-def test_a_kept_set_of_an_older_release_says_what_its_model_says(references, tmp_path, monkeypatch):
-    """Its card did not name the dtype; only a model of the same dtype finds the set in the cache."""
-    monkeypatch.setenv("C3PO_CACHE", str(tmp_path))
-    asked = references.questions, shared_model("olmoe"), HashEmbedder(), "cloze"
-    card = reference_set_of(*asked).folder / "card.json"
-    before = json.loads(card.read_text())
-    card.write_text(json.dumps({key: value for key, value in before.items() if key not in ("dtype", "revision")}))
-    kept = reference_set_of(*asked)
-    assert kept.folder == card.parent, "it is not built again"
-    assert written(kept, tmp_path)[1] == written(replace(kept, card=before), tmp_path)[1]
-    assert "in `float32` |" in written(kept, tmp_path)[1]
 
 
 def test_tasks_one_by_one(references, tmp_path):

@@ -414,13 +414,6 @@ class TestMadeBy:
         claim(tmp_path, {}, "OLMoE")
         assert "made from Python" in render(run(tmp_path, synthetic(3))).read_text()
 
-    def test_folders_of_earlier_versions(self, tmp_path):
-        claim(tmp_path, {})
-        content = json.loads((tmp_path / "config.json").read_text())
-        del content["made"]
-        (tmp_path / "config.json").write_text(json.dumps(content))
-        assert "not recorded: an earlier version" in render(run(tmp_path, synthetic(3))).read_text()
-
 
 class TestExperts:
     """How often each expert of each layer was changed, raised and lowered."""

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from c3po_adaptive.errors import DataError
-from c3po_adaptive.storage.lock import held, in_turn
+from c3po_adaptive.storage.lock import OWNER, held, in_turn
 
 HOLD = """
 import sys, time
@@ -43,7 +43,7 @@ def test_a_dead_owners_lock_is_taken_over(tmp_path, holder):
     holder.wait()
     time.sleep(0.1)
     with held(tmp_path / "run"):
-        assert (tmp_path / "run" / ".owner").read_text().startswith(f"process {os.getpid()} ")
+        assert (tmp_path / "run" / OWNER).read_text().startswith(f"process {os.getpid()} ")
     with held(tmp_path / "run"):
         pass
 
@@ -85,5 +85,5 @@ def test_in_turn_waits_for_the_one_before(tmp_path):
 
 def test_a_lock_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match=r"Could not write to .*file"), in_turn(tmp_path / "file" / "a.lock"):
+    with pytest.raises(DataError, match=r"a folder to write to, .*file"), in_turn(tmp_path / "file" / "a.lock"):
         pass

@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 import pytest
 from markdown_it import MarkdownIt
 
-from c3po_adaptive.storage.markdown import cell, code
+from c3po_adaptive.storage.cards import cell, code
 
 HOSTILE = {
     "a script": "<script>alert(1)</script>",

@@ -54,18 +54,6 @@ def test_empty_file_is_the_demo(tmp_path):
     assert load_config(tmp_path / "empty.yaml") == ComparisonConfig()
 
 
-def test_a_run_that_was_begun_without_a_later_key_is_the_same_run(file):
-    """Its folder was claimed with these keys."""
-    keys = "name questions split limit share references references_split references_limit references_share format"
-    before = [*keys.split(), "references_draw"]
-    assert [*load_config(file).model_dump(mode="json")["datasets"][0]] == before
-    says = [f"datasets.0.{one}" for one in ("score=generated", "poison={attack: typos, share: 0.5}")]
-    config = load_config(None, says)
-    dumped = config.model_dump(mode="json")
-    assert [*dumped["datasets"][0]] == [*before[:10], "score", "references_draw", "poison"]
-    assert parse_config(dumped) == config
-
-
 def test_is_kept_whole_in_json(file):
     config = load_config(file)
     assert parse_config(json.loads(json.dumps(config.model_dump(mode="json")))) == config

@@ -1,5 +1,6 @@
 """Kinds of study are folders: what runs them knows none by name."""
 
+import inspect
 import re
 import sys
 from pathlib import Path
@@ -108,3 +109,12 @@ def test_some_data_sets_of_a_configuration(tmp_path):
         UnknownNameError, match="Expected a data set of the configuration, got 'd'; there are a, b, c; "
     ):
         kind.read_study(file, (), ("d",))
+
+
+def test_every_kind_writes_files_of_its_kind_alone():
+    """As its code has it: a new kind that writes others says so in its ``files``."""
+    for name, study in kind.kinds(registry()).items():
+        texts = [path.read_text() for path in Path(inspect.getfile(type(study))).parent.glob("*.py")]
+        written = {name for text in texts for name in re.findall(r'write_text\((?:out|Path\(\w+\)) / "([\w.]+)"', text)}
+        assert "summary.json" in written
+        assert written <= {*files_of({"kind": name})}, name

@@ -60,20 +60,6 @@ def test_a_set_is_the_same_in_whatever_order(place, model):
     assert (here.scores, here.card) == (there.scores, there.card)
 
 
-def test_a_build_that_was_interrupted_asks_for_the_rest(place, model):
-    asked, executor = questions(70), Elsewhere()
-
-    def interrupted(shards, label, total):
-        yield next(iter(shards))
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        build_set_by(executor, model, load(place), asked, scratch=place / "parts", progress=interrupted)
-    executor.pieces.clear()
-    build_set_by(executor, model, load(place), asked, scratch=place / "parts")
-    assert executor.pieces == [1, 0]
-
-
 @pytest.mark.parametrize("precision", ["auto", "bfloat16"])
 def test_states_are_the_same_in_whatever_order(place, model, precision):
     references = built(model, questions(150))

@@ -19,7 +19,7 @@ from ...storage.json_values import Values
 from ...storage.lock import held
 from ...storage.run_folder import FILES, claimed_config
 from ...tasks.sources import questions as read_questions
-from ..data import Asked, Data, as_answered, read_data
+from ..data import Asked, Data, read_data
 from ..kind import Study, Table
 from ..plan import Plan, foresee, left, planned
 from .added_controls import with_controls
@@ -89,7 +89,7 @@ class ComparisonStudy(Study[ComparisonConfig]):
             data = {d.name: Asked(given, given) for d in config.datasets}
         else:
             try:
-                data = as_answered(read_data(config), {(r.dataset, r.id) for r in records_in(out)})
+                data = read_data(config)
             except (DataError, ArtifactError, UnknownNameError) as error:
                 yield f"ids instead of texts: {error}"
         told = summary_in(out)

@@ -22,6 +22,7 @@ from typer.testing import CliRunner
 from c3po_adaptive.cli import app
 from c3po_adaptive.errors import DataError, SettingError
 from c3po_adaptive.storage.identity import digest
+from c3po_adaptive.storage.run_folder import claim
 from c3po_adaptive.tasks import demo_questions
 from c3po_adaptive.testing import write_tiny_checkpoint
 
@@ -225,7 +226,7 @@ def test_questions_may_be_elsewhere(place, tmp_path):
 def test_what_cannot_be_exported(place, tmp_path):
     other = CliRunner().invoke(app, ["export", str(place / "run"), "--out", str(tmp_path), "--format", "csv"])
     assert "Expected --format among lm-eval, got 'csv'" in other.stderr
-    (tmp_path / "config.json").write_text(json.dumps({"hash": "x", "config": {"kind": "faithfulness"}}))
+    claim(tmp_path, {"kind": "faithfulness"})
     speed = CliRunner().invoke(app, ["export", str(tmp_path), "--out", str(tmp_path)])
     assert "Expected the run of a comparison, whose records are answers, got one of faithfulness" in speed.stderr
 

@@ -49,7 +49,7 @@ def test_bad_input(model, tmp_path):
     with pytest.raises(DataError, match="exists; name another"):
         export_for_vllm(model, tmp_path)
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match="Could not write"):
+    with pytest.raises(DataError, match="a folder to write to"):
         export_for_vllm(model, tmp_path / "file" / "model")
     olmoe = load_moe_model(write_tiny_checkpoint(tmp_path / "olmoe", "olmoe"))
     with pytest.raises(ModelError, match="multiple_of=1"):

@@ -1,0 +1,20 @@
+"""Names that the core does not bring, and what brings them: for messages where that is not installed or not loaded."""
+
+from __future__ import annotations
+
+_ENGINES = "pip install ./plugins/vllm"
+BROUGHT = {
+    ("kind of study", "speed"): "--plugin studies/speed/kind.py",
+    ("source of questions", "bed"): "plugins/bed, which is installed with the whole package (pip install .)",
+    ("source of questions", "lm_eval"): "pip install 'c3po_adaptive[eval]' (plugins/harness)",
+    ("engine", "ray"): "plugins/ray, which is installed with the whole package (pip install .)",
+    **{("trace reader", engine): _ENGINES for engine in ("transformers", "vllm", "sglang")},
+    **{("trace writer", engine): _ENGINES for engine in ("vllm", "sglang")},
+}
+"""How what is elsewhere is had, by role and name."""
+
+
+def where(name: str, role: str | None = None) -> str:
+    """What to do to have what is elsewhere, of a role or of any; "" if nothing of that name is."""
+    known = [how for (of, called), how in BROUGHT.items() if called == name and role in (of, None)]
+    return f"it is in a plugin of the repository: {known[0]}." if known else ""
