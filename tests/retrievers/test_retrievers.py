@@ -1,5 +1,7 @@
 """Retrievers: the contract, and searches against brute force and against FAISS's own flat index."""
 
+from itertools import pairwise
+
 import faiss
 import numpy as np
 import pytest
@@ -68,9 +70,7 @@ def test_search_equals_faiss():
     np.testing.assert_allclose(hits.similarity, similarity, atol=1e-6)
     ends, _, within = flat.range_search(queries, 0.7)
     hits = FaissRadius(epsilon=0.3, limit=2000).fit(references).search(queries)
-    assert [set(row) - {-1} for row in hits.index.tolist()] == [
-        set(within[a:b].tolist()) for a, b in zip(ends, ends[1:], strict=False)
-    ]
+    assert [set(row) - {-1} for row in hits.index.tolist()] == [set(within[a:b].tolist()) for a, b in pairwise(ends)]
 
 
 def test_many_duplicates_do_not_hide_the_lower_row():
