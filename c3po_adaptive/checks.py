@@ -4,13 +4,53 @@ from __future__ import annotations
 
 import math
 import operator
+import sys
+from dataclasses import MISSING, Field, fields
+from functools import cache
+from inspect import get_annotations
 from numbers import Integral, Real
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, get_type_hints
 
-from .errors import SettingError
+from .errors import PluginError, SettingError
 
 FLOAT32_MAX = (2 - 2**-23) * 2.0**127
 """The largest number that float32 holds, for those who do without torch."""
+
+
+def default_of(field: Field[Any]) -> Any:
+    """What a dataclass's field is where it is not given; MISSING: it has to be."""
+    return field.default if field.default_factory is MISSING else field.default_factory()
+
+
+@cache
+def types_of(cls: Any) -> dict[str, tuple[Any, ...]]:
+    """The types of a dataclass's parameters: as its class annotates each, and then the classes that it inherits from.
+
+    Fields with ``repr=False`` are learned state, not parameters, and may be annotated with what is imported for type
+    checkers only.
+
+    Raises:
+        PluginError: a type cannot be looked up.
+    """
+    found: dict[str, tuple[Any, ...]] = {f.name: () for f in fields(cls) if f.init and f.repr}
+    for kind in cls.__mro__:
+        for name, hint in get_annotations(kind).items():
+            if name in found:
+                found[name] += (_resolved(kind, name, hint),)
+    return found
+
+
+def _resolved(cls: type, name: str, hint: Any) -> Any:
+    """A type whose annotation may be text."""
+    there = vars(sys.modules[cls.__module__]) if cls.__module__ in sys.modules else {}
+    try:
+        return get_type_hints(SimpleNamespace(__annotations__={name: hint}), there, include_extras=True)[name]
+    except Exception as error:
+        raise PluginError(
+            f"Expected the type of {cls.__name__}.{name} to be there when it runs, got {hint!r} ({error}); it says "
+            "what the parameter may be, so import it outside of TYPE_CHECKING."
+        ) from error
 
 
 def check_number(
