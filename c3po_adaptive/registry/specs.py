@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Collection
 from dataclasses import MISSING, fields
-from typing import Any, get_args
+from typing import Any
 
-from ..checks import default_of, types_of
+from ..checks import default_of, kinds_of, types_of
 from ..errors import SettingError, suggestion
 from ..rules.base import Then
 from ..rules.text import RuleText
@@ -46,8 +46,8 @@ def _inside(cls: type, parameter: str) -> str:
 def parts_of(cls: type) -> dict[str, tuple[str, bool]]:
     """Parameters that are strategies themselves: the role of each, and whether there may be none."""
     found = {}
-    for name, (kind, *_) in types_of(cls).items():
-        kinds = get_args(kind) or (kind,)
+    for name, (hint, *_) in types_of(cls).items():
+        kinds = kinds_of(hint)
         roles = [role for role in map(role_of, kinds) if role]
         if roles:
             found[name] = roles[0], type(None) in kinds
