@@ -19,7 +19,8 @@ PACKAGE = ROOT / "c3po_adaptive"
 
 STRATEGIES = ("kernels", "retrievers", "optimizers", "selectors")
 REGISTRY = {"answerers", "hookspecs", "builtin", "registry"}
-GROUND = {"errors", "moved", "records", "types", "checks", "settings", "ledger", "progress", "storage", "pictures"}
+GROUND = {"_lazy", "errors", "moved", "records", "types", "checks", "settings", "ledger", "progress", "storage"}
+GROUND |= {"pictures"}
 LOW = {"routing", "tasks", "problem", "losses"}
 # Which room may enter which, from the bottom up. A room is a folder, or some files at the top of the package.
 ROOMS = [
