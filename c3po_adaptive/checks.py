@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, fields
 from functools import cache
-from inspect import get_annotations
+from inspect import formatannotation, get_annotations
 from numbers import Integral
 from types import SimpleNamespace, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -65,14 +65,19 @@ def tells(hint: Any) -> bool:
 
 def _check(strategy: Any, field: str, hint: Any, adapter: TypeAdapter[Any]) -> None:
     value = getattr(strategy, field)
-    plain = int(value) if isinstance(value, Integral) and not isinstance(value, bool) else value  # NumPy's, too
     try:
-        adapter.validate_python(plain)
-    except ValidationError:
+        adapter.validate_python(whole(value))
+    except ValidationError as error:
+        own = [f"{one['msg'].removeprefix('Value error, ')}." for one in error.errors() if one["type"] == "value_error"]
         raise SettingError(
             f"Expected {strategy.name}.{field} to be {_wanted(hint)}, got {value!r}; "
-            f"{_remedy(strategy.name, field, value, hint)}"
+            f"{(own or [_remedy(strategy.name, field, value, hint)])[0]}"
         ) from None
+
+
+def whole(value: Any) -> Any:
+    """NumPy's whole numbers are whole numbers."""
+    return int(value) if isinstance(value, Integral) and not isinstance(value, bool) else value
 
 
 def _wanted(hint: Any) -> str:
@@ -81,7 +86,7 @@ def _wanted(hint: Any) -> str:
     schema = schema_of(hint)
     one_of = "one of " if len(schema.get("enum", ())) > 1 else ""
     none = ", or None" if {"type": "null"} in schema.get("anyOf", ()) else ""
-    return f"{one_of}{in_words(schema)}{none}"
+    return f"{one_of}{in_words(schema) or f'of the type {formatannotation(kinds_of(hint)[0])}'}{none}"
 
 
 def _remedy(name: str, field: str, value: Any, hint: Any) -> str:
@@ -112,8 +117,11 @@ def part_of(hint: Any) -> type | None:
 
 
 def schema_of(hint: Any) -> Mapping[str, Any]:
-    """The JSON schema of a type."""
-    return _adapter(hint).json_schema()
+    """The JSON schema of a type; nothing of one that JSON does not know."""
+    try:
+        return _adapter(hint).json_schema()
+    except pydantic.PydanticInvalidForJsonSchema:
+        return {}
 
 
 def in_words(schema: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import pytest
-from pydantic import Field, InstanceOf, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import AfterValidator, Field, InstanceOf, NonNegativeInt, PositiveFloat, PositiveInt
 
 from c3po_adaptive.checks import Checked, Share, check_number, in_words, schema_of
 from c3po_adaptive.errors import SettingError
@@ -15,6 +15,12 @@ from c3po_adaptive.errors import SettingError
 
 class Part:
     pass
+
+
+def halved(number):
+    if number % 2:
+        raise ValueError("half of it has to be whole")
+    return number
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,8 @@ class Mine(Base):
     step: Literal["adam", "sgd"] = "adam"
     layers: Literal["all"] | tuple[int, ...] = "all"
     of: InstanceOf[Part] | None = None
+    even: Annotated[int, AfterValidator(halved)] = 2
+    other: Annotated[Part, "which JSON does not know"] | None = None
     free: int = 0
 
 
@@ -72,6 +80,8 @@ def test_what_is_allowed_stays_as_it_was_given(field, value):
         ("scale", "medain", "or 'median', got 'medain'; did you mean 'median'? There is median."),
         ("step", "adm", "mine.step to be one of 'adam', 'sgd', got 'adm'; did you mean 'adam'? There are adam, sgd."),
         ("step", None, "mine.step to be one of 'adam', 'sgd', got None; give such a value."),
+        ("even", 3, "mine.even to be a whole number, got 3; half of it has to be whole."),
+        ("other", 3, "mine.other to be of the type test_checks.Part, got 3; give such a value."),
         ("layers", (1, "2"), "mine.layers to be 'all', or a list of whole numbers, got (1, '2')"),
         (
             "of",

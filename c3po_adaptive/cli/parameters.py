@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
-from inspect import formatannotation, getdoc
+from dataclasses import MISSING, dataclass, fields
+from inspect import formatannotation
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
 from ..checks import in_words, kinds_of, part_of, schema_of, tells, types_of
-from ..registry import Registration
+from ..registry import Registration, Registry
+from ..registry.roles import role_of
+from ..settings import meanings
 
 
 @dataclass(frozen=True)
@@ -41,16 +42,14 @@ class Parameter:
 def parameters(entry: Registration) -> list[Parameter]:
     """Those of a registered strategy."""
     given = entry.parameters
-    meanings = {
-        name: said for cls in reversed(entry.cls.__mro__) for name, said in _meanings(getdoc(cls) or "").items()
-    }
+    said = meanings(entry.cls)
     return [
         Parameter(
             f.name,
             *_type(entry.cls, f.name),
             required=given[f.name] is MISSING,
             default=None if given[f.name] is MISSING else _plain(given[f.name]),
-            meaning=meanings.get(f.name, ""),
+            meaning=said.get(f.name, ""),
         )
         for f in fields(entry.cls)
         if f.name in given
@@ -73,27 +72,10 @@ def _name(kind: Any) -> str:
     return kind.__name__ if isinstance(kind, type) and get_origin(kind) is None else formatannotation(kind)
 
 
-def _meanings(doc: str) -> dict[str, str]:
-    """Entries under ``Attributes:`` or ``Args:``, by name."""
-    found: dict[str, str] = {}
-    name, inside = "", False
-    for line in doc.splitlines():
-        if line.strip() in ("Attributes:", "Args:"):
-            inside = True
-        elif inside and (entry := re.match(r" {4}(\w+): (.*)", line)):
-            name = entry[1]
-            found[name] = entry[2]
-        elif inside and name and line.startswith(" " * 8):
-            found[name] += f" {line.strip()}"
-        elif line.strip() and not line.startswith(" "):
-            inside = False
-    return found
-
-
 def _plain(value: Any) -> Any:
     """As JSON can hold it."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return {"name": getattr(value, "name", type(value).__name__), **asdict(value)}
-    if isinstance(value, list | tuple):
-        return [_plain(part) for part in value]
+    if role_of(type(value)):
+        return Registry.describe(value)
+    if isinstance(value, tuple):
+        return [*value]
     return value if isinstance(value, str | int | float | bool | None) else str(value)

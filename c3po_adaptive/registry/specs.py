@@ -36,7 +36,7 @@ def check_keys(role: str, cls: Any, given: Collection[str]) -> None:
 
 def _inside(cls: type, parameter: str) -> str:
     """What to do about a parameter that a part of the strategy has, or nobody."""
-    for f in fields(cls):  # type: ignore[arg-type]
+    for f in fields(cls):
         part = default_of(f)
         if role_of(type(part)) and parameter in {inner.name for inner in fields(part)}:
             return f'it is a parameter of its part: {{"{f.name}": {{"name": "{part.name}", "{parameter}": …}}}}.'
