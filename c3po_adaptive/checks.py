@@ -50,8 +50,8 @@ def _checks(cls: Any) -> list[tuple[str, Any, TypeAdapter[Any]]]:
 
 
 def checked(cls: Any) -> set[str]:
-    """Names of the parameters that are held against their types."""
-    return {name for name, _, _ in _checks(cls)}
+    """Names of a class's own parameters that are held against their types."""
+    return {name for name, _, _ in _checks(cls)} & get_annotations(cls).keys()
 
 
 def _adapter(hint: Any) -> TypeAdapter[Any]:
