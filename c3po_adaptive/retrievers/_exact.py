@@ -1,4 +1,7 @@
-"""Exact search by cosine similarity, shared by the k-nearest and the radius retriever."""
+"""Exact search by cosine similarity, shared by the k-nearest and the radius retriever.
+
+Both find what FAISS's flat index finds, which they are named after; ties, bans and near-duplicates are settled at once.
+"""
 
 from __future__ import annotations
 
