@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from inspect import cleandoc, getdoc
-from numbers import Integral
 from reprlib import Repr
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler, ValidationError
 from pydantic.json_schema import JsonSchemaValue
 
+from .checks import whole
 from .errors import SettingError, suggestion
 from .types import Head, Labels, LearnFrom, LossName, Mix, Scope, Transfer
 
@@ -62,23 +62,22 @@ class Settings(BaseModel):
         """As pydantic makes it, with what docstrings say of the record and of each field."""
         schema = handler.resolve_ref_schema(handler(core))
         schema["description"] = " ".join((getdoc(cls) or "").partition("\n\n")[0].split())
-        said = {name: text for kind in reversed(cls.__mro__) for name, text in _attributes(kind).items()}
+        said = meanings(cls)
         for name, field in schema.get("properties", {}).items():
             if name in said:
                 field["description"] = said[name]
         return schema
 
 
-def _attributes(cls: type) -> dict[str, str]:
-    """What a class's own docstring says of each attribute: entries ``name: text``, one deeper than ``Attributes:``."""
-    _, _, section = cleandoc(cls.__doc__ or "").partition("\nAttributes:\n")
-    entries = re.findall(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", section.partition("\n\n")[0], re.MULTILINE)
-    return {name: " ".join(text.split()) for name, text in entries}
-
-
-def _whole(value: Any) -> Any:
-    """NumPy's whole numbers are whole numbers."""
-    return int(value) if isinstance(value, Integral) and not isinstance(value, bool) else value
+def meanings(cls: type) -> dict[str, str]:
+    """What docstrings say of each attribute below ``Attributes:`` (or ``Args:``), a class's own before its bases'."""
+    found: dict[str, str] = {}
+    for kind in reversed(cls.__mro__):
+        _, *section = re.split(r"\n(?:Attributes|Args):\n", cleandoc(kind.__doc__ or ""))
+        text = "".join(section).partition("\n\n")[0]
+        entries = re.findall(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", text, re.MULTILINE)
+        found |= {name: " ".join(said.split()) for name, said in entries}
+    return found
 
 
 class RemixSettings(Settings):
@@ -106,7 +105,7 @@ class RemixSettings(Settings):
     learn_from: LearnFrom = "successful"
     labels: Labels = "own"
     max_similarity: Annotated[float, Field(gt=0, le=1, strict=True)] = 0.95
-    seed: Annotated[int, Field(ge=0, lt=2**63, strict=True), BeforeValidator(_whole)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63, strict=True), BeforeValidator(whole)] = 0
 
     @property
     def remixing(self) -> RemixSettings:

@@ -16,6 +16,7 @@ from c3po_adaptive.hookspecs import hookimpl
 from c3po_adaptive.kernels import Gaussian, Kernel, Linear
 from c3po_adaptive.optimizers.base import PathwayOptimizer
 from c3po_adaptive.registry import OTHERS, ROLES, Registry, default_registry, in_words, new_registry
+from c3po_adaptive.registry.specs import parts_of
 from c3po_adaptive.retrievers import FaissKNN
 from c3po_adaptive.rules import TopK
 from c3po_adaptive.selectors.base import LayerSelector
@@ -205,6 +206,15 @@ class TestCreate:
         assert made == Still(kernel=Constant(), inner=Still(sizes=(3, (4,)))), "lists are made tuples"
         assert registry.create("optimizer", registry.describe(made)) == made
 
+    def test_a_part_is_known_by_its_type_whatever_it_is_called_in_the_text(self, monkeypatch):
+        class Near(Kernel):
+            """A kind of kernel."""
+
+        for kind in (Kernel | None, Near, "Weigher"):
+            made = dataclass(frozen=True)(type("Weighed", (Still,), {"__annotations__": {"kernel": kind}}))
+            monkeypatch.setattr(sys.modules[made.__module__], "Weigher", Kernel, raising=False)
+            assert parts_of(made)["kernel"] == ("kernel", kind == Kernel | None)
+
     def test_description_leaves_out_learned_state(self):
         assert Registry.describe(Still(state=object())) == {
             "name": "still",
@@ -333,6 +343,12 @@ class TestLoud:
         inherited = type("Inherited", (Constant,), {"name": "inherited"})
         for cls in (plain, thawed, inherited):
             self.refused([cls], r"frozen dataclass, got another class; decorate it with @dataclass\(frozen=True\)")
+
+    def test_a_parameter_of_a_type_that_is_not_there_when_it_runs(self):
+        said = r"type of Changed\.size to be there when it runs, got 'Elsewhere' .*import it outside of TYPE_CHECKING"
+        self.refused([kernel_class(__annotations__={"size": "Elsewhere"}, size=1)], said)
+        state = field(default=None, repr=False)
+        with_kernel(kernel_class(__annotations__={"state": "Elsewhere"}, state=state)).create("kernel", "changed")
 
     def test_not_a_list(self):
         self.refused_plugin(SimpleNamespace(register_kernels=hookimpl(lambda: Constant)), r"return a list of classes")

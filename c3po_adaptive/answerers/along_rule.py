@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
-from ..checks import check_part
+from pydantic import InstanceOf
+
 from ..ledger import Ledger
 from ..rules.base import NamedRule
 from .base import Answerer, AnswererStrategy, AnsweringContext
@@ -25,13 +26,10 @@ class AlongRule(AnswererStrategy):
         rule: by its text, or as any other strategy.
     """
 
-    rule: NamedRule
+    rule: InstanceOf[NamedRule]
     name: ClassVar[str] = "rule"
     likelihoods: ClassVar[bool] = True
     writes: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        check_part(self, "rule", NamedRule)
 
     def fits(self, strategies: Strategies, layers: tuple[int, ...], experts: int, references: int) -> None:
         self.rule.fits(layers, experts)

@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from ..checks import Checked
 from ..errors import SettingError
 from ..ledger import Ledger
 from ..settings import RemixSettings
@@ -302,7 +303,7 @@ class AnsweringContext:
         return found
 
 
-class AnswererStrategy(ABC):
+class AnswererStrategy(Checked, ABC):
     """Makes an answerer; subclasses are frozen dataclasses with a ``name``.
 
     Attributes:
@@ -331,7 +332,7 @@ class AnswererStrategy(ABC):
             SettingError: the context lacks what it needs.
         """
 
-    def fits(self, strategies: Strategies, layers: tuple[int, ...], experts: int, references: int) -> None:  # noqa: B027
+    def fits(self, strategies: Strategies, layers: tuple[int, ...], experts: int, references: int) -> None:
         """Refuse what cannot be, before a run begins; most have nothing to refuse.
 
         Args:

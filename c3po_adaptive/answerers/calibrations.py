@@ -9,12 +9,12 @@ import time
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field, InstanceOf
 
-from ..checks import check_part
 from ..errors import SettingError
 from ..ledger import Entry, summed
 from ..tasks.formats import BLANK, Rendered, encode
@@ -59,12 +59,12 @@ class Calibration(AnswererStrategy):
         needs_likelihoods: whether they have to be log-likelihoods.
     """
 
-    of: AnswererStrategy = field(default_factory=Remix)
+    of: InstanceOf[AnswererStrategy] = field(default_factory=Remix)
     needs_likelihoods: ClassVar[bool] = True
     calibrates: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        check_part(self, "of", AnswererStrategy)
+        super().__post_init__()
         if self.needs_likelihoods and not self.of.likelihoods:
             raise SettingError(
                 f"Expected {self.name}.of to be an answerer whose scores are log-likelihoods of the options, got "
@@ -167,13 +167,8 @@ class PMI(PriorCalibration):
         domain: the prompt that stands for all questions.
     """
 
-    domain: str = "Answer:"
+    domain: Annotated[str, Field(pattern=r"\S", description="write one that is not blank")] = "Answer:"
     name: ClassVar[str] = "pmi"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not isinstance(self.domain, str) or not self.domain.strip():
-            raise SettingError(f"Expected pmi.domain to be a text that is not blank, got {self.domain!r}.")
 
     def instead(self, question: Question, context: AnsweringContext) -> list[Rendered]:
         return [Rendered(self.domain, ())]
@@ -195,13 +190,8 @@ class Contextual(PriorCalibration):
         texts: the content-free ones. One that would leave the prompt blank is left out.
     """
 
-    texts: tuple[str, ...] = ("N/A", "[MASK]", "")
+    texts: Annotated[tuple[str, ...], Field(min_length=1, description="give one text at least")] = ("N/A", "[MASK]", "")
     name: ClassVar[str] = "contextual"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not (isinstance(self.texts, tuple) and self.texts and all(isinstance(text, str) for text in self.texts)):
-            raise SettingError(f"Expected contextual.texts to be texts, one at least, got {self.texts!r}.")
 
     def instead(self, question: Question, context: AnsweringContext) -> list[Rendered]:
         gap = BLANK.search(question.question) is not None

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from pydantic import Field
 
 from ..errors import SettingError
 from ..models.names import EMBEDDED, OURS
@@ -26,13 +28,9 @@ class Dense(AnswererStrategy):
             embedded one is made from.
     """
 
-    model: str | None = None
+    model: Annotated[str, Field(min_length=1, description="name a Hub id or a folder")] | None = None
     name: ClassVar[str] = "dense"
     likelihoods: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        if self.model is not None and not (isinstance(self.model, str) and self.model):
-            raise SettingError(f"Expected dense.model to be a Hub id, a folder or None, got {self.model!r}.")
 
     def prepare(self, context: AnsweringContext) -> Answerer:
         from ..models.dense_models import load_dense_model, parent_of_embedded

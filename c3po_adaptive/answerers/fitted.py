@@ -6,12 +6,12 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
-from ..checks import check_number
 from ..ledger import Entry
 from ..progress import bar
 from ..types import Answer, Prompt, Question
@@ -49,12 +49,7 @@ class FittedCalibration(Calibration):
             whatever it says: of thousands, some hundreds say how scores err, and each takes an answer.
     """
 
-    sample: int | None = field(default=None, kw_only=True)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.sample is not None:
-            check_number(self, "sample", at_least=FEWEST, whole=True)
+    sample: Annotated[int, Field(ge=FEWEST)] | None = field(default=None, kw_only=True)
 
     @abstractmethod
     def fit(self, references: Sequence[ScoredQuestion], answers: NDArray[np.int64]) -> Correction:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import PositiveFloat
 
-from ..checks import check_number
 from ..ledger import Entry, Ledger, Work
 from ..remixing.clock import Clock
 from ..tasks.formats import description
@@ -112,11 +112,8 @@ class KnnLabel(FromNeighbours):
         temperature: what the scores are divided by.
     """
 
-    temperature: float = 0.1
+    temperature: PositiveFloat = 0.1
     name: ClassVar[str] = "knn-label"
-
-    def __post_init__(self) -> None:
-        check_number(self, "temperature", above=0)
 
     def prepare(self, context: AnsweringContext) -> Answerer:
         references = context.references_for(self.name)
@@ -127,7 +124,7 @@ class KnnLabel(FromNeighbours):
 
 @dataclass(frozen=True, eq=False)
 class _Voter:
-    temperature: float
+    temperature: PositiveFloat
     context: AnsweringContext
     once: float
     needs_label: ClassVar[bool] = False

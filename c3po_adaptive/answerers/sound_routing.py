@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from ..errors import SettingError
 from .base import Answerer, AnswererStrategy, AnsweringContext
 
 if TYPE_CHECKING:
@@ -31,10 +30,6 @@ class SoundRouting(AnswererStrategy):
     name: ClassVar[str] = "sound-routing"
     likelihoods: ClassVar[bool] = True
     positive: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        if self.tokens not in ("answer", "all"):
-            raise SettingError(f"Expected tokens 'answer' or 'all', got {self.tokens!r}.")
 
     def prepare(self, context: AnsweringContext) -> Answerer:
         from ..models.planting import known_fault

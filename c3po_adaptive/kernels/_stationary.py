@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 from typing import Literal, Self
 
 import numpy as np
+from pydantic import PositiveFloat
 
-from ..checks import check_number
 from ..errors import DataError, SettingError
 from .base import Array, Kernel, ReferenceFeatures
 
-LengthScale = float | Literal["median"]
+LengthScale = PositiveFloat | Literal["median"]
 
 _SAMPLE = 2000  # two million pairs settle a median; all pairs of a large reference set would not fit in memory
 
@@ -49,10 +49,6 @@ class Stationary(Kernel):
     """
 
     length_scale: LengthScale = 0.5
-
-    def __post_init__(self) -> None:
-        if self.length_scale != "median":
-            check_number(self, "length_scale", above=0, hint='set it to one, or to "median"')
 
     def prepare(self, references: ReferenceFeatures) -> Self:
         return replace(self, length_scale=median_distance(references.text)) if self.length_scale == "median" else self

@@ -10,6 +10,8 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from ..checks import Checked
+
 Array = NDArray[np.floating]
 
 
@@ -47,7 +49,7 @@ class ReferenceFeatures:
         return self if strategy.learns else ReferenceFeatures(self.text)
 
 
-class Kernel(ABC):
+class Kernel(Checked, ABC):
     """A positive semi-definite similarity of vectors; subclasses are frozen dataclasses with a ``name``.
 
     Attributes:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, cast
 
-from ..checks import check_number
+from pydantic import PositiveFloat
+
 from ._stationary import Stationary
 from .base import Array
 
@@ -18,12 +19,8 @@ class Matern(Stationary):
         nu: smoothness; 0.5, 1.5 and 2.5 are closed forms, others need a Bessel function and are far slower.
     """
 
-    nu: float = 1.5
+    nu: PositiveFloat = 1.5
     name: ClassVar[str] = "matern"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_number(self, "nu", above=0)
 
     def __call__(self, x: Array, y: Array) -> Array:
         from sklearn.gaussian_process import kernels

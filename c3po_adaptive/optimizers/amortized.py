@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
+from pydantic import NonNegativeFloat
 from torch import Tensor
 
-from ..checks import check_number
-from ..errors import SettingError
 from ..problem import Problem
 from ..routing.mixing import mass
 from ._reference_artifacts import GRADIENT, change_by
@@ -33,14 +32,8 @@ class AmortizedNGD(Descent):
     """
 
     variant: Literal["linear", "diagonal", "pathway"] = "linear"
-    damping: float = 1.0
+    damping: NonNegativeFloat = 1.0
     name: ClassVar[str] = "amortized-ngd"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.variant not in ("linear", "diagonal", "pathway"):
-            raise SettingError(f"Expected variant 'linear', 'diagonal' or 'pathway', got {self.variant!r}.")
-        check_number(self, "damping", at_least=0)
 
     def optimize(self, problem: Problem) -> Tensor:
         eligible = has_neighbours(problem)

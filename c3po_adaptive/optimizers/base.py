@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
+from ..checks import Checked
 from ..problem import LabeledProblem, Problem, TrainingReferences
 from ..types import Changes
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class PathwayOptimizer(ABC):
+class PathwayOptimizer(Checked, ABC):
     """Subclasses are frozen dataclasses with a ``name``.
 
     Attributes:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol
+from typing import Annotated, ClassVar, Literal, Protocol
 
 import torch
+from pydantic import Field, NonNegativeFloat
 from torch import Tensor
 
 from ..checks import check_number
-from ..errors import SettingError
 from ..problem import LabeledProblem, Loss, Problem
 from ..routing.mixing import mass, with_mass
 from ._simplex import allowed_experts, has_neighbours, project, slope
@@ -87,23 +87,17 @@ class Descent(SteppingOptimizer):
             stops early.
     """
 
-    steps: int = 10
-    lr: float = 1e-2
-    lr_end: float = 1e-5
+    steps: Annotated[int, Field(ge=0, description="the paper uses 10")] = 10
+    lr: Annotated[float, Field(ge=0, description="the paper uses 1e-2")] = 1e-2
+    lr_end: NonNegativeFloat = 1e-5
     step: Step = "adam"
     parametrization: Parametrization = "projection"
-    tolerance: float = 0.0
+    tolerance: Annotated[float, Field(ge=0, le=1, description="0 never stops early")] = 0.0
     one_for_all: ClassVar[str] = "constant"
 
     def __post_init__(self) -> None:
-        check_number(self, "steps", at_least=0, whole=True, hint="the paper uses 10")
-        check_number(self, "lr", at_least=0, hint="the paper uses 1e-2")
+        super().__post_init__()
         check_number(self, "lr_end", at_least=0, at_most=self.lr, hint="the paper uses 1e-5, it is at most lr")
-        check_number(self, "tolerance", at_least=0, at_most=1, hint="0 never stops early")
-        if self.step not in ("adam", "sgd"):
-            raise SettingError(f"Expected step 'adam' or 'sgd', got {self.step!r}.")
-        if self.parametrization not in ("projection", "logits"):
-            raise SettingError(f"Expected parametrization 'projection' or 'logits', got {self.parametrization!r}.")
 
     def toward_label(self, problem: LabeledProblem) -> Tensor:
         return self.descend_from(problem.own, problem.label_loss, allowed_experts(problem))  # whatever is near

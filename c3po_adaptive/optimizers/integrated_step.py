@@ -6,9 +6,9 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar, Self, cast
 
 import torch
+from pydantic import NonNegativeFloat
 from torch import Tensor
 
-from ..checks import check_number
 from ..errors import SettingError
 from ..problem import LabeledProblem, Problem, TrainingReferences
 from ..routing.mixing import core, mass, with_mass
@@ -48,16 +48,11 @@ class IntegratedStep(SteppingOptimizer):
         dose: the rate that references chose, learned.
     """
 
-    lr: float | None = 50.0
-    floor: float = FLOOR
+    lr: NonNegativeFloat | None = 50.0
+    floor: NonNegativeFloat = FLOOR
     dose: float | None = field(default=None, repr=False, compare=False)
     name: ClassVar[str] = "integrated-step"
     one_for_all: ClassVar[str] = "constant-integrated-step"
-
-    def __post_init__(self) -> None:
-        if self.lr is not None:
-            check_number(self, "lr", at_least=0)
-        check_number(self, "floor", at_least=0)
 
     @property
     def asks_references(self) -> bool:

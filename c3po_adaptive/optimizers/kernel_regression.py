@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from ..checks import check_number
+from ..checks import Share
 from ..problem import Problem
 from .toward_mean import TowardMean, between
 
@@ -21,14 +22,9 @@ class KernelRegression(TowardMean):
     evenly spaced values from 1 (stay) to 0 (all the way), or a fixed number.
     """
 
-    alpha: float | Literal["search"] = "search"
-    points: int = 5
+    alpha: Share | Literal["search"] = "search"
+    points: Annotated[int, Field(ge=2, description="alpha is searched among them")] = 5
     name: ClassVar[str] = "kernel-regression"
-
-    def __post_init__(self) -> None:
-        if self.alpha != "search":
-            check_number(self, "alpha", at_least=0, at_most=1, hint="or write 'search'")
-        check_number(self, "points", at_least=2, whole=True, hint="alpha is searched among them")
 
     @torch.no_grad()
     def share(self, problem: Problem, mean: Tensor) -> Tensor:

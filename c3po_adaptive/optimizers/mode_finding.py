@@ -7,9 +7,10 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from pydantic import NonNegativeInt
 from torch import Tensor
 
-from ..checks import check_number
+from ..checks import Share
 from ..kernels.base import Kernel, ReferenceFeatures
 from ..kernels.gaussian import Gaussian
 from ..problem import Problem
@@ -36,17 +37,13 @@ class ModeFinding(PathwayOptimizer):
         kernel: of pathways; here Gaussian, as wide as the median distance.
     """
 
-    steps: int = 5
-    alpha: float = 0.5
+    steps: NonNegativeInt = 5
+    alpha: Share = 0.5
     retriever: Retriever = field(default_factory=lambda: FaissKNN(k=8))
     kernel: Kernel = field(default_factory=lambda: Gaussian("median"))
     name: ClassVar[str] = "mode-finding"
     searches_pathways: ClassVar[bool] = True
     one_for_all: ClassVar[str] = ""  # steps of the mean shift go to a mode, along no loss
-
-    def __post_init__(self) -> None:
-        check_number(self, "steps", at_least=0, whole=True)
-        check_number(self, "alpha", at_least=0, at_most=1)
 
     def optimize(self, problem: Problem) -> Tensor:
         layers, omega = selection_of(problem).layers, problem.own.clone()

@@ -7,7 +7,6 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from ..errors import SettingError
 from ..problem import Problem
 from ..types import Changes
 from ._simplex import toward
@@ -21,10 +20,6 @@ class NoStep(PathwayOptimizer):
     start: Literal["own", "core"] = "own"
     name: ClassVar[str] = "none"
     needs_neighbours: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        if self.start not in ("own", "core"):
-            raise SettingError(f"Expected start 'own' or 'core', got {self.start!r}.")
 
     @property
     def changes(self) -> Changes:  # type: ignore[override]  # a constant of others

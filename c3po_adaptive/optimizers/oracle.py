@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Self, cast
+from typing import ClassVar, Self
 
+from pydantic import InstanceOf
 from torch import Tensor
 
-from ..checks import check_part
 from ..errors import SettingError
 from ..problem import LabeledProblem, Problem, TrainingReferences
 from .base import PathwayOptimizer, SteppingOptimizer
@@ -27,12 +27,9 @@ class Oracle(PathwayOptimizer):
         of: whose steps they are.
     """
 
-    of: PathwayOptimizer = field(default_factory=NGD)
+    of: InstanceOf[SteppingOptimizer] = field(default_factory=NGD)
     name: ClassVar[str] = "oracle"
     needs_label: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        check_part(self, "of", SteppingOptimizer)
 
     @property
     def needs_neighbours(self) -> bool:  # type: ignore[override]  # a constant of most optimizers
@@ -50,5 +47,4 @@ class Oracle(PathwayOptimizer):
     def optimize(self, problem: Problem) -> Tensor:
         if not isinstance(problem, LabeledProblem):
             raise SettingError("The oracle expected questions with known answers, got a problem without labels.")
-        steps = cast(SteppingOptimizer, self.of)  # checked, and annotated by its role for the registry to look up
-        return steps.toward_label(problem)
+        return self.of.toward_label(problem)

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar, Self
 
 import torch
+from pydantic import InstanceOf
 from torch import Tensor
 
-from ..checks import check_part
 from ..problem import Problem, TrainingReferences
 from ..routing.mixing import mass
 from ._simplex import allowed_experts, project
@@ -31,12 +31,9 @@ class RandomChange(PathwayOptimizer):
         of: whose changes are matched.
     """
 
-    of: PathwayOptimizer = field(default_factory=NGD)
+    of: InstanceOf[PathwayOptimizer] = field(default_factory=NGD)
     name: ClassVar[str] = "random-change"
     varies: ClassVar[str] = "changes in random directions"
-
-    def __post_init__(self) -> None:
-        check_part(self, "of", PathwayOptimizer)
 
     @property
     def needs_neighbours(self) -> bool:  # type: ignore[override]  # a constant of most optimizers

@@ -1,4 +1,4 @@
-"""Retrievers: which references are neighbours. Each loads FAISS when it is first fitted."""
+"""Retrievers: which references are neighbours. Those that search large sets load FAISS when they are fitted to one."""
 
 from .base import Hits, Index, Retriever
 from .cosine import CosineIndex

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import PositiveInt
 
-from ..checks import check_number
 from ..kernels.base import Array
 from ..storage.kept import Form, kept
 from ._exact import ExactIndex
@@ -57,10 +57,7 @@ class ApproximateIndex(CosineIndex):
 class Approximate(Retriever):
     """The ``k`` most similar references, nearly always; exactly up to 10,000."""
 
-    k: int = 3
-
-    def __post_init__(self) -> None:
-        check_number(self, "k", at_least=1, whole=True)
+    k: PositiveInt = 3
 
     def fit(self, vectors: Array) -> Index:
         if len(vectors) <= SMALL:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..kernels.base import Array
 from ._vectors import Unit, cosine
@@ -36,17 +37,25 @@ class ExactIndex(CosineIndex):
         flat.add(scaled)
         return cls(scaled, k, flat, floor)
 
-    def nearest(self, query: Unit, banned: list[int], max_similarity: float, key: int | None) -> Any:
-        """FAISS ranks candidates, more and more of them until k are allowed."""
-        wanted = self.k + len(banned) + 8
-        while True:
-            wanted = min(wanted, len(self.vectors))
-            ranked, found = self.flat.search(query[None], wanted)
-            index, last = found[0], ranked[0, -1]
-            similarity = cosine(self.vectors[index], query)
-            allowed = (similarity <= max_similarity) & (similarity >= self.floor) & ~np.isin(index, banned)
-            # Candidates that come after the last one could still tie with the k-th: the lower row must win.
-            kth = np.partition(similarity[allowed], -self.k)[-self.k] if allowed.sum() >= self.k else self.floor
-            if wanted == len(self.vectors) or last < kth - _ROUNDING:
-                return index[allowed], similarity[allowed]
-            wanted *= 2
+    def nearest(
+        self, query: Unit, banned: list[int], max_similarity: float, key: int | None
+    ) -> tuple[NDArray[np.int64], Unit]:
+        """FAISS finds the k-th best of the allowed rows, then all that may tie with it; double precision ranks them."""
+        alike = self._within(query, max_similarity - _ROUNDING, banned)
+        without = [*banned, *alike[cosine(self.vectors[alike], query) > max_similarity].tolist()]
+        ranked, _ = self.flat.search(query[None], min(self.k, len(self.vectors)), params=_but(without))
+        rows = self._within(query, max(float(ranked[0, -1]), self.floor) - 2 * _ROUNDING, without)
+        similarity = cosine(self.vectors[rows], query)
+        return rows[similarity >= self.floor], similarity[similarity >= self.floor]
+
+    def _within(self, query: Unit, least: float, banned: list[int]) -> NDArray[np.int64]:
+        """Rows but those that are banned whose similarity is at least so much."""
+        _, _, rows = self.flat.range_search(query[None], least, params=_but(banned))
+        return np.asarray(rows)
+
+
+def _but(rows: list[int]) -> Any:
+    """Lets FAISS pass over rows."""
+    import faiss
+
+    return faiss.SearchParameters(sel=faiss.IDSelectorNot(faiss.IDSelectorBatch(rows)))

@@ -11,6 +11,7 @@ from typing import ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from ..checks import Checked
 from ..kernels.base import Array, QuestionFeatures, ReferenceFeatures
 
 
@@ -45,7 +46,7 @@ class Index(ABC):
         """
 
 
-class Retriever(ABC):
+class Retriever(Checked, ABC):
     """Finds neighbours; subclasses are frozen dataclasses with a ``name`` and how many (or how near) as a field.
 
     Its control with as many random neighbours takes that from ``k``, a field or a property; without one there is none.

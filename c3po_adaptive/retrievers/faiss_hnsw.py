@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from ..checks import check_number
+from pydantic import Field, PositiveInt
+
 from ._approximate import Approximate
 from ._vectors import Unit
 
@@ -14,14 +15,9 @@ from ._vectors import Unit
 class FaissHNSW(Approximate):
     """The ``k`` most similar references by a small-world graph (HNSW) of ``links`` per node; exact below 10,000."""
 
-    links: int = 32
-    effort: int = 64
+    links: Annotated[int, Field(ge=2)] = 32
+    effort: PositiveInt = 64
     name: ClassVar[str] = "faiss-hnsw"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_number(self, "links", at_least=2, whole=True)
-        check_number(self, "effort", at_least=1, whole=True)
 
     @property
     def shape(self) -> tuple[int, ...]:

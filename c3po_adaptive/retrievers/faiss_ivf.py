@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+from pydantic import PositiveInt
 
-from ..checks import check_number
 from ._approximate import Approximate
 from ._vectors import Unit
 
@@ -16,12 +16,8 @@ from ._vectors import Unit
 class FaissIVF(Approximate):
     """The ``k`` most similar references in the ``probes`` nearest of √N cells (inverted file); exact below 10,000."""
 
-    probes: int = 8
+    probes: PositiveInt = 8
     name: ClassVar[str] = "faiss-ivf"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_number(self, "probes", at_least=1, whole=True)
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ..checks import check_number
+from pydantic import PositiveInt
+
 from ..kernels.base import Array
 from ._exact import ExactIndex
 from .base import Retriever
@@ -15,11 +16,8 @@ from .base import Retriever
 class FaissKNN(Retriever):
     """The ``k`` references of the highest cosine similarity, exactly."""
 
-    k: int = 3
+    k: PositiveInt = 3
     name: ClassVar[str] = "faiss-knn"
-
-    def __post_init__(self) -> None:
-        check_number(self, "k", at_least=1, whole=True)
 
     def fit(self, vectors: Array) -> ExactIndex:
         return ExactIndex.build(vectors, self.k)

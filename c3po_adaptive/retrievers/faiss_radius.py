@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from ..checks import check_number
+from pydantic import Field, PositiveInt
+
 from ..kernels.base import Array
 from ._exact import ExactIndex
 from .base import Retriever
@@ -20,13 +21,9 @@ class FaissRadius(Retriever):
         limit: at most this many, the nearest: each costs a forward pass per step.
     """
 
-    epsilon: float = 0.5
-    limit: int = 16
+    epsilon: Annotated[float, Field(ge=0, le=2)] = 0.5
+    limit: PositiveInt = 16
     name: ClassVar[str] = "faiss-radius"
-
-    def __post_init__(self) -> None:
-        check_number(self, "epsilon", at_least=0, at_most=2)
-        check_number(self, "limit", at_least=1, whole=True)
 
     @property
     def k(self) -> int:

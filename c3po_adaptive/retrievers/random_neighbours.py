@@ -7,8 +7,8 @@ from hashlib import blake2b
 from typing import Any, ClassVar
 
 import numpy as np
+from pydantic import NonNegativeInt, PositiveInt
 
-from ..checks import check_number
 from ..kernels.base import Array
 from ._vectors import Unit
 from .base import Retriever
@@ -37,14 +37,10 @@ def _key(query: Unit) -> int:
 class RandomNeighbours(Retriever):
     """``k`` references drawn uniformly, the same for the same ``seed`` and key of a query, listed nearest first."""
 
-    k: int = 3
-    seed: int = 0
+    k: PositiveInt = 3
+    seed: NonNegativeInt = 0
     name: ClassVar[str] = "random"
     varies: ClassVar[str] = "random neighbours"
-
-    def __post_init__(self) -> None:
-        check_number(self, "k", at_least=1, whole=True)
-        check_number(self, "seed", at_least=0, whole=True)
 
     def fit(self, vectors: Array) -> RandomIndex:
         return RandomIndex(RandomIndex.scaled(vectors), self.k, self.seed)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, ClassVar
 
+from ..checks import Checked
 from ..errors import SettingError
 from ._layers import acting, check_layers
 from ._numbers import read_number
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class NamedRule(ABC):
+class NamedRule(Checked, ABC):
     """Edits how MoE layers choose their experts; subclasses are frozen dataclasses with a ``name``.
 
     It is a rule as any other: it goes wherever a ``RoutingRule`` goes.
@@ -31,6 +32,7 @@ class NamedRule(ABC):
     name: ClassVar[str]
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_layers(self.name, self.layers)
 
     @abstractmethod

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from ..checks import FLOAT32_MAX, check_number
+from pydantic import Field
+
+from ..checks import FLOAT32_MAX
 from ..errors import SettingError
 from ._numbers import read_number
 from ._of_experts import OfExperts
@@ -24,12 +26,8 @@ class Bias(OfExperts):
         by: what is added.
     """
 
-    by: float
+    by: Annotated[float, Field(ge=-FLOAT32_MAX, le=FLOAT32_MAX)]
     name: ClassVar[str] = "bias"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_number(self, "by", at_least=-FLOAT32_MAX, at_most=FLOAT32_MAX)
 
     @classmethod
     def read(cls, text: str) -> Mapping[str, object]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from ..checks import FLOAT32_MAX, check_number
+from pydantic import Field
+
+from ..checks import FLOAT32_MAX
 from .base import NamedRule
 
 if TYPE_CHECKING:
@@ -20,12 +22,8 @@ class Temperature(NamedRule):
         value: what they are divided by.
     """
 
-    value: float
+    value: Annotated[float, Field(gt=0, le=FLOAT32_MAX)]
     name: ClassVar[str] = "temperature"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_number(self, "value", above=0, at_most=FLOAT32_MAX)
 
     def edit(self, choice: Choice) -> Choice:
         return replace(choice, scores=choice.scores / self.value)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
-from ..checks import check_number
+from pydantic import PositiveInt
+
 from ..errors import SettingError
 from .base import NamedRule
 
@@ -21,12 +22,8 @@ class TopK(NamedRule):
         k: how many.
     """
 
-    k: int
+    k: PositiveInt
     name: ClassVar[str] = "top-k"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_number(self, "k", at_least=1, whole=True)
 
     def fits(self, layers: tuple[int, ...], experts: int) -> None:
         super().fits(layers, experts)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, get_args
+from typing import Annotated, ClassVar
 
+from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor
 
 from ..attribution import METHODS, Attributable, Attributed, Baseline, Groups, attribute
 from ..attribution.attribute import check_budget, check_use
-from ..attribution.methods import method_name
+from ..attribution.methods import CAPTUM, method_name
 from ..attribution.weight_groups import how_many
-from ..checks import check_number
-from ..errors import SettingError, suggestion
+from ..errors import SettingError
 from ..problem import Problem
 from .fixed import check_experts
 from .scored import ScoredLayers
@@ -36,26 +36,18 @@ class Attribution(ScoredLayers):
         seed: of what is drawn.
     """
 
-    method: str = "input-x-gradient"
+    method: Annotated[str, Field(examples=[*METHODS, *CAPTUM])] = "input-x-gradient"
     baseline: Baseline = "uniform"
     of: Attributable = "neighbours"
     groups: Groups = "layer"
-    steps: int = 8
-    draws: int = 2
-    budget: int = 64
-    seed: int = 0
+    steps: PositiveInt = 8
+    draws: PositiveInt = 2
+    budget: PositiveInt = 64
+    seed: NonNegativeInt = 0
     name: ClassVar[str] = "attribution"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for field, allowed in (("baseline", Baseline), ("of", Attributable), ("groups", Groups)):
-            if getattr(self, field) not in get_args(allowed):
-                value = getattr(self, field)
-                near = suggestion(str(value), get_args(allowed))
-                raise SettingError(f"Expected a name for {field}, got {value!r}; {near}")
-        for field in ("steps", "draws", "budget"):
-            check_number(self, field, at_least=1, whole=True)
-        check_number(self, "seed", at_least=0, whole=True)
         object.__setattr__(self, "method", method_name(self.method))  # one name, so that runs can be told apart
         chosen = METHODS[self.method]
         check_use(self.method, self.baseline, self.groups)

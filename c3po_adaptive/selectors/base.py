@@ -5,11 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import ClassVar, Self
 
+from ..checks import Checked
 from ..problem import Problem, TrainingReferences
 from ..types import Selection
 
 
-class LayerSelector(ABC):
+class LayerSelector(Checked, ABC):
     """Subclasses are frozen dataclasses with a ``name``.
 
     Attributes:
@@ -29,7 +30,7 @@ class LayerSelector(ABC):
     def select(self, problem: Problem) -> Selection:
         """Choose layers and experts of each sample. A sample with an empty mask is left alone."""
 
-    def fits(self, layers: tuple[int, ...], experts: int) -> None:  # noqa: B027  # most have nothing to refuse
+    def fits(self, layers: tuple[int, ...], experts: int) -> None:  # most have nothing to refuse
         """Refuse a model that has too few for it: asked before a run begins.
 
         Args:

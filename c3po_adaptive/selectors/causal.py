@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
+from pydantic import InstanceOf
 from torch import Tensor
 
-from ..checks import check_part
 from ..errors import SettingError
 from ..optimizers.base import PathwayOptimizer
 from ..problem import Loss, Problem, TrainingReferences
@@ -24,13 +24,8 @@ class Causal(ScoredLayers):
     selection costs as many descents as there are layers.
     """
 
-    optimizer: PathwayOptimizer | None = None
+    optimizer: InstanceOf[PathwayOptimizer] | None = None
     name: ClassVar[str] = "causal"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.optimizer is not None:
-            check_part(self, "optimizer", PathwayOptimizer)
 
     def prepare(self, training: TrainingReferences) -> Self:
         return replace(self, optimizer=self.optimizer or training.optimizer)

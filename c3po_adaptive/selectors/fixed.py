@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
+from pydantic import Field, NonNegativeInt
 
-from ..checks import check_number
 from ..errors import SettingError
 from ..problem import Problem
 from ..routing.mixing import CORE, core, core_size
 from ..types import Selection
 from .base import LayerSelector
+
+Experts = Annotated[int, Field(ge=1, description="None (null) takes all of a layer")] | None
+"""How many of a layer, at most."""
 
 
 @dataclass(frozen=True)
@@ -24,23 +27,18 @@ class Fixed(LayerSelector):
     fewer than 20, all of them.
     """
 
-    layers: Literal["last", "first", "middle", "all"] | tuple[int, ...] = "last"
-    n: int = 5
-    experts: int | None = CORE
+    layers: Annotated[
+        Literal["last", "first", "middle", "all"] | tuple[int, ...], Field(description="how many layers is n")
+    ] = "last"
+    n: NonNegativeInt = 5
+    experts: Experts = CORE
     name: ClassVar[str] = "fixed"
     needs_neighbours: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if isinstance(self.layers, list):  # a list is what YAML gives
             object.__setattr__(self, "layers", tuple(self.layers))
-        listed = isinstance(self.layers, tuple) and all(type(x) is int for x in self.layers)
-        if not listed and self.layers not in ("last", "first", "middle", "all"):
-            raise SettingError(
-                f"Expected layers last, first, middle, all or a list of layer numbers, got {self.layers!r}; "
-                "how many layers is n."
-            )
-        check_number(self, "n", at_least=0, whole=True)
-        check_core(self)
+        super().__post_init__()
 
     def fits(self, layers: tuple[int, ...], experts: int) -> None:
         if self._positions(layers):
@@ -71,12 +69,6 @@ def check_layers(n: int, problem_layers: tuple[int, ...]) -> int:
             f"Expected at most {len(problem_layers)} layers (the model's MoE layers), got {n}; ask for fewer."
         )
     return n
-
-
-def check_core(selector: Any) -> None:
-    """Refuse ``experts`` that is neither None nor a number of experts."""
-    if selector.experts is not None:
-        check_number(selector, "experts", at_least=1, whole=True, hint="None (null) takes all of a layer")
 
 
 def check_experts(n: int | None, count: int) -> int:

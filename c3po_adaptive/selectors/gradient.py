@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, get_args
+from typing import ClassVar
 
 import torch
+from pydantic import PositiveInt
 from torch import Tensor
 
 from ..attribution.function import Attributable, PathwayFunction
-from ..checks import check_number
-from ..errors import SettingError, suggestion
 from ..optimizers._reference_artifacts import GRADIENT
 from ..optimizers._simplex import slope
 from ..problem import Problem
@@ -35,16 +34,8 @@ class Gradient(ScoredLayers):
     """
 
     of: Attributable = "neighbours"
-    within_last: int | None = None
+    within_last: PositiveInt | None = None
     name: ClassVar[str] = "gradient"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.of not in get_args(Attributable):
-            near = suggestion(str(self.of), get_args(Attributable))
-            raise SettingError(f"Expected a name for of, got {self.of!r}; {near}")
-        if self.within_last is not None:
-            check_number(self, "within_last", at_least=1, whole=True)
 
     @property
     def needs_neighbours(self) -> bool:  # type: ignore[override]  # a constant of most selectors

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar, Self
 
 import torch
+from pydantic import NonNegativeInt, PositiveFloat
 from torch import Tensor
 
-from ..checks import check_number
+from ..checks import Share
 from ..optimizers._reference_artifacts import INTEGRATED_GRADIENT
 from ..optimizers.integrated_step import stepped
 from ..problem import Problem, TrainingReferences
@@ -42,17 +43,11 @@ class Misrouted(ScoredLayers):
     """
 
     experts: int | None = None
-    lr: float = 200.0
-    training: int = 64
-    usual: float = 0.5
+    lr: PositiveFloat = 200.0
+    training: NonNegativeInt = 64
+    usual: Share = 0.5
     scores: Tensor | None = field(default=None, repr=False, compare=False)
     name: ClassVar[str] = "misrouted"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_number(self, "lr", above=0)
-        check_number(self, "training", at_least=0, whole=True)
-        check_number(self, "usual", at_least=0, at_most=1)
 
     @property
     def references_needed(self) -> int:

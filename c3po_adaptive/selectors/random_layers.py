@@ -6,28 +6,24 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from pydantic import NonNegativeInt
 
-from ..checks import check_number
 from ..problem import Problem
 from ..routing.mixing import CORE, core
 from ..types import Selection
 from .base import LayerSelector
-from .fixed import check_core, check_experts, check_layers
+from .fixed import Experts, check_experts, check_layers
 
 
 @dataclass(frozen=True)
 class RandomLayers(LayerSelector):
     """``n`` layers drawn anew for each sample, and the router's top ``experts`` in each (None: all)."""
 
-    n: int = 5
-    experts: int | None = CORE
+    n: NonNegativeInt = 5
+    experts: Experts = CORE
     name: ClassVar[str] = "random"
     varies: ClassVar[str] = "random layers"
     needs_neighbours: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        check_number(self, "n", at_least=0, whole=True)
-        check_core(self)
 
     def fits(self, layers: tuple[int, ...], experts: int) -> None:
         check_layers(self.n, layers)

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from pydantic import FiniteFloat, NonNegativeInt
 from torch import Tensor
 
-from ..checks import check_number
+from ..checks import Share
 from ..errors import SettingError, ShapeError
 from ..problem import Problem
 from ..routing.mixing import CORE, core
 from ..types import Selection
 from .base import LayerSelector
-from .fixed import check_core, check_experts, check_layers
+from .fixed import Experts, check_experts, check_layers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,24 +34,16 @@ class ScoredLayers(LayerSelector):
         rank: what orders experts: the router, or their scores.
     """
 
-    n: int | None = 5
-    share: float = 1.0
-    threshold: float = 0.0
-    experts: int | None = CORE
-    expert_share: float = 1.0
-    expert_threshold: float = 0.0
+    n: NonNegativeInt | None = 5
+    share: Share = 1.0
+    threshold: FiniteFloat = 0.0
+    experts: Experts = CORE
+    expert_share: Share = 1.0
+    expert_threshold: FiniteFloat = 0.0
     rank: Literal["router", "score"] = "router"
 
     def __post_init__(self) -> None:
-        if self.n is not None:
-            check_number(self, "n", at_least=0, whole=True)
-        check_core(self)
-        for field in ("share", "expert_share"):
-            check_number(self, field, at_least=0, at_most=1)
-        for field in ("threshold", "expert_threshold"):
-            check_number(self, field)
-        if self.rank not in ("router", "score"):
-            raise SettingError(f"Expected rank router or score, got {self.rank!r}.")
+        super().__post_init__()
         if self.rank == "router" and (self.expert_share < 1 or self.expert_threshold > 0):
             raise SettingError(
                 f"Expected rank 'score' with expert_share or expert_threshold, got 'router': {self.name} would cut "

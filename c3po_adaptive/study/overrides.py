@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
-from types import NoneType, UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from itertools import takewhile
+from types import NoneType
+from typing import Any, get_args, get_origin
 
 import yaml
 
+from ..checks import kinds_of
 from ..errors import SettingError, suggestion
 from ..settings import Settings, keys_of
 from .study_config import Spec, read_value, read_yaml
@@ -49,8 +51,7 @@ def with_settings(
             values.setdefault(first, defaults[first])
         try:
             read = read_value(value)
-            for path in list(_paths(values, [first, *deeper], of)):
-                _at(values, path, of, new=key.startswith(NEW))
+            for path in list(_paths(values, [first, *deeper], of, key.startswith(NEW))):
                 _put(values, path, read)
         except _NamesNothingError as error:
             raise SettingError(f"Expected --set with a key that there is, got {setting!r}: {error}") from None
@@ -66,49 +67,42 @@ class _NamesNothingError(Exception):
     """Why a key is refused, and what to write."""
 
 
-def _paths(values: Any, keys: list[str], of: Any) -> Iterator[list[str]]:
-    """Keys without a *: those of each part that it stands for."""
-    if "*" not in keys:
-        yield keys
-        return
-    star = keys.index("*")
-    place = _at(values, keys[:star], of)
-    parts = _written(place)
-    if not parts:
-        raise _NamesNothingError(f"{'.'.join(keys[:star]) or 'it'} has no parts that * could stand for; leave it out.")
-    for part in parts:
-        yield from _paths(values, [*keys[:star], part, *keys[star + 1 :]], of)
-
-
-def _at(place: Any, path: Sequence[str], of: Any, *, new: bool = False) -> Any:
-    """What stands at the end of a path; None where nothing is written.
+def _paths(place: Any, keys: list[str], of: Any, new: bool, above: tuple[str, ...] = ()) -> Iterator[list[str]]:
+    """Keys that are there, without a *: those of each part that it stands for.
 
     Args:
-        place: where it begins.
-        path: keys.
+        place: where they begin; None where nothing is written.
+        keys: what was written.
         of: what the place is of.
         new: one of the keys has to be a new one of a mapping; whatever is below that is new, too.
+        above: keys that led to the place.
 
     Raises:
         _NamesNothingError: a key that is not there, or if one has to be new, none that is.
     """
-    for depth, key in enumerate(path):
-        of, called = _plain(of), ".".join(path[:depth])
-        if of == Spec:
-            place = _written(place).get(key)
-            continue
-        is_record = isinstance(of, type) and issubclass(of, Settings)
-        known = keys_of(of) if is_record else [*_written(place)]
-        if key not in known:
-            is_open = not is_record and (isinstance(place, Mapping) or (place is None and get_origin(of) is dict))
-            addable = path if is_open and key else ()
-            if new and addable:
-                return None
-            raise _NamesNothingError(_said(key, place, known, called or getattr(of, "called", "it"), addable))
-        place, of = _written(place).get(key), _part(of, key)
-    if new:
-        raise _NamesNothingError("all of that is there already, and + is for what is new; leave the + out.")
-    return place
+    if not keys:
+        if new:
+            raise _NamesNothingError("all of that is there already, and + is for what is new; leave the + out.")
+        yield []
+        return
+    (key, *deeper), parts, of, where = keys, _written(place), _kind(of), ".".join(above)
+    if key == "*":
+        if not parts:
+            raise _NamesNothingError(f"{where or 'it'} has no parts that * could stand for; leave it out.")
+        for part in parts:
+            yield from _paths(place, [part, *deeper], of, new, above)
+        return
+    is_record = isinstance(of, type) and issubclass(of, Settings)
+    known = keys_of(of) if is_record else [*parts]
+    if of != Spec and key not in known:
+        is_open = not is_record and (isinstance(place, Mapping) or (place is None and get_origin(of) is dict))
+        addable = (*above, *takewhile(lambda one: one != "*", keys)) if is_open and key else ()
+        if new and addable and "*" not in deeper:
+            yield keys
+            return
+        raise _NamesNothingError(_said(key, place, known, where or getattr(of, "called", "it"), addable))
+    for path in _paths(parts.get(key), deeper, _part(of, key), new, (*above, key)):
+        yield [key, *path]
 
 
 def _said(key: str, place: Any, known: Sequence[str], where: str, addable: Sequence[str]) -> str:
@@ -138,20 +132,19 @@ def _written(place: Any) -> Mapping[str, object]:
     return {str(i): part for i, part in enumerate(place)} if isinstance(place, list | tuple) else {}
 
 
-def _plain(of: Any) -> Any:
+def _kind(of: Any) -> Any:
     """A type without what checks it, and without None."""
-    if get_origin(of) is Annotated:
-        return _plain(get_args(of)[0])
-    if get_origin(of) in (Union, UnionType):
-        return Union[tuple(_plain(one) for one in get_args(of) if one is not NoneType)]  # noqa: UP007
-    return of
+    kinds = [kind for kind in kinds_of(of) if kind is not NoneType]
+    return kinds[0] if len(kinds) == 1 else Spec if kinds == kinds_of(Spec) else Any
 
 
 def _part(of: Any, key: str) -> Any:
     """What a part is of, where the type of the whole says so."""
+    if of == Spec:
+        return Spec
     if isinstance(of, type) and issubclass(of, Settings):
-        return of.model_fields[key].annotation if key in of.model_fields else Any
-    inside = {dict: get_args(of)[1:], tuple: get_args(of)[:1], list: get_args(of)}.get(get_origin(of))
+        return of.model_fields[key].annotation
+    inside = get_args(of)[get_origin(of) is dict :] if get_origin(of) in (dict, tuple, list) else ()
     return inside[0] if inside else Any
 
 

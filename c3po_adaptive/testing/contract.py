@@ -7,9 +7,12 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, ClassVar
 from unittest import SkipTest
 
+from ..checks import checked
+from ..errors import SettingError
 from ..kernels.base import Product, Sum
 from ..registry import Registry, check_class
 
@@ -89,11 +92,14 @@ def refused(error: type[Exception], saying: str, what: str) -> Iterator[None]:
 
 
 def check_identity(role: str, strategy: Any) -> None:
-    """The class is fit for the registry, and name and parameters, which identify a run, can be written as JSON; and it
-    says in words what it leaves to chance, if anything.
+    """The class is fit for the registry; parameters, which identify a run with the name, are held against their types,
+    and can be written as JSON; and it says in words what it leaves to chance, if anything.
     """
     if not isinstance(strategy, Sum | Product):
         check_class(role, type(strategy), "under test")
+    for parameter in checked(type(strategy)):
+        with refused(SettingError, parameter, f"{parameter}=object() (a __post_init__ calls super().__post_init__())"):
+            replace(strategy, **{parameter: object()})
     description = json.loads(json.dumps(Registry.describe(strategy)))
     expect(description["name"] == strategy.name, f"the name {strategy.name!r}", description["name"])
     varies = getattr(strategy, "varies", "")

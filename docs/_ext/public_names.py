@@ -11,13 +11,14 @@ from sphinx.application import Sphinx
 from written import Written
 
 import c3po_adaptive
+from c3po_adaptive._lazy import homes
 
 
 def by_room() -> dict[str, list[str]]:
     """Names of ``__all__`` by the folder or file that they are of."""
     found: dict[str, list[str]] = {}
-    for name in c3po_adaptive.__all__:
-        found.setdefault(c3po_adaptive._HOME[name].partition(".")[0], []).append(name)
+    for name, home in homes(c3po_adaptive.__file__).items():
+        found.setdefault(home.lstrip(".").partition(".")[0], []).append(name)
     return dict(sorted(found.items(), key=lambda item: ("api" not in item[0], item[0])))
 
 

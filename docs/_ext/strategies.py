@@ -5,6 +5,7 @@ from __future__ import annotations
 from sphinx.application import Sphinx
 from written import Written
 
+from c3po_adaptive.cli.parameters import parameters
 from c3po_adaptive.registry import ROLES, Registration, new_registry
 
 
@@ -32,7 +33,10 @@ class Strategies(Written):
             parts += [""]
             for entry in entries:
                 parts += [entry.name, "~" * len(entry.name), ""]
-                parts += [f".. autoclass:: {entry.module}.{entry.cls.__name__}", ""]
+                found = parameters(entry)
+                given = [f"{p.name}: {p.type}" + ("" if p.required else f" = {p.default!r}") for p in found]
+                parts += [f".. autoclass:: {entry.module}.{entry.cls.__name__}({', '.join(given)})", ""]
+                parts += ["   " + "; ".join(f"``{p.name}``: {p.allowed}" for p in found if p.allowed), ""]
         return "\n".join(parts)
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from records.made import answered
-from scipy.stats import binomtest
+from scipy.stats import binomtest, permutation_test
 
 from c3po_adaptive.analysis import statistics as stats
 from c3po_adaptive.analysis.calibration import calibration_change, calibration_error, expected_calibration_error
@@ -268,3 +268,16 @@ def test_a_sample_twice_is_refused():
 def test_no_cost_to_divide_by():
     with pytest.raises(DataError, match="cost"):
         stats.compare(records("a", [1, 0]), records("b", [1, 0], cost=0.0), seed=0)
+
+
+def test_holm_as_statsmodels_adjusts():
+    multitest = pytest.importorskip("statsmodels.stats.multitest")
+    p = np.random.default_rng(0).uniform(size=30).round(2) ** 3  # some alike
+    assert stats.holm(p) == pytest.approx(multitest.multipletests(p, method="holm")[1])
+
+
+@pytest.mark.parametrize(("n", "room"), [(9, 1e-12), (60, 0.01)], ids=["all signs", "drawn signs"])
+def test_sign_flips_as_scipy_permutes(n, room):
+    values = np.random.default_rng(1).normal(0.25, 1, n)
+    tried = permutation_test((values,), np.mean, permutation_type="samples", n_resamples=20_000, rng=2)
+    assert stats.sign_flip_p([values], seed=0) == pytest.approx(tried.pvalue, abs=room)

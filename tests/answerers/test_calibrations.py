@@ -382,8 +382,8 @@ class TestRefuses:
             ({"name": "surface-logit", "features": ["tokenz"]}, "got 'tokenz'; did you mean 'tokens'"),
             ({"name": "surface-logit", "features": ["sum", "sum"]}, "names, each once"),
             ({"name": "pmi", "domain": " "}, "not blank"),
-            ({"name": "contextual", "texts": []}, "one at least"),
-            ({"name": "contextual", "texts": "N/A"}, "one at least"),
+            ({"name": "contextual", "texts": []}, "one text at least"),
+            ({"name": "contextual", "texts": "N/A"}, "one text at least"),
         ],
     )
     def test_parameters(self, spec, said):

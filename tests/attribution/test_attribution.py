@@ -543,7 +543,7 @@ class TestBadInput:
             SettingError, match=r"groups, got 'experts'; did you mean 'expert'\? There are layer, expert"
         ):
             attribute(problem, "feature-ablation", groups="experts")
-        with pytest.raises(SettingError, match=r"a name for of, got 'margn'; did you mean 'margin'"):
+        with pytest.raises(SettingError, match=r"of to be one of 'neighbours', .*, got 'margn'; did you mean 'margin'"):
             Attribution(of="margn")
         with pytest.raises(
             SettingError, match=r"of as a name, or a function .* there are neighbours, entropy, margin; "

@@ -128,7 +128,7 @@ def test_median_needs_references_that_differ(x):
 @pytest.mark.parametrize(
     ("make", "field"),
     [
-        (lambda: Gaussian(0.0), r"gaussian\.length_scale .*> 0, got 0\.0; .*\"median\""),
+        (lambda: Gaussian(0.0), r"gaussian\.length_scale .*> 0, or 'median', got 0\.0"),
         (lambda: Gaussian("mean"), r"gaussian\.length_scale .*'mean'"),
         (lambda: Gaussian(float("nan")), r"gaussian\.length_scale .*nan"),
         (lambda: Matern(-1.0), r"matern\.length_scale"),

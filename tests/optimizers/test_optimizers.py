@@ -302,8 +302,8 @@ class TestDescent:
             ({"lr": 0.1, "lr_end": 0.2}, "lr_end to be a finite number >= 0 and <= 0.1, got 0.2"),
             ({"lr": -1.0}, r"\.lr to be a finite number >= 0"),
             ({"lr": "1e-3"}, r"got '1e-3'; the paper uses 1e-2"),
-            ({"step": "newton"}, "'adam' or 'sgd', got 'newton'"),
-            ({"parametrization": "sphere"}, "'projection' or 'logits', got 'sphere'"),
+            ({"step": "newton"}, "'adam', 'sgd', got 'newton'"),
+            ({"parametrization": "sphere"}, "'projection', 'logits', got 'sphere'"),
             ({"tolerance": 1.5}, "tolerance to be a finite number >= 0 and <= 1"),
         ],
     )
@@ -450,5 +450,5 @@ class TestControls:
         assert ((omega[:, -2:] > 0).sum(-1) == 8).all()
 
     def test_settings_are_checked(self):
-        with pytest.raises(SettingError, match="'own' or 'core', got 'all'"):
+        with pytest.raises(SettingError, match="'own', 'core', got 'all'"):
             NoStep("all")

@@ -1,5 +1,8 @@
-"""Retrievers: the contract, and FAISS against brute force."""
+"""Retrievers: the contract, and searches against brute force and against FAISS's own flat index."""
 
+from itertools import pairwise
+
+import faiss
 import numpy as np
 import pytest
 
@@ -45,7 +48,7 @@ def brute_force(references, queries, exclude, most, k, epsilon=2.0):
     [(FaissKNN(k=5), 5, 2.0), (FaissKNN(k=600), 600, 2.0), (FaissRadius(epsilon=0.6, limit=40), 40, 0.6)],
     ids=repr,
 )
-def test_faiss_equals_brute_force(retriever, k, epsilon, most):
+def test_search_equals_brute_force(retriever, k, epsilon, most):
     references, queries = vectors(500, 0), vectors(30, 1)
     references[400:450] = 3 * references[:50]  # duplicates: the lower row comes first
     exclude = [set(range(b, 500, 7)) for b in range(30)]
@@ -53,6 +56,21 @@ def test_faiss_equals_brute_force(retriever, k, epsilon, most):
     expected = brute_force(references, queries, exclude, most, k, epsilon)
     assert [[i for i in row if i >= 0] for row in hits.index.tolist()] == expected
     assert hits.index.shape == (30, k)
+
+
+def test_search_equals_faiss():
+    references, queries = clustered(2000, 0).astype(np.float32), clustered(20, 1).astype(np.float32)
+    faiss.normalize_L2(references)
+    faiss.normalize_L2(queries)
+    flat = faiss.IndexFlatIP(references.shape[1])
+    flat.add(references)
+    similarity, index = flat.search(queries, 50)
+    hits = FaissKNN(k=50).fit(references).search(queries)
+    assert np.array_equal(hits.index, index)
+    np.testing.assert_allclose(hits.similarity, similarity, atol=1e-6)
+    ends, _, within = flat.range_search(queries, 0.7)
+    hits = FaissRadius(epsilon=0.3, limit=2000).fit(references).search(queries)
+    assert [set(row) - {-1} for row in hits.index.tolist()] == [set(within[a:b].tolist()) for a, b in pairwise(ends)]
 
 
 def test_many_duplicates_do_not_hide_the_lower_row():

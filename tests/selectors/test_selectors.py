@@ -113,7 +113,7 @@ class TestTooMuch:
     def test_what_is_no_list_of_layers(self, make):
         if make is Fixed:
             for layers in (5, "lats", (1.5,), [True]):
-                with pytest.raises(SettingError, match="first, middle, all or a list of layer numbers"):
+                with pytest.raises(SettingError, match="'middle', 'all', or a list of whole numbers"):
                     Fixed(layers=layers)
 
     def test_none_is_a_choice(self, make):

@@ -10,6 +10,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
+from pydantic import PositiveFloat
 
 from c3po_adaptive import (
     AnswererStrategy,
@@ -525,3 +526,23 @@ def test_pytest_is_not_needed_nor_transformers_without_a_model():
     code += "'transformers' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "{'holds'} False"
+
+
+@dataclass(frozen=True)
+class Unchecked(Kernel):
+    scale: PositiveFloat = 1.0
+    name: ClassVar[str] = "unchecked"
+
+    def __post_init__(self):
+        """Without that of its base."""
+
+    def __call__(self, x, y):
+        return self.scale * np.asarray(x) @ np.asarray(y).T
+
+
+def test_parameters_are_held_against_their_types():
+    found = found_by_test("kernel", Unchecked())["identity"]
+    assert found.outcome == "fails"
+    assert (
+        "scale=object() (a __post_init__ calls super().__post_init__()) to be refused by a SettingError" in found.what
+    )

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from .comparison_config import ComparisonConfig
+from ..._lazy import attach
+from .comparison_config import ComparisonConfig as ComparisonConfig
 
 if TYPE_CHECKING:
-    from .comparison_study import STUDY, ComparisonStudy
-    from .evaluation import evaluate
+    from .comparison_study import STUDY as STUDY
+    from .comparison_study import ComparisonStudy as ComparisonStudy
+    from .evaluation import evaluate as evaluate
 
-__all__ = ["STUDY", "ComparisonConfig", "ComparisonStudy", "evaluate"]
-
-_HOME = {"STUDY": "comparison_study", "ComparisonStudy": "comparison_study", "evaluate": "evaluation"}
-
-
-def __getattr__(name: str) -> Any:
-    """What takes seconds to import, when it is asked for: a configuration is checked without it."""
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_HOME[name]}", __name__), name)
+# What takes seconds to import, when it is asked for: a configuration is checked without it.
+__getattr__, __dir__, __all__ = attach(__name__, __file__)

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import NonNegativeFloat, PositiveInt
 
 from c3po_adaptive import Answer, Answerer, AnswererStrategy, AnsweringContext, Question, SettingError, form_of
 
 from .by_name import remix, still
 from .passages import read_passages
-from .search import PassageSearch, check_settings
+from .search import PassageFile, PassageSearch, Training
 
 if TYPE_CHECKING:
     from c3po_adaptive import Strategies
@@ -46,16 +47,13 @@ class Informed(AnswererStrategy):
         price: of a base forward, in nats of that lead.
     """
 
-    passages: str
-    k: int = 1
+    passages: PassageFile
+    k: PositiveInt = 1
     choose: bool = False
-    training: int = 64
-    price: float = 0.0
+    training: Training = 64
+    price: NonNegativeFloat = 0.0
     name: ClassVar[str] = "informed"
     likelihoods: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        check_settings(self)
 
     @property
     def files(self) -> tuple[str, ...]:  # type: ignore[override]  # a constant of most answerers

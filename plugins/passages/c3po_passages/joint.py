@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
+from pydantic import NonNegativeFloat, PositiveInt
 
 from c3po_adaptive import (
     Answer,
@@ -42,7 +43,7 @@ from .by_name import remix, still
 from .choice import Array, heavy, posterior
 from .passages import read_passages
 from .score import PassageScore, Put
-from .search import PassageSearch, Told, check_settings
+from .search import PassageFile, PassageSearch, Told, Training
 from .told_references import ToldReferences
 
 if TYPE_CHECKING:
@@ -72,14 +73,11 @@ class Joint(AnswererStrategy):
         price: of a passage's token, in nats of the score.
     """
 
-    passages: str
-    k: int = 2
-    training: int = 64
-    price: float = 0.0
+    passages: PassageFile
+    k: PositiveInt = 2
+    training: Training = 64
+    price: NonNegativeFloat = 0.0
     name: ClassVar[str] = "joint"
-
-    def __post_init__(self) -> None:
-        check_settings(self)
 
     @property
     def files(self) -> tuple[str, ...]:  # type: ignore[override]  # a constant of most answerers

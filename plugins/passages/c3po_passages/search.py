@@ -6,19 +6,18 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from c3po_adaptive import (
-    AnswererStrategy,
     AnsweringContext,
     Entry,
     Prompt,
     Question,
-    SettingError,
     Work,
-    check_number,
     description,
 )
 
@@ -28,18 +27,11 @@ from .passages import Passage
 LATELY = 256  # questions whose passages are kept, so that a batch is placed once
 
 
-def check_settings(strategy: AnswererStrategy) -> None:
-    """Refuse settings of a strategy with passages that are none: ``passages``, ``k``, ``training`` and ``price``.
+PassageFile = Annotated[str, Field(min_length=1, description="name a file")]
+"""The path of a file of passages."""
 
-    Raises:
-        SettingError: one is no file's path, or out of its range.
-    """
-    passages: object = getattr(strategy, "passages", None)
-    if not isinstance(passages, str) or not passages:
-        raise SettingError(f"Expected {strategy.name}.passages to be a file's path, got {passages!r}; name one.")
-    check_number(strategy, "k", at_least=1, whole=True)
-    check_number(strategy, "training", at_least=16, whole=True)
-    check_number(strategy, "price", at_least=0)
+Training = Annotated[int, Field(ge=16)]
+"""How many references are learned from."""
 
 
 @dataclass(frozen=True)

@@ -9,17 +9,16 @@ Try it: ``c3po demo --arm capped`` (NGD on neighbours weighed by it).
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field, InstanceOf
 
 from c3po_adaptive import (
     Kernel,
     QuestionFeatures,
     ReferenceFeatures,
-    SettingError,
-    check_number,
     default_registry,
     hookimpl,
 )
@@ -45,17 +44,9 @@ class Capped(Kernel):
         cap: the largest share.
     """
 
-    of: Kernel = field(default_factory=_gaussian)
-    cap: float = 0.1
+    of: InstanceOf[Kernel] = field(default_factory=_gaussian)
+    cap: Annotated[float, Field(gt=0, le=1)] = 0.1
     name: ClassVar[str] = "capped"
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.of, Kernel):
-            raise SettingError(
-                f"Expected capped.of to be a Kernel, got {self.of!r}; names are looked up where capped itself is given "
-                'by name: {"name": "capped", "of": …}.'
-            )
-        check_number(self, "cap", above=0, at_most=1)
 
     @property
     def learns(self) -> bool:  # type: ignore[override]  # a constant of most kernels

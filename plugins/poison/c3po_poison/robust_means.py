@@ -13,9 +13,10 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 import torch
+from pydantic import Field, InstanceOf
 from torch import Tensor
 
 from c3po_adaptive import (
@@ -25,7 +26,6 @@ from c3po_adaptive import (
     ReferenceArtifact,
     SettingError,
     TrainingReferences,
-    check_number,
     default_registry,
     hookimpl,
 )
@@ -53,14 +53,10 @@ class RobustMean(PathwayOptimizer):
         of: whose steps they are.
     """
 
-    of: PathwayOptimizer = field(default_factory=_step)
+    of: InstanceOf[PathwayOptimizer] = field(default_factory=_step)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.of, PathwayOptimizer):
-            raise SettingError(
-                f"Expected {self.name}.of to be a PathwayOptimizer, got {self.of!r}; names are looked up where "
-                f'{self.name} itself is given by name: {{"name": "{self.name}", "of": …}}.'
-            )
+        super().__post_init__()
         if self.of.name in ("ngd", "mode-finding", "oracle"):
             raise SettingError(
                 f"Expected an optimizer that takes means of what neighbours teach, got {self.of.name}, which does not; "
@@ -103,12 +99,8 @@ class MedianOfMeans(RobustMean):
         groups: how many; an even number has the mean of the two in the middle. Those without weight are left out.
     """
 
-    groups: int = 5
+    groups: Annotated[int, Field(ge=2)] = 5
     name: ClassVar[str] = "median-of-means"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_number(self, "groups", at_least=2, whole=True)
 
     def mean(self, each: Tensor, weight: Tensor) -> Tensor:
         place = torch.arange(weight.shape[1], device=weight.device) % self.groups

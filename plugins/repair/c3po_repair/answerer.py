@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar
 
+from pydantic import PositiveFloat, PositiveInt
+
 from c3po_adaptive import (
     Answer,
     Answerer,
@@ -15,7 +17,6 @@ from c3po_adaptive import (
     SettingError,
     Strategies,
     bar,
-    check_number,
 )
 
 from .limits import FEWEST, PENALTY, ROUNDS
@@ -35,14 +36,10 @@ class Repaired(AnswererStrategy):
         rounds: at most so many times the routers are regressed along what was mended before.
     """
 
-    penalty: float = PENALTY
-    rounds: int = ROUNDS
+    penalty: PositiveFloat = PENALTY
+    rounds: PositiveInt = ROUNDS
     name: ClassVar[str] = "repaired"
     likelihoods: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        check_number(self, "penalty", above=0)
-        check_number(self, "rounds", at_least=1, whole=True)
 
     def prepare(self, context: AnsweringContext) -> Answerer:
         from .mend import repair

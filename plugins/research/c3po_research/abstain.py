@@ -11,9 +11,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal, Self, cast, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
 import torch
+from pydantic import Field, FiniteFloat, InstanceOf
 from torch import Tensor
 
 from c3po_adaptive import (
@@ -24,7 +25,6 @@ from c3po_adaptive import (
     Selection,
     SettingError,
     TrainingReferences,
-    check_number,
     default_registry,
     hookimpl,
 )
@@ -64,31 +64,19 @@ class Abstain(LayerSelector):
         harm: the bound; None: no bound.
     """
 
-    selector: LayerSelector = field(default_factory=_fixed)
+    selector: InstanceOf[LayerSelector] = field(default_factory=_fixed)
     signal: Signal = "uncertainty"
-    threshold: float | None = None
-    training: int = 256
-    harm: float | None = None
+    threshold: FiniteFloat | None = None
+    training: Annotated[int, Field(ge=FEWEST, description=f"a calibration needs {FEWEST} references at least")] = 256
+    harm: Annotated[float, Field(gt=0, le=1)] | None = None
     learned: Mapping[str, Tensor] | None = field(default=None, repr=False, compare=False)
     name: ClassVar[str] = "abstain"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.selector, LayerSelector):
-            raise SettingError(
-                f"Expected abstain.selector to be a LayerSelector, got {self.selector!r}; names are looked up where "
-                'abstain itself is given by name: {"name": "abstain", "selector": …}.'
-            )
-        if self.signal not in get_args(Signal):
-            raise SettingError(f"Expected signal among {', '.join(get_args(Signal))}, got {self.signal!r}.")
-        if self.threshold is not None:
-            check_number(self, "threshold")
+        super().__post_init__()
         if self.threshold is not None and self.harm is not None:
             raise SettingError("Expected a threshold, or a bound on harm to calibrate it by, got both; leave one out.")
-        check_number(
-            self, "training", at_least=FEWEST, whole=True, hint=f"a calibration needs {FEWEST} references at least"
-        )
         if self.harm is not None:
-            check_number(self, "harm", above=0, at_most=1)
             needed = math.ceil(1 / self.harm) - 1  # with fewer even no loss at all proves too little
             if self.training < needed:
                 raise SettingError(

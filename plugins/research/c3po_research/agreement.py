@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
 import torch
+from pydantic import Field, NonNegativeFloat
 from torch import Tensor
 
 from c3po_adaptive import (
@@ -28,7 +29,6 @@ from c3po_adaptive import (
     Selection,
     SettingError,
     allowed_experts,
-    check_number,
     hookimpl,
     project,
 )
@@ -160,14 +160,12 @@ class CrossFitted(ScoredLayers):
 
     n: int | None = None
     experts: int | None = None
-    level: float = 0.05
-    flips: int = 199
+    level: Annotated[float, Field(gt=0, le=0.5)] = 0.05
+    flips: Annotated[int, Field(ge=19)] = 199
     name: ClassVar[str] = "cross-fitted"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_number(self, "level", above=0, at_most=0.5)
-        check_number(self, "flips", at_least=19, whole=True)
         if self.level * (self.flips + 1) < 1:
             raise SettingError(
                 f"Expected flips of at least {math.ceil(1 / self.level) - 1} for level={self.level:g}, got "
@@ -215,13 +213,9 @@ class Shrunken(PathwayOptimizer):
         sure: standard errors that are taken off.
     """
 
-    radius: float = 1.0
-    sure: float = 1.64
+    radius: NonNegativeFloat = 1.0
+    sure: NonNegativeFloat = 1.64
     name: ClassVar[str] = "shrunken"
-
-    def __post_init__(self) -> None:
-        check_number(self, "radius", at_least=0)
-        check_number(self, "sure", at_least=0)
 
     def optimize(self, problem: Problem) -> Tensor:
         allowed, total = allowed_experts(problem), problem.own.sum(-1, keepdim=True)

@@ -14,8 +14,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import NonNegativeInt, PositiveInt
 
-from c3po_adaptive import CosineIndex, Retriever, check_number, hookimpl
+from c3po_adaptive import CosineIndex, Retriever, hookimpl
 
 Array = NDArray[Any]
 
@@ -51,13 +52,9 @@ class NearestCluster(Retriever):
         seed: of the first centers.
     """
 
-    clusters: int = 25
-    seed: int = 0
+    clusters: PositiveInt = 25
+    seed: NonNegativeInt = 0
     name: ClassVar[str] = "nearest-cluster"
-
-    def __post_init__(self) -> None:
-        check_number(self, "clusters", at_least=1, whole=True)
-        check_number(self, "seed", at_least=0, whole=True)
 
     def fit(self, vectors: Array) -> ClusterIndex:
         from sklearn.cluster import KMeans

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Self, cast
+from typing import Annotated, Any, ClassVar, Self, cast
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from c3po_adaptive import (
@@ -26,7 +27,6 @@ from c3po_adaptive import (
     ScoredLayers,
     SettingError,
     TrainingReferences,
-    check_number,
     default_registry,
     hookimpl,
 )
@@ -112,13 +112,9 @@ class Learned(ScoredLayers):
     at all. The regression is kept beside the reference set.
     """
 
-    training: int = 128
+    training: Annotated[int, Field(ge=32)] = 128
     learned: Mapping[str, Tensor] | None = field(default=None, repr=False, compare=False)
     name: ClassVar[str] = "learned"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_number(self, "training", at_least=32, whole=True)
 
     @property
     def references_needed(self) -> int:

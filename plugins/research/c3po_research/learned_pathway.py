@@ -14,6 +14,7 @@ from typing import ClassVar, Self
 
 import torch
 import torch.nn.functional as F
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from c3po_adaptive import (
@@ -24,7 +25,6 @@ from c3po_adaptive import (
     SettingError,
     TrainingReferences,
     allowed_experts,
-    check_number,
     hookimpl,
     known_of,
     project,
@@ -64,24 +64,16 @@ class LearnedPathway(PathwayOptimizer):
         seed: of batches, what is held back, and where training starts.
     """
 
-    factors: int = 4
-    dimensions: int = 32
-    steps: int = 200
-    lr: float = 0.03
-    decay: float = 0.003
-    seed: int = 0
+    factors: PositiveInt = 4
+    dimensions: PositiveInt = 32
+    steps: NonNegativeInt = 200
+    lr: PositiveFloat = 0.03
+    decay: NonNegativeFloat = 0.003
+    seed: NonNegativeInt = 0
     learned: Mapping[str, Tensor] | None = field(default=None, repr=False, compare=False)
     name: ClassVar[str] = "learned-pathway"
     one_for_all: ClassVar[str] = ""  # its steps are of training
     needs_neighbours: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        for count in ("factors", "dimensions"):
-            check_number(self, count, at_least=1, whole=True)
-        for count in ("steps", "seed"):
-            check_number(self, count, at_least=0, whole=True)
-        check_number(self, "lr", above=0)
-        check_number(self, "decay", at_least=0)
 
     @property
     def references_needed(self) -> int:

@@ -12,9 +12,10 @@ import warnings
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Literal, Self, get_args
+from typing import Annotated, ClassVar, Literal, Self
 
 import torch
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from c3po_adaptive import (
@@ -25,7 +26,6 @@ from c3po_adaptive import (
     Selection,
     SettingError,
     TrainingReferences,
-    check_number,
     default_registry,
     hookimpl,
     known_of,
@@ -67,33 +67,21 @@ class Reinforced(LayerSelector):
         seed: of what is drawn.
     """
 
-    training: int = 64
-    group: int = 4
-    epochs: int = 20
-    lr: float = 0.3
+    training: Annotated[int, Field(ge=8)] = 64
+    group: Annotated[int, Field(ge=2, description="a group's mean is what each is held against")] = 4
+    epochs: PositiveInt = 20
+    lr: PositiveFloat = 0.3
     reward: Reward = "lead"
-    price: float = 0.0
-    spread: float = 0.01
-    dimensions: int = 8
-    seed: int = 0
+    price: NonNegativeFloat = 0.0
+    spread: NonNegativeFloat = 0.01
+    dimensions: PositiveInt = 8
+    seed: NonNegativeInt = 0
     learned: Mapping[str, Tensor] | None = field(default=None, repr=False, compare=False)
     needs_neighbours: ClassVar[bool] = False
 
     @property
     def varies(self) -> str:  # type: ignore[override]  # a constant of others
         return "rewards drawn at random" if self.reward == "random" else ""
-
-    def __post_init__(self) -> None:
-        check_number(self, "training", at_least=8, whole=True)
-        check_number(self, "group", at_least=2, whole=True, hint="a group's mean is what each is held against")
-        for count in ("epochs", "dimensions"):
-            check_number(self, count, at_least=1, whole=True)
-        check_number(self, "seed", at_least=0, whole=True)
-        check_number(self, "lr", above=0)
-        for number in ("price", "spread"):
-            check_number(self, number, at_least=0)
-        if self.reward not in get_args(Reward):
-            raise SettingError(f"Expected reward among {', '.join(get_args(Reward))}, got {self.reward!r}.")
 
     @property
     def references_needed(self) -> int:
@@ -216,13 +204,8 @@ class RLLayers(Reinforced):
     all).
     """
 
-    experts: int | None = 20
+    experts: Annotated[int, Field(ge=1, description="None (null) takes all of a layer")] | None = 20
     name: ClassVar[str] = "rl-layers"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.experts is not None:
-            check_number(self, "experts", at_least=1, whole=True, hint="None (null) takes all of a layer")
 
     def fits(self, layers: tuple[int, ...], experts: int) -> None:
         self._every_layer().fits(layers, experts)
@@ -246,12 +229,8 @@ class RLExperts(Reinforced):
     as many, and so on; each group is taken or left.
     """
 
-    groups: int = 8
+    groups: PositiveInt = 8
     name: ClassVar[str] = "rl-experts"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_number(self, "groups", at_least=1, whole=True)
 
     def fits(self, layers: tuple[int, ...], experts: int) -> None:
         if self.groups > experts:

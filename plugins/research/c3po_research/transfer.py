@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal, Self, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from c3po_adaptive import (
     DataError,
@@ -25,7 +26,6 @@ from c3po_adaptive import (
     Retriever,
     SettingError,
     ShapeError,
-    check_number,
     default_registry,
     hookimpl,
 )
@@ -59,8 +59,8 @@ class Transfer(Kernel):
         shuffled: a control: gradients are those of other references.
     """
 
-    rank: int = 8
-    reads: tuple[Part, ...] = ("state", "pathway", "form")
+    rank: NonNegativeInt = 8
+    reads: Annotated[tuple[Part, ...], Field(min_length=1)] = ("state", "pathway", "form")
     shuffled: bool = False
     learned: Learned | None = field(default=None, repr=False, compare=False)
     name: ClassVar[str] = "transfer"
@@ -73,10 +73,7 @@ class Transfer(Kernel):
     def __post_init__(self) -> None:
         if isinstance(self.reads, list):  # a list is what YAML gives
             object.__setattr__(self, "reads", tuple(self.reads))
-        check_number(self, "rank", at_least=0, whole=True)
-        wrong = not isinstance(self.reads, tuple) or not self.reads or set(self.reads) - set(get_args(Part))
-        if wrong:
-            raise SettingError(f"Expected reads among {', '.join(get_args(Part))}, got {self.reads!r}.")
+        super().__post_init__()
 
     def prepare(self, references: ReferenceFeatures) -> Self:
         if not references.known:  # vectors alone, as of pathway space: nothing to learn from
@@ -227,9 +224,9 @@ class TransferNeighbours(Retriever):
         shuffled: a control: gradients are those of other references.
     """
 
-    k: int = 30
-    rank: int = 8
-    reads: tuple[Part, ...] = ("state", "pathway", "form")
+    k: PositiveInt = 30
+    rank: NonNegativeInt = 8
+    reads: Annotated[tuple[Part, ...], Field(min_length=1)] = ("state", "pathway", "form")
     shuffled: bool = False
     kernel: Transfer | None = field(default=None, repr=False, compare=False)
     name: ClassVar[str] = "transfer"
@@ -240,8 +237,9 @@ class TransferNeighbours(Retriever):
         return "teachers learned from others' gradients" if self.shuffled else ""
 
     def __post_init__(self) -> None:
-        check_number(self, "k", at_least=1, whole=True)
-        object.__setattr__(self, "reads", self._kernel().reads)  # checks the rest, too
+        if isinstance(self.reads, list):
+            object.__setattr__(self, "reads", tuple(self.reads))
+        super().__post_init__()
 
     def _kernel(self) -> Transfer:
         return self.kernel or Transfer(rank=self.rank, reads=self.reads, shuffled=self.shuffled)

@@ -94,7 +94,7 @@ class TestAbstention:
         )
 
     @pytest.mark.parametrize(("setting", "message"), [
-        ({"signal": "mood"}, "signal among uncertainty, .*got 'mood'"),
+        ({"signal": "mood"}, "signal to be one of 'uncertainty', .*got 'mood'; choose one of these"),
         ({"training": 10}, "needs 50 references at least|training to be a whole number >= 50, got 10; a calibration"),
         ({"threshold": torch.nan}, "threshold"),
         ({"harm": 0}, "harm to be a finite number > 0"),

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
 import torch
+from pydantic import NonNegativeInt, PositiveInt
 from torch import Generator, Tensor
 from torch.nn.utils.rnn import pad_sequence
 
@@ -37,7 +38,6 @@ from c3po_adaptive import (
     Prompt,
     Question,
     SettingError,
-    check_number,
     hookimpl,
 )
 
@@ -52,16 +52,10 @@ class GumbelRoutes(AnswererStrategy):
         choose: by what a route is the best: the model's own confidence, or the label (an upper bound).
     """
 
-    routes: int = 8
-    layers: int = 1
+    routes: NonNegativeInt = 8
+    layers: PositiveInt = 1
     choose: Literal["confidence", "label"] = "confidence"
     name: ClassVar[str] = "gumbel-routes"
-
-    def __post_init__(self) -> None:
-        check_number(self, "routes", at_least=0, whole=True)
-        check_number(self, "layers", at_least=1, whole=True)
-        if self.choose not in ("confidence", "label"):
-            raise SettingError(f"Expected gumbel-routes.choose confidence or label, got {self.choose!r}.")
 
     def fits(self, strategies: object, layers: tuple[int, ...], experts: int, references: int) -> None:
         if self.layers > len(layers):

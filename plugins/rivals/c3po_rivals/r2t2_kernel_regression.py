@@ -20,21 +20,19 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from pydantic import NonNegativeInt
 from torch import Tensor
 
-from c3po_adaptive import PathwayOptimizer, Problem, TowardMean, check_number, hookimpl
+from c3po_adaptive import PathwayOptimizer, Problem, TowardMean, hookimpl
 
 
 @dataclass(frozen=True)
 class R2T2KernelRegression(TowardMean):
     """Kernel regression with α by bisection on the neighbours' loss; its interval halves with every step."""
 
-    steps: int = 5
+    steps: NonNegativeInt = 5
     name: ClassVar[str] = "r2t2-kernel-regression"
     one_for_all: ClassVar[str] = ""  # its steps are of a bisection
-
-    def __post_init__(self) -> None:
-        check_number(self, "steps", at_least=0, whole=True)
 
     def share(self, problem: Problem, mean: Tensor) -> Tensor:
         best = problem.own.new_ones(len(problem.own))

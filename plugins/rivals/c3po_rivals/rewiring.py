@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
 import torch
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from c3po_adaptive import (
@@ -35,8 +36,6 @@ from c3po_adaptive import (
     Ledger,
     Prompt,
     Question,
-    SettingError,
-    check_number,
     hookimpl,
 )
 
@@ -54,18 +53,11 @@ class Rewiring(AnswererStrategy):
         weighting: whether these count alike and others not at all, or each by its confidence (on average as one).
     """
 
-    steps: int = 5
-    lr: float = 0.05
-    layers: int = 5
+    steps: NonNegativeInt = 5
+    lr: PositiveFloat = 0.05
+    layers: PositiveInt = 5
     weighting: Literal["hard", "soft"] = "hard"
     name: ClassVar[str] = "rewiring"
-
-    def __post_init__(self) -> None:
-        check_number(self, "steps", at_least=0, whole=True)
-        check_number(self, "layers", at_least=1, whole=True)
-        check_number(self, "lr", above=0)
-        if self.weighting not in ("hard", "soft"):
-            raise SettingError(f"Expected rewiring.weighting hard or soft, got {self.weighting!r}.")
 
     def prepare(self, context: AnsweringContext) -> Answerer:
         return _Rewired(self, context)

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import torch
+from pydantic import NonNegativeFloat, PositiveInt
 from torch import Generator, Tensor
 from torch.nn.utils.rnn import pad_sequence
 
@@ -35,7 +36,6 @@ from c3po_adaptive import (
     Ledger,
     Prompt,
     Question,
-    check_number,
     hookimpl,
 )
 
@@ -44,13 +44,9 @@ from c3po_adaptive import (
 class RoE(AnswererStrategy):
     """The mean probability over ``passes`` with Gumbel noise of ``temperature`` on the router of every MoE layer."""
 
-    passes: int = 8
-    temperature: float = 0.5
+    passes: PositiveInt = 8
+    temperature: NonNegativeFloat = 0.5
     name: ClassVar[str] = "roe"
-
-    def __post_init__(self) -> None:
-        check_number(self, "passes", at_least=1, whole=True)
-        check_number(self, "temperature", at_least=0)
 
     def prepare(self, context: AnsweringContext) -> Answerer:
         return _Roster(self, context)

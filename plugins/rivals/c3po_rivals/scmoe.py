@@ -19,9 +19,10 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from pydantic import Field, NonNegativeFloat, PositiveInt
 from torch import Tensor
 
 from c3po_adaptive import (
@@ -34,7 +35,6 @@ from c3po_adaptive import (
     Ledger,
     Question,
     SettingError,
-    check_number,
     hookimpl,
 )
 
@@ -49,16 +49,10 @@ class SCMoE(AnswererStrategy):
         rank: of the weak routing's expert, 1 … E; None: the first that the model does not choose.
     """
 
-    alpha: float = 0.1
-    beta: float = 0.5
-    rank: int | None = None
+    alpha: Annotated[float, Field(gt=0, le=1)] = 0.1
+    beta: NonNegativeFloat = 0.5
+    rank: PositiveInt | None = None
     name: ClassVar[str] = "scmoe"
-
-    def __post_init__(self) -> None:
-        check_number(self, "alpha", above=0, at_most=1)
-        check_number(self, "beta", at_least=0)
-        if self.rank is not None:
-            check_number(self, "rank", at_least=1, whole=True)
 
     def fits(self, strategies: object, layers: tuple[int, ...], experts: int, references: int) -> None:
         if self.rank is not None and self.rank > experts:

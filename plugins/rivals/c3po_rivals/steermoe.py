@@ -22,9 +22,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
 import torch
+from pydantic import Field, NonNegativeInt, PositiveFloat
 from torch import Tensor
 
 from c3po_adaptive import (
@@ -33,7 +34,6 @@ from c3po_adaptive import (
     Problem,
     SettingError,
     TrainingReferences,
-    check_number,
     hookimpl,
     toward,
 )
@@ -50,19 +50,13 @@ class SteerMoE(PathwayOptimizer):
         training: references whose answers tell the experts apart.
     """
 
-    off: int = 50
-    on: int = 0
-    margin: float = 0.01
-    training: int = 256
+    off: NonNegativeInt = 50
+    on: NonNegativeInt = 0
+    margin: PositiveFloat = 0.01
+    training: Annotated[int, Field(ge=2)] = 256
     learned: Mapping[str, Tensor] | None = field(default=None, repr=False, compare=False)
     name: ClassVar[str] = "steermoe"
     needs_neighbours: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        for count in ("off", "on"):
-            check_number(self, count, at_least=0, whole=True)
-        check_number(self, "margin", above=0)
-        check_number(self, "training", at_least=2, whole=True)
 
     @property
     def references_needed(self) -> int:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
+from pydantic import Field, PositiveFloat, PositiveInt
 from torch import nn
 
-from c3po_adaptive import ModelError, Prompt, SettingError, check_number
+from c3po_adaptive import ModelError, Prompt, SettingError
 
 from .exchange import Copies, Place, exchanged
 from .trained import Trained, Tuning
@@ -17,8 +18,7 @@ from .trained import Trained, Tuning
 if TYPE_CHECKING:
     from c3po_adaptive import PromptPrefix, RoutedModel, Strategies
 
-Layers = Literal["all", "last-five"] | tuple[int, ...]
-TARGETS = ("attention", "linear")
+Layers = Literal["all", "last-five"] | Annotated[tuple[int, ...], Field(min_length=1)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,15 +32,9 @@ class LayersTrained(Trained):
     layers: Layers = "all"
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if isinstance(self.layers, list):  # what YAML gives
             object.__setattr__(self, "layers", tuple(self.layers))
-        given = self.layers
-        listed = isinstance(given, tuple) and bool(given) and all(type(x) is int for x in given)
-        if not listed and given not in ("all", "last-five"):
-            raise SettingError(
-                f"Expected {self.name}.layers to be all, last-five or a list of layer numbers, got {given!r}."
-            )
+        super().__post_init__()
 
     def chosen(self, known: tuple[int, ...], what: str) -> tuple[int, ...]:
         """Those that ``layers`` means among the ``known`` ones, which are called ``what``.
@@ -101,18 +95,11 @@ class LoRA(LayersTrained):
         targets: the linear layers of the attention, or all but routers and routed experts.
     """
 
-    r: int = 8
-    alpha: float = 16.0
+    r: PositiveInt = 8
+    alpha: PositiveFloat = 16.0
     targets: Literal["attention", "linear"] = "attention"
     name: ClassVar[str] = "lora"
     positive: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_number(self, "r", at_least=1, whole=True)
-        check_number(self, "alpha", above=0)
-        if self.targets not in TARGETS:
-            raise SettingError(f"Expected lora.targets to be one of {', '.join(TARGETS)}, got {self.targets!r}.")
 
     def tuning(self, model: RoutedModel, prompts: Sequence[Prompt]) -> Tuning:
         from peft import LoraConfig, inject_adapter_in_model

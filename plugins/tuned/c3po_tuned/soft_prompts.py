@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from warnings import catch_warnings, simplefilter
 
 import torch
+from pydantic import PositiveInt
 from torch import Tensor
 
-from c3po_adaptive import ModelError, Prompt, SettingError, check_number
+from c3po_adaptive import ModelError, Prompt, SettingError
 
 from .exchange import unaltered
 from .trained import Trained, Tuning
@@ -25,12 +26,8 @@ if TYPE_CHECKING:
 class SoftPrompt(Trained):
     """Trains what stands in the place of ``tokens`` tokens before every prompt."""
 
-    tokens: int = 20
+    tokens: PositiveInt = 20
     lr: float = 1e-2
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_number(self, "tokens", at_least=1, whole=True)
 
     def first_tokens(self, model: RoutedModel, prompts: Sequence[Prompt]) -> Tensor:
         """``[n]`` the first tokens of references' prompts, which virtual ones start as: text that the model knows.

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
+from pydantic import NonNegativeInt, PositiveFloat
 from torch import nn
 from torch.distributions import Categorical
 
@@ -21,7 +22,6 @@ from c3po_adaptive import (
     Ledger,
     Prompt,
     Question,
-    check_number,
 )
 
 from .exchange import Copies
@@ -42,14 +42,10 @@ class Tent(AnswererStrategy):
         lr: learning rate.
     """
 
-    steps: int = 1
-    lr: float = 1e-3
+    steps: NonNegativeInt = 1
+    lr: PositiveFloat = 1e-3
     name: ClassVar[str] = "tent"
     likelihoods: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        check_number(self, "steps", at_least=0, whole=True)
-        check_number(self, "lr", above=0)
 
     def prepare(self, context: AnsweringContext) -> Answerer:
         return _Adapting(context, self.steps, self.lr)

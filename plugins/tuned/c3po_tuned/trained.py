@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
+from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from c3po_adaptive import (
@@ -28,7 +29,6 @@ from c3po_adaptive import (
     Question,
     SettingError,
     bar,
-    check_number,
     right_answer_loss,
 )
 
@@ -76,18 +76,12 @@ class Trained(AnswererStrategy):
         patience: epochs without progress after which it stops.
     """
 
-    epochs: int = 4
-    lr: float = 1e-3
-    batch: int = 8
-    patience: int = 1
+    epochs: PositiveInt = 4
+    lr: PositiveFloat = 1e-3
+    batch: PositiveInt = 8
+    patience: PositiveInt = 1
     uses_peft: ClassVar[bool] = True
     likelihoods: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        check_number(self, "epochs", at_least=1, whole=True)
-        check_number(self, "lr", above=0)
-        check_number(self, "batch", at_least=1, whole=True)
-        check_number(self, "patience", at_least=1, whole=True)
 
     @abstractmethod
     def tuning(self, model: RoutedModel, prompts: Sequence[Prompt]) -> Tuning:
