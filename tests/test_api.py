@@ -309,7 +309,5 @@ class TestPresets:
             self.made(preset="c3op")
         with pytest.raises(UnknownNameError, match=r"there are c3po, nearest"):
             self.made(preset="xyz")
-        with pytest.raises(UnknownNameError, match=r"'constant'; it was not shown to gain.*'constant-integrated-step'"):
-            self.made(preset="constant")
         with pytest.raises(UnknownNameError, match=r"preset, got None"):
             self.made(preset=None)

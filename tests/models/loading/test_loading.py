@@ -60,11 +60,6 @@ class TestLoading:
             with pytest.raises(ModelError, match=f"got {name!r}; did you mean {meant!r}"):
                 load_moe_model(name)
 
-    def test_a_model_of_before_is_refused_with_where_it_is(self):
-        for ask in (load_moe_model, model_footprint):
-            with pytest.raises(ModelError, match=r"-carved'; it lies in commit bdc42fc .* is 'smollm2-moe'"):
-                ask("smollm2-moe-carved")
-
     @pytest.mark.parametrize("ask", [load_moe_model, model_footprint])
     def test_a_hub_that_does_not_answer_is_asked_once(self, ask, monkeypatch, tmp_path):
         asked = []
