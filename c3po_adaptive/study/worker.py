@@ -132,6 +132,36 @@ class Worker(ABC, Generic[C]):
     def rows(self, piece: Piece) -> tuple[Row, ...]:
         """The rows of a piece, whatever the inputs of this process."""
 
+    def used(self) -> Iterator[tuple[str, Any]]:
+        """Every strategy that its pieces meet, with its role.
+
+        Raises:
+            UnknownNameError: a name that does not exist.
+            SettingError: a parameter that does not exist, or a value that it cannot have.
+        """
+        yield from ()
+
+    def check(self) -> None:
+        """Refuse what cannot be, whatever the model; errors as of ``used``, or of the kind's own."""
+        for _ in self.used():
+            pass
+
+    def fits(self, layers: tuple[int, ...], experts: int | None, top_k: int | None) -> None:
+        """Refuse what the model or the data sets have too little for: now, rather than after other pieces were run.
+
+        Args:
+            layers: decoder layers that are MoE layers.
+            experts: how many there are in each; None: not known, and not checked.
+            top_k: how many of these are used per token; likewise.
+
+        Raises:
+            SettingError: with what there is.
+        """
+
+    def check_model(self) -> None:
+        """Refuse a model that was loaded; errors as of ``fits``."""
+        self.fits(self.model.layers, self.model.n_experts, self.model.sites[0].top_k)
+
     @property
     def files(self) -> Sequence[str]:
         """That its strategies read, beside questions and plugins."""

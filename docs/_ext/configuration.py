@@ -12,7 +12,7 @@ from sphinx.application import Sphinx
 from written import Written, table
 
 from c3po_adaptive.settings import Settings
-from c3po_adaptive.study.kind import DEFAULT, kinds
+from c3po_adaptive.study.kinds import DEFAULT, kinds
 
 BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤"}
 

@@ -17,7 +17,7 @@ from c3po_adaptive import default_registry, hookspecs
 from c3po_adaptive.cli import app
 from c3po_adaptive.models.family_table import ABILITIES, families, reason
 from c3po_adaptive.models.loading import ALIASES
-from c3po_adaptive.study.kind import kinds
+from c3po_adaptive.study.kinds import kinds
 from c3po_adaptive.tasks.benchmarks import BENCHMARKS
 
 STUDIES = ROOT / "studies"

@@ -57,7 +57,7 @@ from c3po_adaptive.storage.run_folder import (
     is_run,
 )
 from c3po_adaptive.study.comparison import two_runs
-from c3po_adaptive.study.kind import kinds
+from c3po_adaptive.study.kinds import kinds
 from c3po_adaptive.study.worker_payload import WorkerPayload
 from c3po_adaptive.types import Pathway, Prompt, Question
 

@@ -13,7 +13,7 @@ from speed.run import _finished
 from c3po_adaptive.errors import DataError
 from c3po_adaptive.models.loading import load_moe_model
 from c3po_adaptive.storage.run_folder import claim
-from c3po_adaptive.study.faithfulness.faithfulness_page import draw_report
+from c3po_adaptive.study.faithfulness import STUDY
 from c3po_adaptive.tasks.question_files import load_questions
 from c3po_adaptive.testing import write_tiny_checkpoint
 
@@ -25,7 +25,7 @@ SPEED = json.loads((RESULTS / "speed" / "results" / "summary.json").read_text())
 
 def draws(folder, summary):
     (folder / "summary.json").write_text(json.dumps(summary))
-    return passed(lambda: draw_report(folder))
+    return passed(lambda: STUDY.draw_report(folder))
 
 
 @pytest.mark.usefixtures("undrawn")  # what pictures are made of is spoilt below
@@ -35,7 +35,7 @@ def test_summaries_of_faithfulness(tmp_path, key):
         draws(tmp_path, FAITHFULNESS | {key: value})
     missing = {k: v for k, v in FAITHFULNESS.items() if k != key}
     if key not in ("kind", "hashes"):
-        is_refused(lambda: draw_report((tmp_path / "summary.json").write_text(json.dumps(missing)) and tmp_path))
+        is_refused(lambda: STUDY.draw_report((tmp_path / "summary.json").write_text(json.dumps(missing)) and tmp_path))
 
 
 @pytest.mark.parametrize("part", ["rows", "layers"])
@@ -76,7 +76,7 @@ def test_a_folder_that_turned_read_only(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "replace", refused)
     is_refused(lambda: claim(tmp_path, {"a": 1}))
-    is_refused(lambda: draw_report(tmp_path))
+    is_refused(lambda: STUDY.draw_report(tmp_path))
 
 
 def test_no_temporary_folder(tmp_path, monkeypatch):

@@ -24,7 +24,7 @@ from c3po_adaptive.storage.run_folder import (
     files_of,
     is_run,
 )
-from c3po_adaptive.study.kind import kinds
+from c3po_adaptive.study.kinds import kinds
 
 PLUGINS = Path(__file__).parents[2] / "plugins"
 OLD, NEW = {"a": 1}, {"a": 2}

@@ -9,11 +9,11 @@ from .comparison_config import ComparisonConfig
 
 if TYPE_CHECKING:
     from .comparison_study import STUDY, ComparisonStudy
-    from .evaluation import evaluate
+    from .comparison_worker import ComparisonWorker
 
-__all__ = ["STUDY", "ComparisonConfig", "ComparisonStudy", "evaluate"]
+__all__ = ["STUDY", "ComparisonConfig", "ComparisonStudy", "ComparisonWorker"]
 
-_HOME = {"STUDY": "comparison_study", "ComparisonStudy": "comparison_study", "evaluate": "evaluation"}
+_HOME = dict.fromkeys(("STUDY", "ComparisonStudy"), "comparison_study") | {"ComparisonWorker": "comparison_worker"}
 
 
 def __getattr__(name: str) -> Any:

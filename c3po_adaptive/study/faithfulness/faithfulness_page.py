@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from ...report import plots
-from ...report.page import draw, finished_summary
-from ...storage.files import write_text
-from ...storage.run_folder import made_by
+from ...report.page import draw
 from .faithfulness_summary import FaithfulnessSummary, KindEffects, ScoreRow
 
 
@@ -27,16 +24,6 @@ def page(summary: FaithfulnessSummary, made: Mapping[str, str | None] | None = N
         correlations=faithful([row for row in summary.rows if row.dataset == shown], summary.truths),
         heat=heat(summary.layers, summary.decoder_layers),
     )
-
-
-def draw_report(out: Path | str) -> None:
-    """Draw the report of a study's summary.
-
-    Raises:
-        DataError: there is none: the study was interrupted.
-    """
-    summary = finished_summary(out, FaithfulnessSummary, "study")
-    write_text(Path(out) / "report.html", page(summary, made_by(out)))
 
 
 def faithful(rows: Sequence[ScoreRow], truths: Sequence[str]) -> str:

@@ -2,57 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import fields
-from pathlib import Path
-from typing import Any, ClassVar
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import ClassVar
 
+from ...models.footprint import Footprint
 from ...records.base import Interval
-from ...registry import Registry
+from ...records.jsonl import Records
 from ...storage.json_values import Values
-from ..kind import Study, Table
-from ..plan import Plan, footprint_of, foresee, left, planned
+from ..data import counted_once
+from ..executor import Piece
+from ..kind import Table
+from ..on_questions import StudyOnQuestions
 from .faithfulness_config import FaithfulnessConfig
-from .faithfulness_page import draw_report
-from .faithfulness_run import check_model, check_strategies, run_faithfulness
-from .faithfulness_summary import CONTROLS, TRUTH, FaithfulnessSummary
+from .faithfulness_page import page
+from .faithfulness_summary import CONTROLS, TRUTH, FaithfulnessSummary, summarize
 from .faithfulness_worker import FaithfulnessWorker
 from .layer_record import ScoreRecord
 
 
-class Faithfulness(Study[FaithfulnessConfig]):
+class Faithfulness(StudyOnQuestions[FaithfulnessConfig, FaithfulnessWorker]):
     """Scores of layers beside what re-mixing each of them really does."""
 
     kind: ClassVar[str] = "faithfulness"
     config = FaithfulnessConfig
-    run = staticmethod(run_faithfulness)
+    worker = FaithfulnessWorker
+    record = ScoreRecord
+    summary = FaithfulnessSummary
+    page = staticmethod(page)
 
-    def strategies(self, config: FaithfulnessConfig, registry: Registry) -> Iterator[tuple[str, Any]]:
-        worker = FaithfulnessWorker.here(config, registry)
-        strategies = worker.strategies
-        yield from ((f.name, getattr(strategies, f.name)) for f in fields(strategies))
-        yield from (("selector", selector) for selector in worker.scores.values())
+    def arms(self, config: FaithfulnessConfig) -> Sequence[tuple[str, int]]:
+        return [(TRUTH, 0)]
 
-    def plan(self, config: FaithfulnessConfig, registry: Registry, begun: Path | None = None) -> Plan:
-        worker = FaithfulnessWorker.here(config, registry)
-        check_strategies(worker)
-        weights = footprint_of(config)
-        times = 2 * len(weights.layers) + 1
-        again = times + 1 + 2 * len(config.points) * (len(config.scores) + len(CONTROLS))
-        foreseen = foresee(config, worker.data, {TRUTH: times + again}, weights)
-        check_model(worker, foreseen.weights.layers, foreseen.weights.n_experts)
+    def pieces(self, worker: FaithfulnessWorker, records: Records[ScoreRecord]) -> Iterator[Piece]:
+        """All scores at once, of which the truth is written last."""
+        return (replace(piece, arm="") for piece in super().pieces(worker, records))
+
+    def times(self, config: FaithfulnessConfig, weights: Footprint) -> Mapping[str, int]:
+        return {TRUTH: sum(_times(config, weights))}
+
+    def told(self, worker: FaithfulnessWorker, weights: Footprint) -> tuple[Values, Sequence[str]]:
+        config, (times, again) = worker.config, _times(worker.config, weights)
         arm = config.arm.model_dump(mode="json", exclude_defaults=True)
         told = [f"re-mixed by {arm or 'defaults'}", *(f"  {name}: {spec}" for name, spec in config.scores.items())]
         told.append(
             f"each question is re-mixed {times} times, with all steps of the optimizer over its neighbours each time, "
             f"and asked up to {again} times more; how long that takes, --begun says after {config.batch_size} of them"
         )
-        plain: Values = {"arm": arm, "scores": config.scores, "times": times, "asked_again": again}
-        return planned(self.kind, worker.data, foreseen, plain, told, left(begun, ScoreRecord, worker.data, {TRUTH: 1}))
+        return {"arm": arm, "scores": config.scores, "times": times, "asked_again": again}, told
 
-    def draw(self, out: Path, questions: Sequence[str] = ()) -> Iterator[str]:
-        draw_report(out)
-        yield from ()
+    def summarize(self, records: Sequence[ScoreRecord], worker: FaithfulnessWorker) -> FaithfulnessSummary:
+        return summarize(records, worker.config, worker.model.layers, worker.inputs, counted_once(worker.data))
 
     def table(self, summary: FaithfulnessSummary) -> Table:
         truths = summary.truths
@@ -62,6 +62,12 @@ class Faithfulness(Study[FaithfulnessConfig]):
         ]
         said = [f"Counted once: {what}." for what in summary.counted_once]
         return Table(("data set", "score", *truths, "cost"), rows, said)
+
+
+def _times(config: FaithfulnessConfig, weights: Footprint) -> tuple[int, int]:
+    """How often each question is re-mixed, and how often it is asked beside that."""
+    times = 2 * len(weights.layers) + 1
+    return times, times + 1 + 2 * len(config.points) * (len(config.scores) + len(CONTROLS))
 
 
 def _interval(found: Interval) -> str:

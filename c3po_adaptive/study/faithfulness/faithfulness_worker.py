@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, cast
 
@@ -19,11 +19,13 @@ from ...references.reference_set import ReferenceSet
 from ...registry import Registry
 from ...remixing.remixer import Remixer
 from ...remixing.strategies import Strategies
+from ...remixing.training import check_enough
+from ...routing.mixing import core_size
 from ...selectors import Attribution, Causal, ScoredLayers
 from ...types import Question
 from ..data import Asked
 from ..executor import Piece
-from ..worker import Worker
+from ..worker import UNKNOWN, Worker
 from .curves import Curves
 from .faithfulness_config import FaithfulnessConfig
 from .faithfulness_summary import CONTROLS, TRUTH
@@ -44,6 +46,45 @@ class FaithfulnessWorker(Worker[FaithfulnessConfig]):
     def scores(self) -> dict[str, ScoredLayers]:
         """Selectors that score layers, by name."""
         return {name: _scored(self.registry, spec, self.config.experts) for name, spec in self.config.scores.items()}
+
+    def used(self) -> Iterator[tuple[str, Any]]:
+        yield from ((f.name, getattr(self.strategies, f.name)) for f in fields(self.strategies))
+        yield from (("selector", selector) for selector in self.scores.values())
+
+    def check(self) -> None:
+        """Refuse what cannot be, whatever the model.
+
+        Raises:
+            SettingError: a score that is no selector with scores, or looks at neighbours that the arm does not have.
+            UnknownNameError: a name that does not exist.
+        """
+        optimizer = self.strategies.optimizer
+        wanting = [name for name, selector in self.scores.items() if selector.needs_neighbours]
+        if wanting and not optimizer.needs_neighbours:
+            raise SettingError(
+                f"Expected an arm that re-mixes by neighbours, as {', '.join(wanting)} look at them, got "
+                f"{optimizer.name}; name another optimizer, or leave those scores out."
+            )
+
+    def fits(self, layers: tuple[int, ...], experts: int | None, top_k: int | None) -> None:
+        experts = experts or UNKNOWN
+        self._check_numbers(len(layers), experts)
+        needed = self.strategies.optimizer.references_needed
+        for name, selector in self.scores.items():
+            try:
+                replace(selector, n=0).fits(layers, experts)  # it chooses none
+                for asked in self.data.values():
+                    check_enough(needed + selector.references_needed, asked.known)
+            except SettingError as error:
+                raise SettingError(f"Score {name}: {error}") from error
+
+    def _check_numbers(self, layers: int, experts: int) -> None:
+        n, points, wanted = self.config.n, list(self.config.points), self.config.experts
+        if n > layers or points[-1] >= layers or core_size(wanted, experts) > experts:
+            raise SettingError(
+                f"Expected n of at most {layers} and points below it (the model's MoE layers), and experts of at most "
+                f"{experts}, got n={n}, points {points} and experts={wanted}."
+            )
 
     def rows(self, piece: Piece) -> tuple[ScoreRecord, ...]:
         if piece.dataset not in self._tables:

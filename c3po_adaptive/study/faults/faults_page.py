@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import cycle
-from pathlib import Path
 
-from ...report.page import draw, finished_summary
+from ...report.page import draw
 from ...report.plots import COLORS, LINE, WIDTH, color_of, style, svg
-from ...storage.files import write_text
-from ...storage.run_folder import made_by
 from .fault_rows import FaultsSummary, FoundRow
 
 
@@ -28,16 +25,6 @@ def page(summary: FaultsSummary, made: Mapping[str, str | None] | None = None) -
         won=won_back(rows),
         layers=found_layers(rows, summary.decoder_layers),
     )
-
-
-def draw_report(out: Path | str) -> None:
-    """Draw the report of a study's summary.
-
-    Raises:
-        DataError: there is none: the study was interrupted.
-    """
-    summary = finished_summary(out, FaultsSummary, "study")
-    write_text(Path(out) / "report.html", page(summary, made_by(out)))
 
 
 LINES = ("-", "--", ":", "-.")

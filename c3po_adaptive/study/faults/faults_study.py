@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from ...registry import Registry
-from ..comparison.evaluation import check_strategies, strategies_of
-from ..kind import Study, Table
-from ..plan import Plan, foresee, left, planned
+from ...models.footprint import Footprint
+from ...records.jsonl import Records
+from ...storage.json_values import Values
+from ..executor import Piece
+from ..kind import Table
+from ..on_questions import StudyOnQuestions
+from ..worker import pieces_left
 from .fault_answer import FaultAnswer
 from .fault_rows import FaultsSummary, FoundRow, Told
 from .faults_config import FaultsConfig
-from .faults_page import draw_report
-from .faults_run import check_model, run_faults
+from .faults_page import page
+from .faults_summary import summarize
 from .faults_worker import FaultsWorker
 
 COLUMNS = (
@@ -23,32 +25,32 @@ COLUMNS = (
 )
 
 
-class Faults(Study[FaultsConfig]):
-    """Selectors and optimizers beside faults whose truth is known."""
+class Faults(StudyOnQuestions[FaultsConfig, FaultsWorker]):
+    """Plants each fault in memory, has every selector with every optimizer answer, and holds them against the truth."""
 
     kind: ClassVar[str] = "faults"
     config = FaultsConfig
-    run = staticmethod(run_faults)
+    worker = FaultsWorker
+    record = FaultAnswer
+    summary = FaultsSummary
+    page = staticmethod(page)
 
-    def strategies(self, config: FaultsConfig, registry: Registry) -> Iterator[tuple[str, Any]]:
-        return strategies_of(config.comparison, registry)
+    def arms(self, config: FaultsConfig) -> Sequence[tuple[str, int]]:
+        return [(name, 0) for name in config.parts]
 
-    def plan(self, config: FaultsConfig, registry: Registry, begun: Path | None = None) -> Plan:
-        check_strategies(config.comparison, registry)
-        worker = FaultsWorker.here(config, registry)
-        times = dict.fromkeys(config.parts, 1)
-        foreseen = foresee(config, worker.data, times)
-        weights = foreseen.weights
-        check_model(worker, weights.layers, weights.n_experts, weights.top_k)
-        values = {"faults": list(config.cells), "arms": list(config.arms)}
-        told = [f"{len(config.cells)} models, each with {1 + len(config.arms)} arms:"]
-        told += [f"  {cell}" for cell in config.cells]
-        rest = left(begun, FaultAnswer, worker.data, times)
-        return planned(self.kind, worker.data, foreseen, values, told, rest)
+    def pieces(self, worker: FaultsWorker, records: Records[FaultAnswer]) -> Iterator[Piece]:
+        """One faulty model after another, whose references are kept."""
+        for cell in worker.config.cells:
+            arms = [(name, 0) for name, (of, _) in worker.config.parts.items() if of == cell]
+            yield from pieces_left(worker.config, worker.data, records, arms)
 
-    def draw(self, out: Path, questions: Sequence[str] = ()) -> Iterator[str]:
-        draw_report(out)
-        yield from ()
+    def told(self, worker: FaultsWorker, weights: Footprint) -> tuple[Values, Sequence[str]]:
+        cells, arms = [*worker.config.cells], [*worker.config.arms]
+        told = [f"{len(cells)} models, each with {1 + len(arms)} arms:", *(f"  {cell}" for cell in cells)]
+        return {"faults": cells, "arms": arms}, told
+
+    def summarize(self, records: Sequence[FaultAnswer], worker: FaultsWorker) -> FaultsSummary:
+        return summarize(records, worker.config, worker.model.layers, worker.inputs)
 
     def table(self, summary: FaultsSummary) -> Table:
         return Table(COLUMNS, [_shown(row) for row in summary.rows])

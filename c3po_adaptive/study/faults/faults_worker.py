@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...errors import SettingError
 from ...models.faults import Fault
 from ...models.planting import planted
 from ...models.routed import RoutedModel
@@ -18,7 +19,7 @@ from ...remixing.fault_truth import truth_of
 from ...types import Question
 from ..comparison.comparison_worker import ComparisonWorker
 from ..executor import Piece
-from ..worker import Worker
+from ..worker import UNKNOWN, Worker
 from .fault_answer import FaultAnswer, told
 from .faults_config import FaultsConfig
 
@@ -27,6 +28,31 @@ NOTHING = Fault("noise", dose=0.0)
 
 class FaultsWorker(Worker[FaultsConfig]):
     """Plants a cell's fault when its first piece comes, and has a comparison's worker answer; the last one is kept."""
+
+    def used(self) -> Iterator[tuple[str, Any]]:
+        return self.answering().used()
+
+    def check(self) -> None:
+        self.answering().check()
+
+    def fits(self, layers: tuple[int, ...], experts: int | None, top_k: int | None) -> None:
+        for name, spec in self.config.faults.items():
+            try:
+                for dose in spec.doses:
+                    spec.fault(layers, dose).fits(layers, experts or UNKNOWN)
+            except SettingError as error:
+                raise SettingError(f"Fault {name}: {error}") from error
+        answering = self.answering()
+        answering.data = self.data
+        answering.fits(layers, experts, top_k)
+
+    def check_model(self) -> None:
+        site = self.model.sites[0]
+        self.fits(self.model.layers, site.mixable, site.top_k)
+        if self.model.fault is not None:
+            raise SettingError(
+                f"Expected a sound model to plant faults in, got {self.config.model}, which has one; name its base."
+            )
 
     def rows(self, piece: Piece) -> tuple[FaultAnswer, ...]:
         cell, arm = self.config.parts[piece.arm]
@@ -49,7 +75,6 @@ class FaultsWorker(Worker[FaultsConfig]):
         """What answers with a model that was made from this one; None: what only has to know arms and data."""
         worker = ComparisonWorker.here(self.config.comparison, self.registry, model)
         worker.places = self.places
-        worker.data = self.data
         return worker
 
 
@@ -63,7 +88,9 @@ class _Cell:
     @classmethod
     def of(cls, study: FaultsWorker, fault: Fault) -> _Cell:
         model = planted(study.model, fault)
-        return cls(study.answering(model), model)
+        worker = study.answering(model)
+        worker.data = study.data
+        return cls(worker, model)
 
     def rows(self, piece: Piece) -> list[FaultAnswer]:
         questions, answers = self.worker.batch(piece), self.worker.answers(piece)

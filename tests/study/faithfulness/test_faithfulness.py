@@ -25,7 +25,7 @@ from c3po_adaptive.records.jsonl import Records, read_records
 from c3po_adaptive.selectors.attribution import Attribution
 from c3po_adaptive.selectors.causal import Causal
 from c3po_adaptive.selectors.gradient import Gradient
-from c3po_adaptive.study.faithfulness import TRUTHS, run_faithfulness
+from c3po_adaptive.study.faithfulness import STUDY, TRUTHS
 from c3po_adaptive.study.faithfulness.curves import Curves, area
 from c3po_adaptive.study.faithfulness.faithfulness_summary import CONTROLS
 from c3po_adaptive.study.faithfulness.layer_effects import truth
@@ -180,7 +180,7 @@ class TestMetrics:
 
 
 LEARNED = PLUGINS / "learned_layers.py"
-study_of_faithfulness = partial(run_faithfulness, registry=registry_with(LEARNED.name))
+study_of_faithfulness = partial(STUDY.run, registry=registry_with(LEARNED.name))
 SCORES = {
     "gradient": {"name": "gradient", "experts": 5},
     "shapley": {"name": "attribution", "method": "shapley-sampling", "experts": 5, "draws": 2},

@@ -32,7 +32,7 @@ from c3po_adaptive.selectors.fault_layers import FaultLayers
 from c3po_adaptive.selectors.fixed import Fixed
 from c3po_adaptive.selectors.random_layers import RandomLayers
 from c3po_adaptive.settings import DEFAULTS
-from c3po_adaptive.study.faults import STUDY, run_faults
+from c3po_adaptive.study.faults import STUDY
 from c3po_adaptive.study.faults.fault_answer import FaultAnswer, area_under_curve
 from c3po_adaptive.study.faults.fault_rows import FoundRow
 from c3po_adaptive.study.faults.faults_summary import _corrected, summarize
@@ -301,7 +301,7 @@ class TestStudy:
             "optimizers": {"mixed": {"name": "none", "start": "core"}},
             "faults": {"late": SETTINGS["faults"]["late"] | {"doses": [1.0]}},
         }
-        summary = run_faults(STUDY.parse(given), place / "habits", registry=registry)
+        summary = STUDY.run(STUDY.parse(given), place / "habits", registry=registry)
         (habit,) = rows_of(summary, selector="habit", dose=1)
         assert habit["auc"] == 1
         assert habit["finds"] == "leans there anyway"
@@ -360,5 +360,5 @@ def test_what_cannot_be_is_refused_before_anything_is_loaded(changes, said):
 )
 def test_a_model_that_cannot_have_it_is_refused(place, fault, said):
     with pytest.raises(SettingError, match=said):
-        run_faults(STUDY.parse(SETTINGS | {"faults": {"a": fault}}), place / "refused")
+        STUDY.run(STUDY.parse(SETTINGS | {"faults": {"a": fault}}), place / "refused")
     assert not (place / "refused").exists()
