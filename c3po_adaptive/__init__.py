@@ -68,7 +68,9 @@ if TYPE_CHECKING:
     from .routing.styles import Change
     from .routing.whole_prompts import PromptPrefix, WholePrompts
     from .rules.base import NamedRule
+    from .selectors.attribution import Attribution
     from .selectors.base import LayerSelector
+    from .selectors.causal import Causal
     from .selectors.scored import ScoredLayers
     from .settings import RemixSettings
     from .storage.files import check_there
@@ -173,7 +175,9 @@ _HOME = {
     "Ruled": "routing.rule_scores",
     "PathwayRule": "routing.rules",
     "NamedRule": "rules.base",
+    "Attribution": "selectors.attribution",
     "LayerSelector": "selectors.base",
+    "Causal": "selectors.causal",
     "ScoredLayers": "selectors.scored",
     "RemixSettings": "settings",
     "check_there": "storage.files",
@@ -202,8 +206,10 @@ __all__ = [
     "AnswererStrategy",
     "AnsweringContext",
     "ArtifactError",
+    "Attribution",
     "Benchmark",
     "C3POError",
+    "Causal",
     "Change",
     "Choice",
     "CosineIndex",

@@ -17,10 +17,12 @@ _SELECTORS = {
     "rl-layers": "reinforced",
 }
 _ENGINES = "pip install ./plugins/vllm"
+_WHOLE = "which is installed with the whole package (pip install .)"
 PLUGINS = {
     **{("optimizer", name): f"--plugin plugins/{file}.py" for name, file in _OPTIMIZERS.items()},
     **{("selector", name): f"--plugin plugins/{file}.py" for name, file in _SELECTORS.items()},
     **{(role, "transfer"): "--plugin plugins/transfer.py" for role in ("kernel", "retriever")},
+    **{("kind of study", name): f"plugins/{name}, {_WHOLE}" for name in ("faithfulness", "faults")},
     ("kind of study", "speed"): "--plugin studies/speed/kind.py",
     ("source of questions", "bed"): "plugins/bed, which is installed with the whole package (pip install .)",
     ("source of questions", "lm_eval"): "pip install 'c3po_adaptive[eval]' (plugins/harness)",

@@ -1,8 +1,8 @@
 """Studies: a configuration in, results out.
 
-A kind of study is one folder here, which exports its ``STUDY``, such as ``comparison`` (arms on questions); or a
-plugin's own, a subclass of ``Study`` that its ``register_studies`` brings. Pieces of one are computed here, or by an
-``Executor`` that a plugin's ``register_executors`` brings.
+One kind of study is here, ``comparison`` (arms on questions); others are plugins' own, subclasses of ``Study`` that
+their ``register_studies`` brings: ``StudyOnQuestions`` is the skeleton of those that ask a model questions. Pieces of
+one are computed here, or by an ``Executor`` that a plugin's ``register_executors`` brings.
 """
 
 from __future__ import annotations
@@ -16,26 +16,38 @@ from ..storage.files import check_ours, write_text
 from ..storage.folders import out_folder
 from .executor import HERE, Done, Executor, Piece, done
 from .poison import Poison, Poisoned
-from .study_config import Spec
+from .study_config import Datasets, Spec
 
 if TYPE_CHECKING:
+    from ..models.footprint import Footprint
     from ..records.answer import AnswerRecord, ScoredAnswer
     from ..records.audit import Audit
-    from ..records.base import Record
+    from ..records.base import Interval, Record
     from ..records.jsonl import Records, read_records
     from ..storage.identity import digest, versions
+    from ..storage.json_files import SCHEMA, Ours
     from ..storage.run_folder import check_folder, made_by
+    from .arms import OnOneArm
     from .comparison.run_answers import RunAnswers, answers_in
     from .kind import Study, Table, claimed
+    from .on_questions import StudyOnQuestions
     from .plan import Plan
+    from .worker import UNKNOWN, Worker
     from .worker_payload import WorkerPayload
 
 __all__ = [
     "HERE",
+    "SCHEMA",
+    "UNKNOWN",
     "AnswerRecord",
     "Audit",
+    "Datasets",
     "Done",
     "Executor",
+    "Footprint",
+    "Interval",
+    "OnOneArm",
+    "Ours",
     "Piece",
     "Plan",
     "Poison",
@@ -48,7 +60,9 @@ __all__ = [
     "Settings",
     "Spec",
     "Study",
+    "StudyOnQuestions",
     "Table",
+    "Worker",
     "WorkerPayload",
     "answers_in",
     "check_folder",
@@ -65,15 +79,23 @@ __all__ = [
 ]
 
 _HOME = {
+    "SCHEMA": "..storage.json_files",
+    "UNKNOWN": ".worker",
     "AnswerRecord": "..records.answer",
     "Audit": "..records.audit",
+    "Footprint": "..models.footprint",
+    "Interval": "..records.base",
+    "OnOneArm": ".arms",
+    "Ours": "..storage.json_files",
     "Plan": ".plan",
     "Record": "..records.base",
     "Records": "..records.jsonl",
     "RunAnswers": ".comparison.run_answers",
     "ScoredAnswer": "..records.answer",
     "Study": ".kind",
+    "StudyOnQuestions": ".on_questions",
     "Table": ".kind",
+    "Worker": ".worker",
     "WorkerPayload": ".worker_payload",
     "answers_in": ".comparison.run_answers",
     "check_folder": "..storage.run_folder",

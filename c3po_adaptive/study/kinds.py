@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from inspect import isfunction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,20 +33,20 @@ def kinds(registry: Registry | None = None) -> dict[str, Study[Any]]:
 
 def _ours() -> dict[str, Study[Any]]:
     from .comparison import STUDY
-    from .faithfulness import STUDY as FAITHFULNESS
     from .faults import STUDY as FAULTS
 
-    return {study.kind: study for study in (STUDY, FAITHFULNESS, FAULTS)}
+    return {study.kind: study for study in (STUDY, FAULTS)}
 
 
 def _brought(name: str, registry: Registry) -> Study[Any]:
     from .kind import Study
 
-    study = registry.other(KIND, name)
+    brought = registry.other(KIND, name)
+    study = brought() if isfunction(brought) else brought
     if not isinstance(study, Study) or study.kind != name or name == DEFAULT:
         raise PluginError(
             f"Expected register_studies to bring objects of subclasses of Study, each by its kind, other than "
-            f"{DEFAULT}, got {study!r} by {name!r}; correct the plugin."
+            f"{DEFAULT}, or functions that make them, got {study!r} by {name!r}; correct the plugin."
         )
     FILES[name] = study.files
     return study

@@ -131,7 +131,10 @@ class StudyInPieces(Study[C], Generic[C, W]):
 
 
 class StudyOnQuestions(StudyInPieces[C, W]):
-    """A kind of study whose run is summarized when all of it is there.
+    """A kind of study that asks a model questions, and is summarized when all of it is there.
+
+    A kind says what its pieces compute (``worker``, ``arms``), what its rows are (``record``), what they come to
+    (``summary``, ``summarize``, ``table``) and how that is drawn (``page``); and what a plan tells of it (``told``).
 
     Attributes:
         summary: what it comes to, as it stands in ``summary.json``.

@@ -21,16 +21,18 @@ from ..references.model_embedding import MODEL, ModelEmbedder
 from ..references.poisoned_set import relabeled
 from ..references.reference_set import ReferenceSet, is_reference_set
 from ..registry import Registry, new_registry
+from ..remixing.training import check_enough
 from ..storage.json_values import Values
 from ..storage.run_folder import check_folder, claim
 from ..types import Question
-from .data import Asked, Data, inputs_of, load_model, read_data
+from .data import Asked, Data, counted_once, inputs_of, load_model, read_data
 from .executor import HERE, Done, Executor, Piece, Row, device_here
 from .study_config import OnQuestions
 
 C = TypeVar("C", bound=OnQuestions)
 R = TypeVar("R", bound=Record)
-UNKNOWN = 1 << 30  # experts, where nobody knows how many
+UNKNOWN = 1 << 30
+"""Experts, where nobody knows how many."""
 
 
 @dataclass(eq=False)
@@ -83,6 +85,11 @@ class Worker(ABC, Generic[C]):
     @cached_property
     def data(self) -> dict[str, Asked]:
         return read_data(self.config, self.registry)
+
+    @property
+    def counted_once(self) -> list[str]:
+        """A line for each data set in which questions were given again."""
+        return counted_once(self.data)
 
     @cached_property
     def embedder(self) -> Embedder:
@@ -157,6 +164,15 @@ class Worker(ABC, Generic[C]):
         Raises:
             SettingError: with what there is.
         """
+
+    def check_references(self, wanted: int) -> None:
+        """Refuse to learn from more references than each data set has, without those that are asked themselves.
+
+        Raises:
+            SettingError: one has fewer.
+        """
+        for asked in self.data.values():
+            check_enough(wanted, asked.known)
 
     def check_model(self) -> None:
         """Refuse a model that was loaded; errors as of ``fits``."""

@@ -24,6 +24,7 @@ from c3po_adaptive.storage.run_folder import (
     files_of,
     is_run,
 )
+from c3po_adaptive.study import on_questions
 from c3po_adaptive.study.kinds import kinds
 
 PLUGINS = Path(__file__).parents[2] / "plugins"
@@ -295,12 +296,13 @@ def test_a_set_aside_folder_that_a_user_works_in_stays(tmp_path, monkeypatch):
 FOLDERS = {name: Path(inspect.getfile(type(study))).parent for name, study in kinds(registry()).items()}
 """Of each kind's code; what is read here makes known what runs of plugins' kinds write, too."""
 KINDS = (*FOLDERS, "audit")
+SKELETON = Path(on_questions.__file__)
 
 
 def test_every_kind_writes_files_of_its_kind_alone():
     """As its code has it: a new kind that writes others says so in its ``files``."""
     for kind, folder in {**FOLDERS, "audit": PLUGINS / "audit" / "c3po_audit"}.items():
-        texts = [path.read_text() for path in folder.glob("*.py")]
+        texts = [path.read_text() for path in (*folder.glob("*.py"), *([SKELETON] * (kind not in ("audit", "speed"))))]
         written = {name for text in texts for name in re.findall(r'write_text\((?:out|Path\(\w+\)) / "([\w.]+)"', text)}
         assert "summary.json" in written
         assert written <= {*files_of({"kind": kind})}, kind

@@ -24,8 +24,8 @@ KINDS = sorted(STUDIES.glob("*/kind.py"))
 
 @cache
 def registry():
-    """The built-ins, and those kinds."""
-    made = new_registry(installed=False)
+    """The built-ins, companions, and those kinds."""
+    made = new_registry()
     for file in KINDS:
         made.load_file(file)
     return made

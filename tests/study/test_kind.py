@@ -20,8 +20,8 @@ CLI = Path(c3po_adaptive.cli.__file__).parent
 
 
 def test_every_kind_is_told_by_its_name():
-    assert sorted(kinds()) == ["comparison", "faithfulness", "faults"]
-    for name, study in kinds().items():
+    assert sorted(kinds(registry())) == ["comparison", "faithfulness", "faults", "speed"]
+    for name, study in kinds(registry()).items():
         assert study.kind == name
         assert study.config.model_fields["kind"].annotation.__args__ == (name,)
 

@@ -4,21 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from ...models.footprint import Footprint
-from ...records.base import Interval
-from ...records.jsonl import Records
-from ...storage.json_values import Values
-from ..data import counted_once
-from ..executor import Piece
-from ..kind import Table
-from ..on_questions import StudyOnQuestions
-from .faithfulness_config import FaithfulnessConfig
-from .faithfulness_page import page
-from .faithfulness_summary import CONTROLS, TRUTH, FaithfulnessSummary, summarize
-from .faithfulness_worker import FaithfulnessWorker
-from .layer_record import ScoreRecord
+from c3po_adaptive.study import Footprint, Interval, Piece, Records, StudyOnQuestions, Table
+
+from .config import FaithfulnessConfig
+from .page import page
+from .record import ScoreRecord
+from .summary import CONTROLS, TRUTH, FaithfulnessSummary, summarize
+from .worker import FaithfulnessWorker
 
 
 class Faithfulness(StudyOnQuestions[FaithfulnessConfig, FaithfulnessWorker]):
@@ -41,7 +35,7 @@ class Faithfulness(StudyOnQuestions[FaithfulnessConfig, FaithfulnessWorker]):
     def times(self, config: FaithfulnessConfig, weights: Footprint) -> Mapping[str, int]:
         return {TRUTH: sum(_times(config, weights))}
 
-    def told(self, worker: FaithfulnessWorker, weights: Footprint) -> tuple[Values, Sequence[str]]:
+    def told(self, worker: FaithfulnessWorker, weights: Footprint) -> tuple[dict[str, Any], Sequence[str]]:
         config, (times, again) = worker.config, _times(worker.config, weights)
         arm = config.arm.model_dump(mode="json", exclude_defaults=True)
         told = [f"re-mixed by {arm or 'defaults'}", *(f"  {name}: {spec}" for name, spec in config.scores.items())]
@@ -52,7 +46,7 @@ class Faithfulness(StudyOnQuestions[FaithfulnessConfig, FaithfulnessWorker]):
         return {"arm": arm, "scores": config.scores, "times": times, "asked_again": again}, told
 
     def summarize(self, records: Sequence[ScoreRecord], worker: FaithfulnessWorker) -> FaithfulnessSummary:
-        return summarize(records, worker.config, worker.model.layers, worker.inputs, counted_once(worker.data))
+        return summarize(records, worker.config, worker.model.layers, worker.inputs, worker.counted_once)
 
     def table(self, summary: FaithfulnessSummary) -> Table:
         truths = summary.truths

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
 
-from ...optimizers.base import PathwayOptimizer
-from ...problem import LabeledProblem
-from ...progress import bar
-from ...selectors._single_layer import remixed_in
+from c3po_adaptive import LabeledProblem, PathwayOptimizer, Selection, bar
 
 WHOSE = ("own", "neighbours")
 TRUTHS = tuple(f"{how}, {whose}" for whose in WHOSE for how in ("alone", "without"))
@@ -43,7 +41,8 @@ def truth(problem: LabeledProblem, optimizer: PathwayOptimizer, experts: int, wh
             return [each[name](weights) for name in whose]
 
     def remixed(rows: Tensor) -> Tensor:
-        return remixed_in(rows, problem, optimizer, experts)
+        chosen = cast(LabeledProblem, problem.within(Selection(problem.core(experts) & rows[:, None])))
+        return optimizer.optimize(chosen if optimizer.needs_label else chosen.unlabeled()).detach()
 
     count = len(problem.layers)
     each = torch.eye(count, dtype=torch.bool)

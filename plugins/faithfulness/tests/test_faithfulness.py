@@ -8,6 +8,12 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from c3po_faithfulness.curves import Curves, area
+from c3po_faithfulness.layer_effects import TRUTHS, truth
+from c3po_faithfulness.metrics import RADIUS, infidelity, overlap, rank_correlation, sensitivity
+from c3po_faithfulness.record import ScoreRecord
+from c3po_faithfulness.study import Faithfulness
+from c3po_faithfulness.summary import CONTROLS
 from plugins.rivals import PLUGINS, registry_with
 from records.made import rows_in
 from remixing.test_remixer import remixer
@@ -25,12 +31,6 @@ from c3po_adaptive.records.jsonl import Records, read_records
 from c3po_adaptive.selectors.attribution import Attribution
 from c3po_adaptive.selectors.causal import Causal
 from c3po_adaptive.selectors.gradient import Gradient
-from c3po_adaptive.study.faithfulness import STUDY, TRUTHS
-from c3po_adaptive.study.faithfulness.curves import Curves, area
-from c3po_adaptive.study.faithfulness.faithfulness_summary import CONTROLS
-from c3po_adaptive.study.faithfulness.layer_effects import truth
-from c3po_adaptive.study.faithfulness.layer_record import ScoreRecord
-from c3po_adaptive.study.faithfulness.metrics import RADIUS, infidelity, overlap, rank_correlation, sensitivity
 from c3po_adaptive.tasks import questions as read
 from c3po_adaptive.testing import altered, toy_problem, write_tiny_checkpoint
 
@@ -81,6 +81,13 @@ def test_who_takes_no_step_changes_nothing(scope):
     for values in truth(problem, NoStep(), 6).effects.values():
         assert values.abs().max() < 1e-5
     assert Causal(n=2, experts=6, optimizer=NoStep()).score(problem.unlabeled())[0].abs().max() < 1e-5
+
+
+def test_the_papers_twenty_experts_are_all_of_fewer():
+    """As the configuration has them where it says nothing."""
+    batch = remixer("olmoe", optimizer=NGD(steps=1), selector=Gradient(n=2, experts=6)).labeled(questions(2, "t"))
+    found = truth(batch.problem(labeled=True), NGD(steps=1), 20).everywhere
+    assert torch.equal(found, truth(batch.problem(labeled=True), NGD(steps=1), found.shape[-1]).everywhere)
 
 
 class TestCurves:
@@ -180,7 +187,7 @@ class TestMetrics:
 
 
 LEARNED = PLUGINS / "learned_layers.py"
-study_of_faithfulness = partial(STUDY.run, registry=registry_with(LEARNED.name))
+study_of_faithfulness = partial(Faithfulness().run, registry=registry_with(LEARNED.name))
 SCORES = {
     "gradient": {"name": "gradient", "experts": 5},
     "shapley": {"name": "attribution", "method": "shapley-sampling", "experts": 5, "draws": 2},
@@ -336,8 +343,8 @@ class TestStudy:
             told.append((label, len(items)))
             yield from items
 
-        for module in ("layer_effects", "faithfulness_worker"):
-            monkeypatch.setattr(f"c3po_adaptive.study.faithfulness.{module}.bar", watched)
+        for module in ("layer_effects", "worker"):
+            monkeypatch.setattr(f"c3po_faithfulness.{module}.bar", watched)
         few = ["neighbours=false", "scores={amortized: {name: amortized, experts: 5}}", "datasets.0.limit=3"]
         study_of_faithfulness(load_config("config.yaml", few), "told", model=load_moe_model("model"))
         assert told == [("3 questions: each layer alone, and left out", 6), ("3 questions: scores of layers", 1)]
@@ -378,7 +385,7 @@ class TestStudy:
             study_of_faithfulness(load_config("config.yaml"), ran[0], model=load_moe_model("model"))
 
     def test_unfinished_records_are_not_summarized(self, ran):
-        from c3po_adaptive.study.faithfulness.faithfulness_summary import summarize
+        from c3po_faithfulness.summary import summarize
 
         for lost in ("shapley", "truth"):
             rows = [r for r in read_records(ran[0], ScoreRecord) if (r.arm, r.id) != (lost, "asked-3")]

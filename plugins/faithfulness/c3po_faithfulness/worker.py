@@ -11,27 +11,27 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from ...attribution import METHODS
-from ...errors import SettingError
-from ...problem import LabeledProblem
-from ...progress import bar
-from ...references.reference_set import ReferenceSet
-from ...registry import Registry
-from ...remixing.remixer import Remixer
-from ...remixing.strategies import Strategies
-from ...remixing.training import check_enough
-from ...routing.mixing import core_size
-from ...selectors import Attribution, Causal, ScoredLayers
-from ...types import Question
-from ..data import Asked
-from ..executor import Piece
-from ..worker import UNKNOWN, Worker
+from c3po_adaptive import (
+    Attribution,
+    Causal,
+    LabeledProblem,
+    Question,
+    ReferenceSet,
+    Registry,
+    Remixer,
+    ScoredLayers,
+    SettingError,
+    Strategies,
+    bar,
+)
+from c3po_adaptive.study import UNKNOWN, Piece, Worker
+
+from .config import CORE, FaithfulnessConfig
 from .curves import Curves
-from .faithfulness_config import FaithfulnessConfig
-from .faithfulness_summary import CONTROLS, TRUTH
 from .layer_effects import WHOSE, truth
-from .layer_record import ScoreRecord
 from .metrics import infidelity, rank_correlation, sensitivity
+from .record import ScoreRecord
+from .summary import CONTROLS, TRUTH
 
 
 class FaithfulnessWorker(Worker[FaithfulnessConfig]):
@@ -73,14 +73,13 @@ class FaithfulnessWorker(Worker[FaithfulnessConfig]):
         for name, selector in self.scores.items():
             try:
                 replace(selector, n=0).fits(layers, experts)  # it chooses none
-                for asked in self.data.values():
-                    check_enough(needed + selector.references_needed, asked.known)
+                self.check_references(needed + selector.references_needed)
             except SettingError as error:
                 raise SettingError(f"Score {name}: {error}") from error
 
     def _check_numbers(self, layers: int, experts: int) -> None:
         n, points, wanted = self.config.n, list(self.config.points), self.config.experts
-        if n > layers or points[-1] >= layers or core_size(wanted, experts) > experts:
+        if n > layers or points[-1] >= layers or (wanted > experts and wanted != CORE):
             raise SettingError(
                 f"Expected n of at most {layers} and points below it (the model's MoE layers), and experts of at most "
                 f"{experts}, got n={n}, points {points} and experts={wanted}."
@@ -106,10 +105,6 @@ class _DataSet:
     @property
     def config(self) -> FaithfulnessConfig:
         return self.worker.config
-
-    @cached_property
-    def asked(self) -> Asked:
-        return self.worker.data[self.dataset]
 
     def rows(self, asked: Sequence[Question], *, probed: bool) -> list[ScoreRecord]:
         """Of one batch; the truth last, as it says that the batch is done."""
@@ -161,7 +156,7 @@ class _DataSet:
         if selector.needs_neighbours and not selector.needs_label and not selector.references_needed:
             halves = [cast(LabeledProblem, half.labeled(asked).problem(labeled=True)) for half in self.halves]
             rows["other_neighbours"] = _same(*(selector.score(half.unlabeled())[0] for half in halves))
-        if isinstance(selector, Attribution) and METHODS[selector.method].drawn:
+        if isinstance(selector, Attribution) and selector.drawn:
             again = replace(selector, seed=selector.seed + 1)
             rows["other_seed"] = _same(values, again.score(problem.unlabeled())[0])
         return rows
@@ -216,7 +211,7 @@ class _DataSet:
             self.config.format_of(self.dataset),
             self.config.arm.remixing,
             self.config.batch_size,
-            frozenset(q.id for q in self.asked.questions),
+            frozenset(q.id for q in self.worker.data[self.dataset].questions),
         )
 
 

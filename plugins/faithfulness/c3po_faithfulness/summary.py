@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -10,16 +10,14 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from ...analysis.statistics import bootstrap_interval
-from ...errors import DataError
-from ...records.base import Interval
-from ...storage.json_files import SCHEMA, Ours
-from ...storage.json_values import Values
+from c3po_adaptive import DataError, bootstrap_interval
+from c3po_adaptive.study import SCHEMA, Interval, Ours
+
+from .config import FaithfulnessConfig
 from .curves import area
-from .faithfulness_config import FaithfulnessConfig
 from .layer_effects import TRUTHS
-from .layer_record import Role, ScoreRecord
 from .metrics import overlap, rank_correlation
+from .record import Role, ScoreRecord
 
 RANDOM = "random layers"
 TRUTH = "truth"
@@ -101,7 +99,7 @@ def summarize(
     records: Sequence[ScoreRecord],
     config: FaithfulnessConfig,
     layers: Sequence[int],
-    hashes: Values | None = None,
+    hashes: Mapping[str, object] | None = None,
     counted_once: Sequence[str] = (),
 ) -> FaithfulnessSummary:
     """What was found.

@@ -9,10 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...attribution import PathwayFunction, baseline_pathway
-from ...problem import Problem
-from ...routing.mixing import core, core_size
-from ...selectors.attribution import Attribution
+from c3po_adaptive import Attribution, Problem
 
 Floats = NDArray[np.float64]
 RADIUS = 0.01  # how far a routing weight is moved: the size of one step of NGD
@@ -43,10 +40,8 @@ def infidelity(problem: Problem, selector: Attribution, samples: int, seed: int)
     move takes every layer a random share (up to ``SHARE``) of its way to the baseline of the method, or to zero where
     it has none: each method has something to say about that, whether it attributes to weights or to whole layers.
     """
-    function, found = PathwayFunction(problem, selector.of), selector.attribute(problem).values
-    baseline = torch.zeros_like(problem.own)
-    if selector.method not in ("saliency", "input-x-gradient"):
-        baseline = baseline_pathway(problem, selector.baseline, selector.core_size(problem))
+    function, found = selector.function(problem), selector.attribute(problem).values
+    baseline = selector.beside(problem)
 
     def gap(values: Tensor) -> Tensor:
         from captum.metrics import infidelity as captum_infidelity
@@ -79,7 +74,8 @@ def sensitivity(problem: Problem, selector: Attribution, samples: int, seed: int
     """``[B]`` largest relative change of an attribution as the pathway moves a little (Yeh et al. 2019, by Captum)."""
     from captum.metrics import sensitivity_max
 
-    moved, generator = _movable(problem, selector.core_size(problem)), torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
+    moved = problem.core(selector.experts) | (problem.own > 0)
 
     def perturbed(inputs: Tensor, radius: float) -> Tensor:
         noise = radius * (2 * torch.rand(inputs.shape, generator=generator) - 1)
@@ -92,7 +88,3 @@ def sensitivity(problem: Problem, selector: Attribution, samples: int, seed: int
         explained, problem.own, perturbed, RADIUS, samples, max_examples_per_batch=len(problem.own)
     )
     return value
-
-
-def _movable(problem: Problem, experts: int) -> Tensor:
-    return core(problem.ranking, core_size(experts, problem.own.shape[-1])) | (problem.own > 0)

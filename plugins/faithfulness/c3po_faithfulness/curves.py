@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ...problem import LabeledProblem
+from c3po_adaptive import LabeledProblem
 
 
 class Curves:

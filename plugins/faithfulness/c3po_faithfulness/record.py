@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from ...records.base import Record
+from c3po_adaptive.study import Record
 
 Role = Literal["method", "bound", "control"]
 """``bound``: it looks at a label, or re-mixes every layer; ``control``: it looks at nothing."""

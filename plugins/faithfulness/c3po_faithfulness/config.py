@@ -6,8 +6,10 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from ..arms import OnOneArm
-from ..study_config import Datasets, Spec
+from c3po_adaptive.study import Datasets, OnOneArm, Spec
+
+CORE = 20
+"""The paper's core experts; of a layer that has fewer, all."""
 
 
 class FaithfulnessConfig(OnOneArm):
@@ -31,7 +33,7 @@ class FaithfulnessConfig(OnOneArm):
     kind: Literal["faithfulness"]
     datasets: Datasets
     scores: dict[str, Spec]
-    experts: int = Field(default=20, ge=1)
+    experts: int = Field(default=CORE, ge=1)
     neighbours: bool = True
     n: int = Field(default=5, ge=1)
     points: tuple[int, ...] = (1, 3, 5, 8)
