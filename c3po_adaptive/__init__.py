@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from .analysis.chance import above_chance
     from .analysis.over_kinds import over_units
     from .analysis.saved_run import SavedRun, load_run
-    from .analysis.statistics import bootstrap_interval, over_flips, over_values
+    from .analysis.statistics import bootstrap_interval, gold_nll, holm, over_flips, over_values, sign_flip_p
     from .answerers.base import Answerer, AnswererStrategy, AnsweringContext
     from .api import Optimizer
     from .attribution import attribute
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from .models.reading import TokenRouting, read_routing
     from .models.replaying import replaying
     from .models.routed import RoutedModel
-    from .models.with_tensors import router_tensors, with_tensors
+    from .models.with_tensors import check_weights, router_tensors, with_tensors
     from .optimizers._question_features import KNOWN_AND_LOSS, form_of, known_of
     from .optimizers._reference_artifacts import GRADIENT, INTEGRATED_GRADIENT
     from .optimizers._simplex import allowed_experts, project, toward
@@ -74,7 +74,7 @@ if TYPE_CHECKING:
     from .selectors.scored import ScoredLayers
     from .settings import RemixSettings
     from .storage.files import check_there
-    from .storage.folders import new_folder
+    from .storage.folders import check_new, new_folder
     from .tasks.benchmarks import Benchmark, benchmark_named, published_questions
     from .tasks.formats import Format, as_format, description
     from .tasks.question_files import load_questions, read_question, read_rows
@@ -87,6 +87,9 @@ _HOME = {
     "load_run": "analysis.saved_run",
     "above_chance": "analysis.chance",
     "bootstrap_interval": "analysis.statistics",
+    "gold_nll": "analysis.statistics",
+    "holm": "analysis.statistics",
+    "sign_flip_p": "analysis.statistics",
     "over_flips": "analysis.statistics",
     "over_units": "analysis.over_kinds",
     "over_values": "analysis.statistics",
@@ -118,6 +121,7 @@ _HOME = {
     "check_room": "models.checkpoint",
     "new_checkpoint": "models.checkpoint",
     "save_weights": "models.checkpoint",
+    "check_weights": "models.with_tensors",
     "router_tensors": "models.with_tensors",
     "with_tensors": "models.with_tensors",
     "votes": "references.agreement",
@@ -181,6 +185,7 @@ _HOME = {
     "ScoredLayers": "selectors.scored",
     "RemixSettings": "settings",
     "check_there": "storage.files",
+    "check_new": "storage.folders",
     "new_folder": "storage.folders",
     "Benchmark": "tasks.benchmarks",
     "benchmark_named": "tasks.benchmarks",
@@ -274,14 +279,18 @@ __all__ = [
     "bar",
     "benchmark_named",
     "bootstrap_interval",
+    "check_new",
     "check_number",
     "check_room",
     "check_text",
     "check_there",
+    "check_weights",
     "default_embedder",
     "default_registry",
     "description",
     "form_of",
+    "gold_nll",
+    "holm",
     "hookimpl",
     "known_of",
     "labeled_questions",
@@ -307,6 +316,7 @@ __all__ = [
     "router_tensors",
     "rule_named",
     "save_weights",
+    "sign_flip_p",
     "taught",
     "toward",
     "votes",

@@ -15,7 +15,6 @@ def register_optimizers() -> list[type[optimizers.PathwayOptimizer]]:
         optimizers.KernelRegression,
         optimizers.ModeFinding,
         optimizers.Oracle,
-        optimizers.FaultUndone,
         optimizers.NoStep,
         optimizers.IntegratedStep,
         optimizers.ConstantIntegratedStep,
@@ -50,7 +49,6 @@ def register_layer_selectors() -> list[type[selectors.LayerSelector]]:
         selectors.RandomLayers,
         selectors.Causal,
         selectors.OracleLayers,
-        selectors.FaultLayers,
     ]
 
 
@@ -59,7 +57,6 @@ def register_answerers() -> list[type[answerers.AnswererStrategy]]:
     return [
         answerers.Remix,
         answerers.AlongRule,
-        answerers.SoundRouting,
         answerers.Dense,
         answerers.InContext,
         answerers.KnnLabel,

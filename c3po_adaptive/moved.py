@@ -16,6 +16,7 @@ _SELECTORS = {
     "rl-experts": "reinforced",
     "rl-layers": "reinforced",
 }
+_BOUNDS = {"answerer": "sound-routing", "optimizer": "fault-undone", "selector": "fault-layers"}
 _ENGINES = "pip install ./plugins/vllm"
 _WHOLE = "which is installed with the whole package (pip install .)"
 PLUGINS = {
@@ -23,6 +24,7 @@ PLUGINS = {
     **{("selector", name): f"--plugin plugins/{file}.py" for name, file in _SELECTORS.items()},
     **{(role, "transfer"): "--plugin plugins/transfer.py" for role in ("kernel", "retriever")},
     **{("kind of study", name): f"plugins/{name}, {_WHOLE}" for name in ("faithfulness", "faults")},
+    **dict.fromkeys(_BOUNDS.items(), f"plugins/faults, {_WHOLE}"),
     ("kind of study", "speed"): "--plugin studies/speed/kind.py",
     ("source of questions", "bed"): "plugins/bed, which is installed with the whole package (pip install .)",
     ("source of questions", "lm_eval"): "pip install 'c3po_adaptive[eval]' (plugins/harness)",
@@ -40,12 +42,17 @@ PRESETS = {
 }
 """Presets that there were, and what there is."""
 MODELS = {
+    "smollm2-moe-misrouted": f"it is made by plugins/faults, {_WHOLE}.",
     "smollm2-moe-carved": "it lies in commit bdc42fc of the repository, with what was measured on it; the embedded "
-    "model is 'smollm2-moe'."
+    "model is 'smollm2-moe'.",
 }
 """Models that were built here, and where they are."""
 MODULES = {
     "c3po_adaptive.audit": "c3po_audit: from c3po_audit import audit, routing_statistics.",
+    **{
+        f"c3po_adaptive.models.{name}": "c3po_faults: from c3po_faults import Fault, layers_of, planted, sound."
+        for name in ("fault_files", "faults", "planting")
+    },
     "c3po_adaptive.lm_eval": "c3po_harness: from c3po_harness import C3POLM, python -m c3po_harness.",
     "c3po_adaptive.tasks.bed": "c3po_bed: from c3po_bed import KINDS, LEARNED.",
 }

@@ -16,7 +16,7 @@ from ..storage.files import check_ours, write_text
 from ..storage.folders import out_folder
 from .executor import HERE, Done, Executor, Piece, done
 from .poison import Poison, Poisoned
-from .study_config import Datasets, Spec
+from .study_config import Datasets, OnQuestions, Spec
 
 if TYPE_CHECKING:
     from ..models.footprint import Footprint
@@ -24,10 +24,12 @@ if TYPE_CHECKING:
     from ..records.audit import Audit
     from ..records.base import Interval, Record
     from ..records.jsonl import Records, read_records
-    from ..storage.identity import digest, versions
-    from ..storage.json_files import SCHEMA, Ours
+    from ..storage.identity import digest, digest_of_file, versions
+    from ..storage.json_files import SCHEMA, Ours, checked, read_json
     from ..storage.run_folder import check_folder, made_by
-    from .arms import OnOneArm
+    from ..storage.tensors import load_tensors, save_tensors
+    from .arms import Arm, OnOneArm
+    from .comparison import ComparisonConfig, ComparisonWorker
     from .comparison.run_answers import RunAnswers, answers_in
     from .kind import Study, Table, claimed
     from .on_questions import StudyOnQuestions
@@ -40,13 +42,17 @@ __all__ = [
     "SCHEMA",
     "UNKNOWN",
     "AnswerRecord",
+    "Arm",
     "Audit",
+    "ComparisonConfig",
+    "ComparisonWorker",
     "Datasets",
     "Done",
     "Executor",
     "Footprint",
     "Interval",
     "OnOneArm",
+    "OnQuestions",
     "Ours",
     "Piece",
     "Plan",
@@ -67,12 +73,18 @@ __all__ = [
     "answers_in",
     "check_folder",
     "check_ours",
+    "checked",
     "claimed",
+    "command_line",
     "digest",
+    "digest_of_file",
     "done",
+    "load_tensors",
     "made_by",
     "out_folder",
+    "read_json",
     "read_records",
+    "save_tensors",
     "silent",
     "versions",
     "write_text",
@@ -82,7 +94,10 @@ _HOME = {
     "SCHEMA": "..storage.json_files",
     "UNKNOWN": ".worker",
     "AnswerRecord": "..records.answer",
+    "Arm": ".arms",
     "Audit": "..records.audit",
+    "ComparisonConfig": ".comparison",
+    "ComparisonWorker": ".comparison",
     "Footprint": "..models.footprint",
     "Interval": "..records.base",
     "OnOneArm": ".arms",
@@ -99,12 +114,24 @@ _HOME = {
     "WorkerPayload": ".worker_payload",
     "answers_in": ".comparison.run_answers",
     "check_folder": "..storage.run_folder",
+    "checked": "..storage.json_files",
     "claimed": ".kind",
     "digest": "..storage.identity",
+    "digest_of_file": "..storage.identity",
+    "load_tensors": "..storage.tensors",
     "made_by": "..storage.run_folder",
+    "read_json": "..storage.json_files",
     "read_records": "..records.jsonl",
+    "save_tensors": "..storage.tensors",
     "versions": "..storage.identity",
 }
+
+
+def command_line() -> str | None:
+    """That which is being carried out, which files keep that it makes; None: they are made from Python."""
+    from ..storage.run_folder import COMMAND
+
+    return COMMAND.get()
 
 
 def __getattr__(name: str) -> Any:

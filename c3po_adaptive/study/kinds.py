@@ -28,14 +28,13 @@ def kinds(registry: Registry | None = None) -> dict[str, Study[Any]]:
         PluginError: a plugin brought something else, or another comparison.
     """
     names = [] if registry is None else registry.others(KIND)
-    return _ours() | {name: _brought(name, registry) for name in names if registry is not None}
+    return {DEFAULT: _comparison()} | {name: _brought(name, registry) for name in names if registry is not None}
 
 
-def _ours() -> dict[str, Study[Any]]:
+def _comparison() -> Study[Any]:
     from .comparison import STUDY
-    from .faults import STUDY as FAULTS
 
-    return {study.kind: study for study in (STUDY, FAULTS)}
+    return STUDY
 
 
 def _brought(name: str, registry: Registry) -> Study[Any]:

@@ -7,11 +7,9 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from ...models.faults import Fault, Kind, concerns_of, layers_of
-from ...settings import Settings
-from ..arms import Arm, OnOneArm
-from ..comparison.comparison_config import ComparisonConfig
-from ..study_config import Datasets, OnQuestions, Spec
+from c3po_adaptive.study import Arm, ComparisonConfig, Datasets, OnOneArm, OnQuestions, Settings, Spec
+
+from .faults import Fault, Kind, concerns_of, layers_of
 
 BASE = "base"
 REACH = "undone"

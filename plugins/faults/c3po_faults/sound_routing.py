@@ -6,14 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from ..errors import SettingError
-from .base import Answerer, AnswererStrategy, AnsweringContext
+from c3po_adaptive import Answerer, AnswererStrategy, AnsweringContext, SettingError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..ledger import Entry
-    from ..types import Answer, Question
+    from c3po_adaptive import Answer, Entry, Question
 
 Tokens = Literal["answer", "all"]
 
@@ -37,7 +35,7 @@ class SoundRouting(AnswererStrategy):
             raise SettingError(f"Expected tokens 'answer' or 'all', got {self.tokens!r}.")
 
     def prepare(self, context: AnsweringContext) -> Answerer:
-        from ..models.planting import known_fault
+        from .planting import known_fault
 
         return _Sound(context, known_fault(context.model).fault.broken, self.tokens)
 
@@ -70,7 +68,7 @@ class _Sound:
         ]
 
     def _scored(self, questions: Sequence[Question]) -> list[tuple[Tensor, Entry]]:
-        from ..models.planting import sound, undone_at_tails
+        from .planting import sound, undone_at_tails
 
         prompts = self.context.prompts(questions)
         if self.tokens == "answer":

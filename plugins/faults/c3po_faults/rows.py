@@ -7,8 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from ...records.base import Interval
-from ...storage.json_files import SCHEMA, Ours
+from c3po_adaptive.study import SCHEMA, Interval, Ours
 
 Told = Interval | None
 """An interval; None where nothing can be told."""

@@ -1,30 +1,56 @@
-"""Faults in memory: a model with one, which shares every other number with the sound model."""
+"""Faults in memory: a model with one, which shares every other number with the sound model; and what it did to samples,
+the truth that methods are held against."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import cast
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
-from ..errors import SettingError
-from ..routing.grouping import grouped, waiting
-from ..routing.intercept import recorded
-from ..routing.router_rules import RuleRun
-from ..routing.rule_scores import Ruled, ruled_tails
-from ..routing.states import State, collate
-from ..routing.tail import tail_hidden
-from ..types import Prompt
-from .faults import Fault, Planted
-from .fingerprint import fingerprint
-from .names import public_name
-from .routed import RoutedModel
-from .with_tensors import check_weights, router_tensors, with_tensors
+from c3po_adaptive import (
+    FaultTruth,
+    Prompt,
+    RoutedModel,
+    Ruled,
+    SettingError,
+    State,
+    check_weights,
+    public_name,
+    router_tensors,
+    with_tensors,
+)
 
+from .faults import Fault
+
+SAME = 1e-5
+"""Shares of a layer's mass that differ by less are the same: sums in another order round otherwise."""
 _SOUND: WeakKeyDictionary[RoutedModel, RoutedModel] = WeakKeyDictionary()
 """Of each faulty model the sound one that was made of it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Planted:
+    """A fault that a model has.
+
+    Attributes:
+        fault: what was done.
+        sound: the tensors that it changed, by name, as they were.
+        base: which model it was planted in.
+        model: fingerprint of the one that has it; "" before there is one.
+    """
+
+    fault: Fault
+    sound: Mapping[str, Tensor]
+    base: Mapping[str, str | None] = field(default_factory=dict)
+    model: str = ""
+
+    def truth(self, model: RoutedModel, states: Sequence[State]) -> FaultTruth:
+        """As ``truth_of``: what strategies are told that say ``needs_truth``."""
+        return truth_of(model, states)
 
 
 def planted(model: RoutedModel, fault: Fault) -> RoutedModel:
@@ -34,7 +60,7 @@ def planted(model: RoutedModel, fault: Fault) -> RoutedModel:
         SettingError: a layer or an expert that the model does not have, or a model that has a fault already.
         ModelError: routers whose rows cannot be told, quantized or offloaded weights.
     """
-    if model.fault is not None and not model.fault.fault.nothing:
+    if model.fault is not None and not cast(Planted, model.fault).fault.nothing:
         raise SettingError("Expected a sound model to plant a fault in, got one that has one; plant it in its base.")
     fault.fits(model.layers, model.sites[0].mixable)
     check_weights(model)
@@ -49,7 +75,7 @@ def planted(model: RoutedModel, fault: Fault) -> RoutedModel:
         sound |= tensors
     base = {
         "name": public_name(model.name),
-        "model": fingerprint(model),
+        "model": model.fingerprint,
         "revision": getattr(model.model.config, "_commit_hash", None),
         "dtype": str(model.model.dtype).removeprefix("torch."),
     }
@@ -71,7 +97,7 @@ def sound(model: RoutedModel) -> RoutedModel:
 
 def believed(model: RoutedModel, fault: Planted) -> RoutedModel:
     """A model that is known to have a fault, as long as it has the weights that it has now."""
-    model.fault = replace(fault, model=fingerprint(model))
+    model.fault = replace(fault, model=model.fingerprint)
     return model
 
 
@@ -81,17 +107,13 @@ def known_fault(model: RoutedModel) -> Planted:
     Raises:
         SettingError: it has none that is known, or its weights were changed since.
     """
-    if model.fault is None:
-        raise SettingError(
-            f"Expected a model with a known fault, got {model.name!r}; plant one by c3po fault, or by a study of "
-            "kind: faults."
-        )
-    if model.fault.model != fingerprint(model):
+    fault = cast(Planted, model.known_fault)
+    if fault.model != model.fingerprint:
         raise SettingError(
             f"Expected the weights that the fault of {model.name!r} was planted with, got others, as after fine-tuning "
             "or a change of dtype: what is wrong with them is not known. Load it anew, or plant the fault again."
         )
-    return model.fault
+    return fault
 
 
 def undone_at_tails(model: RoutedModel, prompts: Sequence[Prompt]) -> list[Ruled]:
@@ -102,9 +124,8 @@ def undone_at_tails(model: RoutedModel, prompts: Sequence[Prompt]) -> list[Ruled
         SettingError: the model has no known fault.
     """
     without, states = sound(model), model.prefill(prompts)
-    run = RuleRun(without.sites, lambda routing: None, torch.arange(len(prompts)))
-    with without.answering(), torch.no_grad():
-        return ruled_tails(without.model, without.sites, without.flops, states, run)
+    with torch.no_grad():
+        return without.ruled_from(states, lambda routing: None)
 
 
 def sound_pathways(model: RoutedModel, states: Sequence[State]) -> Tensor:
@@ -117,13 +138,22 @@ def sound_pathways(model: RoutedModel, states: Sequence[State]) -> Tensor:
     without, broken = sound(model), known_fault(model).fault.broken
     if not broken:
         raise SettingError("Expected a fault in some layer, got one that changes nothing.")
-    start = model.layers.index(broken[0])
-    found = torch.stack([state.own for state in states])
-    for group in grouped([waiting(i, state.packed) for i, state in enumerate(states)]):
-        batch = collate([states[i] for i in group])
-        first = [batch.owner.tolist().index(b) for b in range(len(group))]  # of a sample's sequences, if it has several
-        rows = torch.tensor(first) * batch.tokens.shape[1] + batch.acting[first]
-        with without.answering(), torch.no_grad(), recorded(without.sites[start:], rows) as recording:
-            tail_hidden(without.model, without.sites, batch, start)
-        found[group, start:] = recording.stacked()[0].to(found)
-    return found
+    return without.weights_behind(states, model.layers.index(broken[0]))
+
+
+def truth_of(model: RoutedModel, states: Sequence[State]) -> FaultTruth:
+    """What the fault did to prefilled prompts.
+
+    Raises:
+        SettingError: the model has no known fault.
+    """
+    fault, own = known_fault(model).fault, torch.stack([state.own for state in states])
+    broken = torch.tensor([layer in fault.broken for layer in model.layers])
+    found = sound_pathways(model, states) if fault.broken else own
+    moved = ((_shares(found) - _shares(own)).abs() > SAME).any(-1, keepdim=True)
+    return FaultTruth(broken, torch.where(moved & broken[:, None], found, own))
+
+
+def _shares(weights: Tensor) -> Tensor:
+    """``[..., E]`` what each expert has of its layer's mass."""
+    return weights / weights.sum(-1, keepdim=True)

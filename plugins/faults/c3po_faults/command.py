@@ -7,10 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from ..errors import SettingError
-from ..progress import working
-from .options import PATH, AsJson, Dtype, LoadOptions, Named, Revision
-from .terminal import clear_errors, print_json, say
+from c3po_adaptive.cli import PATH, AsJson, Dtype, LoadOptions, Named, Revision, clear_errors, print_json, say, working
+from c3po_adaptive.errors import SettingError
 
 
 def fault(
@@ -44,10 +42,10 @@ def fault(
     with clear_errors():
         from transformers.utils.logging import disable_progress_bar
 
-        from ..models.checkpoint import COPY
-        from ..models.fault_files import write_faulty
-        from ..models.faults import fault_of, layers_of
-        from ..storage.folders import check_new
+        from c3po_adaptive import check_new
+
+        from .fault_files import write_faulty
+        from .faults import fault_of, layers_of
 
         given: dict[str, object] = {
             "kind": kind,
@@ -57,7 +55,7 @@ def fault(
             "seed": seed,
             "concerns": _concerns(concerns or []),
         }
-        check_new(out, COPY)
+        check_new(out, "folder for the copy")
         fault_of(given)  # what cannot be is refused before the model is loaded
         loaded = LoadOptions(revision, dtype).load(model)
         planned = fault_of(given | {"layers": layers_of(layers, loaded.layers)})
@@ -79,7 +77,7 @@ def _pair(text: str) -> tuple[int, int]:
 
 
 def _is_number(text: str) -> bool:
-    from ..models.faults import DIGITS
+    from .faults import DIGITS
 
     return text.strip().isdecimal() and len(text) <= DIGITS
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from pydantic import JsonValue
 from torch import Tensor
 
-from ..checks import FLOAT32_MAX, check_number
-from ..errors import SettingError, suggestion
-from ..types import draw_key
+from c3po_adaptive import SettingError, check_number
+from c3po_adaptive.errors import suggestion
+from c3po_adaptive.types import draw_key
 
 Kind = Literal["exchange", "weaken", "strengthen", "noise"]
 KINDS: tuple[str, ...] = get_args(Kind)
@@ -57,7 +57,7 @@ class Fault:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise SettingError(f"Expected a kind of fault, got {self.kind!r}; {suggestion(str(self.kind), KINDS)}")
-        most = 1.0 if self.kind in ("exchange", "weaken") else FLOAT32_MAX
+        most = 1.0 if self.kind in ("exchange", "weaken") else torch.finfo(torch.float32).max
         check_number(self, "dose", at_least=0, at_most=most, hint="0 changes nothing")
         check_number(self, "seed", at_least=0, whole=True)
         _check_experts(self)
@@ -169,23 +169,6 @@ _GOALS: Mapping[str, Callable[[Tensor, Fault, list[int], torch.Generator], Tenso
     "noise": _noisy,
 }
 """What the rows of the experts named are at dose one."""
-
-
-@dataclass(frozen=True, eq=False)
-class Planted:
-    """A fault that a model has.
-
-    Attributes:
-        fault: what was done.
-        sound: the tensors that it changed, by name, as they were.
-        base: which model it was planted in.
-        model: fingerprint of the one that has it; "" before there is one.
-    """
-
-    fault: Fault
-    sound: Mapping[str, Tensor]
-    base: Mapping[str, str | None] = field(default_factory=dict)
-    model: str = ""
 
 
 def _check_experts(fault: Fault) -> None:

@@ -7,11 +7,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...problem import FaultTruth
-from ...records.answer import AnswerRecord
-from ...remixing.fault_truth import SAME
-from ...routing.mixing import mass
-from ...types import Answer
+from c3po_adaptive import Answer, FaultTruth
+from c3po_adaptive.study import AnswerRecord
+
+from .planting import SAME
 
 Floats = NDArray[np.float64]
 
@@ -46,7 +45,7 @@ def told(record: AnswerRecord, answer: Answer, truth: FaultTruth, b: int, own: T
     """
     wanted = truth.sound[b] - own[b]
     changed = torch.zeros_like(wanted) if answer.pathway is None else answer.pathway.weights - answer.pathway.own
-    total = mass(own[b])
+    total = own[b].sum(-1, keepdim=True)
     theirs, mine = (((change / total).abs() > SAME) for change in (wanted, changed))
     both, count, planted = (int(x.sum()) for x in (theirs & mine, mine, theirs))
     length = float(wanted.norm() * changed.norm())

@@ -10,18 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...errors import SettingError
-from ...models.faults import Fault
-from ...models.planting import planted
-from ...models.routed import RoutedModel
-from ...problem import FaultTruth
-from ...remixing.fault_truth import truth_of
-from ...types import Question
-from ..comparison.comparison_worker import ComparisonWorker
-from ..executor import Piece
-from ..worker import UNKNOWN, Worker
-from .fault_answer import FaultAnswer, told
-from .faults_config import FaultsConfig
+from c3po_adaptive import FaultTruth, Question, RoutedModel, SettingError
+from c3po_adaptive.study import UNKNOWN, ComparisonWorker, Piece, Worker
+
+from .answer import FaultAnswer, told
+from .config import FaultsConfig
+from .faults import Fault
+from .planting import planted, truth_of
 
 NOTHING = Fault("noise", dose=0.0)
 

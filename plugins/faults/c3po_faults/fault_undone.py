@@ -7,10 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from ..errors import SettingError
-from ..problem import Problem
-from ._simplex import toward
-from .base import PathwayOptimizer
+from c3po_adaptive import PathwayOptimizer, Problem, SettingError, toward
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,15 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
+from c3po_faults.answer import FaultAnswer, area_under_curve
+from c3po_faults.fault_layers import FaultLayers
+from c3po_faults.fault_undone import FaultUndone
+from c3po_faults.faults import Fault
+from c3po_faults.planting import planted, undone_at_tails
+from c3po_faults.rows import FoundRow
+from c3po_faults.sound_routing import SoundRouting
+from c3po_faults.study import Faults
+from c3po_faults.summary import _corrected, summarize
 from records.made import rows_in
 from remixing.test_remixer import remixer
 from routing.naive import shared_model
@@ -14,13 +23,10 @@ from routing.toys import HashEmbedder, questions
 from typer.testing import CliRunner
 
 from c3po_adaptive import LayerSelector, Selection, hookimpl
-from c3po_adaptive.answerers import AnsweringContext, SoundRouting
+from c3po_adaptive.answerers import AnsweringContext
 from c3po_adaptive.cli import app
 from c3po_adaptive.errors import DataError, SettingError
 from c3po_adaptive.kernels import Gaussian
-from c3po_adaptive.models.faults import Fault
-from c3po_adaptive.models.planting import planted, undone_at_tails
-from c3po_adaptive.optimizers.fault_undone import FaultUndone
 from c3po_adaptive.optimizers.none import NoStep
 from c3po_adaptive.optimizers.random_change import RandomChange
 from c3po_adaptive.records.jsonl import Records, read_records
@@ -28,14 +34,9 @@ from c3po_adaptive.registry import new_registry
 from c3po_adaptive.remixing.remixer import Remixer
 from c3po_adaptive.remixing.strategies import Strategies
 from c3po_adaptive.retrievers import FaissKNN
-from c3po_adaptive.selectors.fault_layers import FaultLayers
 from c3po_adaptive.selectors.fixed import Fixed
 from c3po_adaptive.selectors.random_layers import RandomLayers
 from c3po_adaptive.settings import DEFAULTS
-from c3po_adaptive.study.faults import STUDY
-from c3po_adaptive.study.faults.fault_answer import FaultAnswer, area_under_curve
-from c3po_adaptive.study.faults.fault_rows import FoundRow
-from c3po_adaptive.study.faults.faults_summary import _corrected, summarize
 from c3po_adaptive.tasks.formats import as_format
 from c3po_adaptive.testing import write_tiny_checkpoint
 from c3po_adaptive.types import Prompt
@@ -60,6 +61,7 @@ def told(model, optimizer, selector, **how):
 
 
 ASKED = questions(12, "t")
+STUDY = Faults()
 
 
 class TestBounds:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 
-from ...report.page import draw
-from ...report.plots import COLORS, LINE, WIDTH, color_of, style, svg
-from .fault_rows import FaultsSummary, FoundRow
+from c3po_adaptive.report import COLORS, LINE, WIDTH, color_of, draw, style, svg
+
+from .rows import FaultsSummary, FoundRow
 
 
 def page(summary: FaultsSummary, made: Mapping[str, str | None] | None = None) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -10,21 +10,25 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ...analysis.statistics import TAIL, bootstrap_interval, gold_nll, holm, sign_flip_p
-from ...errors import DataError
-from ...records.base import Interval
-from ...storage.json_values import Values
-from .fault_answer import FaultAnswer, Floats, area_under_curve
-from .fault_rows import FaultsSummary, FoundRow, LostRow, Told
-from .faults_config import BASE, REACH, SOUND, FaultsConfig, cell_of
+from c3po_adaptive import DataError, bootstrap_interval, gold_nll, holm, sign_flip_p
+from c3po_adaptive.study import Interval
+
+from .answer import FaultAnswer, Floats, area_under_curve
+from .config import BASE, REACH, SOUND, FaultsConfig, cell_of
+from .rows import FaultsSummary, FoundRow, LostRow, Told
 
 Bools = NDArray[np.bool_]
 RESAMPLES = 2000
+TAIL = (1 - 0.95) / 2
+"""On either side of a 95 % interval."""
 BOUND, NOTHING = "upper bound", "nothing planted"
 
 
 def summarize(
-    records: Sequence[FaultAnswer], config: FaultsConfig, layers: Sequence[int], hashes: Values | None = None
+    records: Sequence[FaultAnswer],
+    config: FaultsConfig,
+    layers: Sequence[int],
+    hashes: Mapping[str, object] | None = None,
 ) -> FaultsSummary:
     """What each fault lost, and what each arm found and won back of it.
 

@@ -6,6 +6,10 @@ from functools import cache
 
 import pytest
 import torch
+from c3po_faults import fault_files
+from c3po_faults.fault_files import FAULT, SOUND, fault_in, write_faulty
+from c3po_faults.faults import KINDS, Fault, fault_of, layers_of
+from c3po_faults.planting import known_fault, planted, sound, sound_pathways, truth_of, undone_at_tails
 from models.families.checks import moe_families
 from routing.naive import shared_model
 from routing.toys import questions
@@ -15,15 +19,10 @@ from typer.testing import CliRunner
 from c3po_adaptive import router_tensors
 from c3po_adaptive.cli import app
 from c3po_adaptive.errors import DataError, ModelError, SettingError
-from c3po_adaptive.models import fault_files
 from c3po_adaptive.models.family_table import families
-from c3po_adaptive.models.fault_files import FAULT, SOUND, fault_in, write_faulty
-from c3po_adaptive.models.faults import KINDS, Fault, fault_of, layers_of
 from c3po_adaptive.models.fingerprint import fingerprint
 from c3po_adaptive.models.loading import load_moe_model
-from c3po_adaptive.models.planting import known_fault, planted, sound, sound_pathways, undone_at_tails
 from c3po_adaptive.models.routed import RoutedModel
-from c3po_adaptive.remixing.fault_truth import truth_of
 from c3po_adaptive.testing import tiny_moe, tiny_tokenizer, write_tiny_checkpoint
 from c3po_adaptive.types import Prompt
 

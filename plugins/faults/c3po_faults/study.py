@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from ...models.footprint import Footprint
-from ...records.jsonl import Records
-from ...storage.json_values import Values
-from ..executor import Piece
-from ..kind import Table
-from ..on_questions import StudyOnQuestions
-from ..worker import pieces_left
-from .fault_answer import FaultAnswer
-from .fault_rows import FaultsSummary, FoundRow, Told
-from .faults_config import FaultsConfig
-from .faults_page import page
-from .faults_summary import summarize
-from .faults_worker import FaultsWorker
+from c3po_adaptive.study import Footprint, Piece, Records, StudyOnQuestions, Table
+
+from .answer import FaultAnswer
+from .config import FaultsConfig
+from .page import page
+from .rows import FaultsSummary, FoundRow, Told
+from .summary import summarize
+from .worker import FaultsWorker
 
 COLUMNS = (
     *("data set", "fault", "dose", "selector", "optimizer", "n", "AUC [95 %]", "precision", "recall"),
@@ -40,11 +35,10 @@ class Faults(StudyOnQuestions[FaultsConfig, FaultsWorker]):
 
     def pieces(self, worker: FaultsWorker, records: Records[FaultAnswer]) -> Iterator[Piece]:
         """One faulty model after another, whose references are kept."""
-        for cell in worker.config.cells:
-            arms = [(name, 0) for name, (of, _) in worker.config.parts.items() if of == cell]
-            yield from pieces_left(worker.config, worker.data, records, arms)
+        cells, parts = [*worker.config.cells], worker.config.parts
+        yield from sorted(super().pieces(worker, records), key=lambda piece: cells.index(parts[piece.arm][0]))
 
-    def told(self, worker: FaultsWorker, weights: Footprint) -> tuple[Values, Sequence[str]]:
+    def told(self, worker: FaultsWorker, weights: Footprint) -> tuple[dict[str, Any], Sequence[str]]:
         cells, arms = [*worker.config.cells], [*worker.config.arms]
         told = [f"{len(cells)} models, each with {1 + len(arms)} arms:", *(f"  {cell}" for cell in cells)]
         return {"faults": cells, "arms": arms}, told

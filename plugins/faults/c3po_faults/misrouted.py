@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from ..faults import Fault
-from ..names import MISROUTED
-from ..planting import planted
-from ..routed import RoutedModel
+from c3po_adaptive import RoutedModel
+
+from .faults import Fault
+from .planting import planted
+
+NAME = "smollm2-moe-misrouted"
 
 FAULT = Fault("exchange", layers=tuple(range(16, 24)), pairs=tuple((expert, expert + 8) for expert in range(8)))
 """In the first eight of its twelve MoE layers every expert is taken for another."""
@@ -14,5 +16,5 @@ FAULT = Fault("exchange", layers=tuple(range(16, 24)), pairs=tuple((expert, expe
 def misrouted(model: RoutedModel) -> RoutedModel:
     """The embedded model with that fault, in memory: it shares every other number with it."""
     faulty = planted(model, FAULT)
-    faulty.name = MISROUTED
+    faulty.name = NAME
     return faulty

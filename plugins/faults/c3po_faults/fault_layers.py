@@ -5,10 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ..errors import SettingError
-from ..problem import Problem
-from ..types import Selection
-from .base import LayerSelector
+from c3po_adaptive import LayerSelector, Problem, Selection, SettingError
 
 
 @dataclass(frozen=True)

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TypedDict
 
 from pydantic import JsonValue
 
-from ..errors import C3POError, DataError
-from ..storage.files import is_file
-from ..storage.identity import digest_of_file
-from ..storage.json_files import SCHEMA, Ours, checked, read_json
-from ..storage.run_folder import COMMAND
-from ..storage.tensors import load_tensors, save_tensors
-from .checkpoint import check_room, new_checkpoint
-from .faults import Fault, Planted, fault_of
-from .fingerprint import fingerprint
-from .planting import known_fault, planted
+from c3po_adaptive import C3POError, DataError, RoutedModel, check_room, new_checkpoint
+from c3po_adaptive.study import (
+    SCHEMA,
+    Ours,
+    checked,
+    command_line,
+    digest_of_file,
+    load_tensors,
+    read_json,
+    save_tensors,
+)
 
-if TYPE_CHECKING:
-    from .routed import RoutedModel
+from .faults import Fault, fault_of
+from .planting import Planted, believed, known_fault, planted
 
 FAULT = "fault.json"
 SOUND = Path("sound", "router.safetensors")
@@ -77,7 +79,7 @@ def fault_in(folder: Path) -> Planted | None:
         DataError: its truth is broken, half of it is missing, or the weights are others, as after fine-tuning.
     """
     path, remedy = folder / FAULT, f"write the copy again by c3po fault, or delete {FAULT} to use it as any model"
-    if not is_file(path):
+    if not path.is_file():
         return None
     told = checked(_Truth, read_json(path, remedy), str(path), remedy)
     try:
@@ -92,9 +94,16 @@ def fault_in(folder: Path) -> Planted | None:
     return Planted(fault, load_tensors(folder / SOUND, remedy) if fault.broken else {}, told.base)
 
 
+def loaded_from(folder: Path) -> Callable[[RoutedModel], RoutedModel]:
+    """What makes of a model that was loaded from such a folder one whose fault is known; errors as of ``fault_in``,
+    before it is loaded."""
+    fault = fault_in(folder)
+    return lambda model: model if fault is None else believed(model, fault)
+
+
 def _weights(folder: Path) -> dict[str, str]:
     """SHA-256 of each file of weights, by name."""
-    files = sorted(path for path in (*folder.glob(WEIGHTS), folder / SOUND) if is_file(path))
+    files = sorted(path for path in (*folder.glob(WEIGHTS), folder / SOUND) if path.is_file())
     with ThreadPoolExecutor() as pool:  # hashing leaves Python's lock
         return {
             str(path.relative_to(folder)): of for path, of in zip(files, pool.map(digest_of_file, files), strict=True)
@@ -111,7 +120,7 @@ def _truth(made: RoutedModel, folder: Path) -> WrittenFault:
         "kinds": list(fault.kinds),
         "undone_by": {"exchange": fault.undone_by, "sound": str(SOUND) if fault.broken else None},
         "base": dict(known.base),
-        "model": fingerprint(made),
+        "model": made.fingerprint,
         "files": _weights(folder),
-        "command": COMMAND.get(),
+        "command": command_line(),
     }
