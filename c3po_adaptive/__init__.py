@@ -12,8 +12,11 @@ if TYPE_CHECKING:
     from .analysis.saved_run import SavedRun as SavedRun
     from .analysis.saved_run import load_run as load_run
     from .analysis.statistics import bootstrap_interval as bootstrap_interval
+    from .analysis.statistics import gold_nll as gold_nll
+    from .analysis.statistics import holm as holm
     from .analysis.statistics import over_flips as over_flips
     from .analysis.statistics import over_values as over_values
+    from .analysis.statistics import sign_flip_p as sign_flip_p
     from .answerers.base import Answerer as Answerer
     from .answerers.base import AnswererStrategy as AnswererStrategy
     from .answerers.base import AnsweringContext as AnsweringContext
@@ -46,6 +49,7 @@ if TYPE_CHECKING:
     from .models.reading import read_routing as read_routing
     from .models.replaying import replaying as replaying
     from .models.routed import RoutedModel as RoutedModel
+    from .models.with_tensors import check_weights as check_weights
     from .models.with_tensors import router_tensors as router_tensors
     from .models.with_tensors import with_tensors as with_tensors
     from .optimizers._question_features import KNOWN_AND_LOSS as KNOWN_AND_LOSS
@@ -97,10 +101,13 @@ if TYPE_CHECKING:
     from .routing.whole_prompts import PromptPrefix as PromptPrefix
     from .routing.whole_prompts import WholePrompts as WholePrompts
     from .rules.base import NamedRule as NamedRule
+    from .selectors.attribution import Attribution as Attribution
     from .selectors.base import LayerSelector as LayerSelector
+    from .selectors.causal import Causal as Causal
     from .selectors.scored import ScoredLayers as ScoredLayers
     from .settings import RemixSettings as RemixSettings
     from .storage.files import check_there as check_there
+    from .storage.folders import check_new as check_new
     from .storage.folders import new_folder as new_folder
     from .tasks.benchmarks import Benchmark as Benchmark
     from .tasks.benchmarks import benchmark_named as benchmark_named

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 _ENGINES = "pip install ./plugins/vllm"
+_WHOLE = "which is installed with the whole package (pip install .)"
+_BOUNDS = {"answerer": "sound-routing", "optimizer": "fault-undone", "selector": "fault-layers"}
 BROUGHT = {
+    **{("kind of study", name): f"plugins/{name}, {_WHOLE}" for name in ("faithfulness", "faults")},
+    **dict.fromkeys(_BOUNDS.items(), f"plugins/faults, {_WHOLE}"),
+    ("model", "smollm2-moe-misrouted"): f"plugins/faults, {_WHOLE}",
     ("kind of study", "speed"): "--plugin studies/speed/kind.py",
-    ("source of questions", "bed"): "plugins/bed, which is installed with the whole package (pip install .)",
+    ("source of questions", "bed"): f"plugins/bed, {_WHOLE}",
     ("source of questions", "lm_eval"): "pip install 'c3po_adaptive[eval]' (plugins/harness)",
-    ("engine", "ray"): "plugins/ray, which is installed with the whole package (pip install .)",
+    ("engine", "ray"): f"plugins/ray, {_WHOLE}",
     **{("trace reader", engine): _ENGINES for engine in ("transformers", "vllm", "sglang")},
     **{("trace writer", engine): _ENGINES for engine in ("vllm", "sglang")},
 }

@@ -57,7 +57,7 @@ def register_rules() -> list[type[NamedRule]]:
 
 @hookspec
 def register_studies() -> Mapping[str, object]:
-    """Kinds of study by name, objects of subclasses of ``c3po_adaptive.study.Study``."""
+    """Kinds of study by name, objects of subclasses of ``c3po_adaptive.study.Study``, or functions that make one."""
 
 
 @hookspec

@@ -158,6 +158,12 @@ class Problem:
         """
         return self.router + (self.own > 0)
 
+    def core(self, n: int | None) -> Tensor:
+        """``[B, L, E]`` bool: the n core experts of each layer; None is all, and so is the paper's 20 of fewer."""
+        from .routing.mixing import core, core_size
+
+        return core(self.ranking, core_size(n, self.own.shape[-1]))
+
     def __repr__(self) -> str:
         """Without the tensors, which fill a screen."""
         return f"{type(self).__name__}(own {list(self.own.shape)}, neighbours {list(self.neighbours.index.shape)})"

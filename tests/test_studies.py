@@ -22,7 +22,7 @@ from c3po_adaptive.analysis.calibration import calibration_error
 from c3po_adaptive.records.parquet import read_parquet
 from c3po_adaptive.registry import ROLES, new_registry
 from c3po_adaptive.study.data import questions_of, references_of
-from c3po_adaptive.study.kind import read_study
+from c3po_adaptive.study.kinds import read_study
 
 STUDIES = Path(__file__).parents[1] / "studies"
 BENCHMARKS, BED = (STUDIES.parents[1] / "shared" / name for name in ("benchmarks", "pool"))
@@ -89,7 +89,7 @@ def test_configurations_name_the_plugins_that_they_need(path):
     registry = new_registry()  # companions are installed with the package
     for file in re.findall(r"--plugin (studies/[\w/]+\.py)", path.read_text(encoding="utf-8").partition("\n")[0]):
         registry.load_file(STUDIES.parent / file)
-    kind, config = read_study(path, registry=registry)
+    kind, config = read_study(path, registry=lambda: registry)
     used = [(ROLES[role][0], strategy) for role, strategy in kind.strategies(config, registry)]
     assert used or not re.search('"(optimizer|selector|answerer)s?"', json.dumps(config.model_dump(mode="json")))
     assert all(isinstance(strategy, base) for base, strategy in used)

@@ -7,7 +7,6 @@ from .dense_model import Dense
 from .fitted import LengthExponent
 from .neighbours import InContext, KnnLabel
 from .remix import Remix
-from .sound_routing import SoundRouting
 from .surface_logit import SurfaceLogit
 
 __all__ = [
@@ -22,6 +21,5 @@ __all__ = [
     "KnnLabel",
     "LengthExponent",
     "Remix",
-    "SoundRouting",
     "SurfaceLogit",
 ]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from pydantic import Field
 
 from ..errors import SettingError
-from ..models.names import EMBEDDED, OURS
+from ..models.names import EMBEDDED, ours
 from ..types import Answer, Question
 from .base import Answerer, AnswererStrategy, AnsweringContext
 
@@ -35,7 +35,7 @@ class Dense(AnswererStrategy):
     def prepare(self, context: AnsweringContext) -> Answerer:
         from ..models.dense_models import load_dense_model, parent_of_embedded
 
-        if self.model is None and context.model.name not in OURS:
+        if self.model is None and context.model.name not in ours():
             raise SettingError(
                 f"Expected dense.model, for only {EMBEDDED} has a dense model of its own, got none for "
                 f"{context.model.name!r}; name one with the same tokenizer."

@@ -17,11 +17,13 @@ from typing import Annotated
 
 import typer
 
-from . import answer, demo, explain, fault, models, plugins, refset, runs, traces
+from ..progress import working
+from . import answer, demo, explain, models, plugins, refset, runs, traces
 from .commands import Commands, Group
 from .options import (
     PATH,
     AsJson,
+    Dtype,
     Format,
     LoadOptions,
     Minutes,
@@ -30,6 +32,7 @@ from .options import (
     Out,
     Overwrite,
     Picture,
+    Revision,
     Texts,
     grouped,
     progress_for,
@@ -39,6 +42,7 @@ from .terminal import App, clear_errors, print_json, print_table, room_in, say
 __all__ = [
     "PATH",
     "AsJson",
+    "Dtype",
     "Format",
     "LoadOptions",
     "Minutes",
@@ -47,6 +51,7 @@ __all__ = [
     "Out",
     "Overwrite",
     "Picture",
+    "Revision",
     "Texts",
     "app",
     "clear_errors",
@@ -55,6 +60,7 @@ __all__ = [
     "progress_for",
     "room_in",
     "say",
+    "working",
 ]
 """What commands that plugins bring are made of."""
 
@@ -104,7 +110,7 @@ def _debugging() -> Callable[[], None]:
 
 _COMMANDS: tuple[Callable[..., None], ...] = (
     *(demo.demo, runs.evaluate, runs.report, runs.runs),
-    *(answer.answer, explain.explain, fault.fault, models.models),
+    *(answer.answer, explain.explain, models.models),
 )
 for _command in _COMMANDS:
     app.command()(grouped(_command))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -53,13 +54,7 @@ def evaluate(
 def study_run(config: Path, *, out: Out, dataset: Only = None, engine: EngineOptions, run: RunOptions) -> None:
     """Run a study's configuration, or resume it."""
     with clear_errors():
-        from ..study.comparison.comparison_config import check_keys
-
-        check_keys(config, run.set or [], dataset or [])
-        from ..study.kind import read_study
-
-        registry = registry_with(run.plugin)
-        kind, parsed = read_study(config, run.set or [], dataset or [], registry)
+        kind, parsed, registry = _read(config, run.set, dataset, run.plugin)
         summary = carried_out(kind, parsed, out, registry, run, engine.executor(registry))
         if run.as_json:
             print_json(summary)
@@ -88,13 +83,7 @@ def study_plan(
     Of the model only its configuration is read (config.json, which is enough in a folder), and its tokenizer.
     """
     with clear_errors():
-        from ..study.comparison.comparison_config import check_keys
-
-        check_keys(config, set or [], dataset or [])
-        from ..study.kind import read_study
-
-        registry = registry_with(plugin)
-        kind, parsed = read_study(config, set or [], dataset or [], registry)
+        kind, parsed, registry = _read(config, set, dataset, plugin)
         plan = kind.plan(parsed, registry, begun)
         if as_json:
             print_json(plan.values)
@@ -112,11 +101,21 @@ def study_schema(
 ) -> None:
     """Print the JSON schema of a kind's configurations, by which editors complete and check YAML."""
     with clear_errors():
-        from ..study.kind import kind_of
+        from ..study.kinds import kind_of
 
         raw = {} if kind is None else {"kind": kind}
         schema = kind_of(raw, registry_with(plugin)).config.model_json_schema()
         say(json.dumps(schema, indent=1, ensure_ascii=False))
+
+
+def _read(
+    path: Path, settings: list[str] | None, datasets: list[str] | None, plugins: list[Path] | None
+) -> tuple[Study[Any], Any, Registry]:
+    """The kind and the configuration of a file, and the registry of its strategies."""
+    from ..study.kinds import read_study
+
+    registry = cache(lambda: registry_with(plugins))
+    return *read_study(path, settings or [], datasets or [], registry), registry()
 
 
 def carried_out(
@@ -226,7 +225,7 @@ def report(
     """Draw the report of a run or study again, an interrupted one as far as it went; or put two runs side by side."""
     with clear_errors():
         from ..storage.run_folder import claimed_config
-        from ..study.kind import study_in
+        from ..study.kinds import study_in
 
         of, registry = claimed_config(run_dir).get("kind"), registry_with(plugin)
         if of in registry.others("report") and other is None and out is None:
@@ -281,7 +280,7 @@ def _side_by_side(
     *,
     as_json: bool,
 ) -> None:
-    from ..study.kind import study_in
+    from ..study.kinds import study_in
 
     if (another := study_in(b, registry).kind) != kind.kind:
         raise SettingError(f"Expected two runs of one kind, got {kind.kind} and {another}; report each.")

@@ -6,6 +6,9 @@ import pickle
 import shutil
 import tempfile
 import weakref
+from collections.abc import Callable
+from functools import reduce
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, TypedDict, cast
 
@@ -20,16 +23,15 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from .. import elsewhere
 from ..errors import ArtifactError, C3POError, ModelError, SettingError, suggestion
 from ..routing.dense_experts import run_densely_if_narrow
 from ..storage.files import is_file, is_folder
 from ..storage.folders import cache_folder
 from . import deepseek, llama4  # noqa: F401 (register families that transformers does not know, or not whole)
 from .architecture import language_model_class, that_answers
-from .fault_files import fault_in
 from .footprint import BITS, Footprint, as_dtype, check_memory, footprint
-from .names import ALIASES, EMBEDDED, MERGED, MISROUTED, OURS
-from .planting import believed
+from .names import ALIASES, EMBEDDED, MERGED, VARIANTS, ours
 from .processors import processor_of
 from .routed import RoutedModel
 
@@ -37,6 +39,10 @@ LONGEST_REASON = 800  # characters of another library's error that are shown
 REACHED = 10.0  # seconds that the Hub has to answer at all
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "vocab.txt")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
+BESIDE = "c3po_adaptive.beside"
+"""What is known of checkpoints by a file beside their weights: entry points of this group by the file's name, functions
+of the folder, called before it is loaded, that give one from the model that was loaded to the model with what is known
+of it."""
 DeviceMap = dict[str, int | str | torch.device]
 """Where each part of a model goes, by the name of its module; "" is all of it."""
 
@@ -63,8 +69,8 @@ def load_moe_model(
 
     Args:
         name_or_path: ``smollm2-moe`` (embedded), ``smollm2-moe-merged`` (its experts behind routers made of prompts),
-            ``smollm2-moe-misrouted`` (with a known fault), an alias such as ``OLMoE`` or ``DeepSeekMoE``, any Hub id,
-            or a local folder.
+            a variant of it that an installed package brings (``VARIANTS``), such as ``smollm2-moe-misrouted``, an alias
+            such as ``OLMoE`` or ``DeepSeekMoE``, any Hub id, or a local folder.
         dtype: a torch dtype or its name; ``auto`` keeps the checkpoint's.
         device: where the whole model goes (``cuda``); ``auto`` spreads it over all devices, the CPU and the disk.
         device_map: where each part goes, as accelerate has it (``auto``, or by module name). Not with device.
@@ -76,15 +82,11 @@ def load_moe_model(
         ModelError: the model cannot be loaded, does not fit, lacks weights, is dense, or its routing cannot be reached.
         SettingError: an unknown dtype or quantization, or both device and device_map.
         ArtifactError: the embedded model's files can neither be found nor fetched.
-        DataError: a folder of ``c3po fault`` whose truth is broken.
+        DataError: what an installed package knows of the folder is broken, such as the truth of ``c3po fault``.
     """
     _check_settings(dtype, device, device_map, quantize)
     name = str(name_or_path)
-    if name in (MERGED, MISROUTED):
-        from .embedded.merged import merged
-        from .embedded.misrouted import misrouted
-
-        made = merged if name == MERGED else misrouted
+    if (made := _variant(name)) is not None:
         return made(load_moe_model(EMBEDDED, dtype=dtype, device=device, device_map=device_map, quantize=quantize))
     source = source_of(name)
     _check_name(name)
@@ -92,7 +94,7 @@ def load_moe_model(
     placed = device_map
     if device is not None and device != "cpu":  # straight to where it goes, without all of it passing the CPU
         placed = "auto" if device == "auto" else {"": device}
-    fault = fault_in(Path(source))
+    beside = [point.load()(Path(source)) for point in _beside(Path(source))]
     try:
         _check_reachable(source, revision)
         config = that_answers(AutoConfig.from_pretrained(source, **options))
@@ -120,7 +122,21 @@ def load_moe_model(
     routed = RoutedModel(model, cast(PreTrainedTokenizerBase, tokenizer), name=name, processor=processor)
     routed.reads_no_images = reason
     run_densely_if_narrow(model, routed.sites)
-    return routed if fault is None else believed(routed, fault)
+    return reduce(lambda model, known: known(model), beside, routed)
+
+
+def _variant(name: str) -> Callable[[RoutedModel], RoutedModel] | None:
+    """What makes a model of that name of the embedded one; None: it is no such model."""
+    if name == MERGED:
+        from .embedded.merged import merged
+
+        return merged
+    return next((point.load() for point in entry_points(group=VARIANTS, name=name)), None)
+
+
+def _beside(folder: Path) -> list[EntryPoint]:
+    """What knows of files that lie beside a folder's weights."""
+    return [point for point in sorted(entry_points(group=BESIDE)) if is_file(folder / point.name)]
 
 
 def _commit(source: str, revision: str | None) -> str | None:
@@ -142,11 +158,11 @@ def briefly(error: Exception) -> str:
 
 def _check_name(name: str) -> None:
     """Refuse what is meant as one of our names, or as a folder, and is none, before a hub is asked for it."""
-    if name in (*OURS, *ALIASES) or is_file(Path(name)) or is_folder(Path(name)):
+    if name in (*ours(), *ALIASES) or is_file(Path(name)) or is_folder(Path(name)):
         return
     if name.startswith(("/", ".", "~")):
         raise ModelError(f"Expected a folder written by save_pretrained, got {name}, which there is not.")
-    hint = suggestion(name, (*OURS, *ALIASES), "")
+    hint = elsewhere.where(name, "model") or suggestion(name, (*ours(), *ALIASES), "")
     if "/" not in name and hint:
         raise ModelError(f"Expected an alias, a Hub id or a folder, got {name!r}; {hint}")
 
@@ -177,7 +193,7 @@ def _check_reachable(source: str, revision: str | None) -> None:
 
 def source_of(name: str) -> str:
     """What transformers loads by: a folder or a Hub id."""
-    if name in OURS:
+    if name in ours():
         from .embedded.builder import build
 
         return str(build())

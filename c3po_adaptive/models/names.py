@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib.metadata import entry_points
 from pathlib import Path
 
 from ..storage.files import is_folder
@@ -20,10 +21,14 @@ EMBEDDED = "smollm2-moe"
 """The model that is built here."""
 MERGED = "smollm2-moe-merged"
 """Its experts behind routers made of prompts (``models/embedded/merged.py``)."""
-MISROUTED = "smollm2-moe-misrouted"
-"""The same with a known fault (``models/embedded/misrouted.py``)."""
-OURS = (EMBEDDED, MERGED, MISROUTED)
+VARIANTS = "c3po_adaptive.variants"
+"""Other models that are made of the embedded one: entry points of this group, functions from it to one, by its name."""
 _MADE_FROM = "HuggingFaceTB/SmolLM2-135M-Instruct"
+
+
+def ours() -> tuple[str, ...]:
+    """Models that are built here, those of installed packages' variants, too."""
+    return EMBEDDED, MERGED, *sorted(entry_points(group=VARIANTS).names)
 
 
 def base_model(name: str, revision: str | None) -> str | None:
@@ -33,7 +38,7 @@ def base_model(name: str, revision: str | None) -> str | None:
         name: as it was asked for.
         revision: the commit that it was loaded from; without one it is a folder of somebody's.
     """
-    known = _MADE_FROM if name in OURS else ALIASES.get(name)
+    known = _MADE_FROM if name in ours() else ALIASES.get(name)
     return known or (name if revision is not None and re.fullmatch(REPOSITORY, name) else None)
 
 

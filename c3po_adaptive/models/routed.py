@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial, wraps
 from random import Random
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict, TypeVar, cast
 
 import torch
 from cachetools import LRUCache, RRCache
@@ -22,8 +22,9 @@ from ..routing.dense_experts import forget_flat
 from ..routing.flops import Flops, measure
 from ..routing.generation import DecodingRule, FirstLine, Written, check_room, decoded_rows
 from ..routing.given import Given, as_it_was, given_of, on_device
+from ..routing.grouping import grouped, waiting
 from ..routing.head import can_choose, check_head, head, read_for_generation
-from ..routing.intercept import intercepted, lock_of
+from ..routing.intercept import intercepted, lock_of, recorded
 from ..routing.likelihoods import (
     Likelihoods,
     finals_along,
@@ -48,7 +49,6 @@ from ..tasks.formats import Format, as_format, raw_text, raw_text_with
 from ..tasks.pictured import pictures_of
 from ..tasks.texts import listed
 from ..types import Head, Pathway, Prompt, Question, Scope
-from .faults import Planted
 from .fingerprint import computed, fingerprint
 from .footprint import available
 from .names import base_model, public_name
@@ -75,6 +75,13 @@ def _alone(method: Method) -> Method:
             return method(self, *args, **kwargs)
 
     return cast(Method, run)
+
+
+class KnownFault(Protocol):
+    """What is known to be wrong with a model."""
+
+    def truth(self, model: RoutedModel, states: Sequence[State]) -> Any:
+        """What it did to prefilled prompts, a ``FaultTruth``."""
 
 
 @dataclass(eq=False)
@@ -113,7 +120,7 @@ class RoutedModel:
     flops: Flops = field(init=False)
     letters_alone: bool = field(init=False)
     snapshot: Snapshot = field(init=False)
-    fault: Planted | None = field(default=None, init=False)
+    fault: KnownFault | None = field(default=None, init=False)
     reads_no_images: str = field(default="it is a model of text alone", init=False)
 
     def __post_init__(self) -> None:
@@ -230,6 +237,20 @@ class RoutedModel:
     @property
     def n_experts(self) -> int:
         return self.sites[0].n_experts
+
+    @property
+    def known_fault(self) -> KnownFault:
+        """The fault that was planted in it.
+
+        Raises:
+            SettingError: it has none that is known.
+        """
+        if self.fault is None:
+            raise SettingError(
+                f"Expected a model with a known fault, got {self.name!r}; plant one by c3po fault, or by a study of "
+                "kind: faults."
+            )
+        return self.fault
 
     @property
     def fingerprint(self) -> str:
@@ -365,6 +386,21 @@ class RoutedModel:
         """Tails of prefilled prompts along a rule from MoE layer ``start`` on, as ``ruled`` with ``start``."""
         run = RuleRun(self.sites, rule, torch.arange(len(states)), start)
         return ruled_tails(self.model, self.sites, self.flops, states, run)
+
+    @_alone
+    @torch.no_grad()
+    def weights_behind(self, states: Sequence[State], start: int = 0) -> Tensor:
+        """``[B, L, E]`` what its routers give the token where ω acts, behind prompts as another model read them that
+        differs from it in some numbers alone; before MoE layer ``start`` as they were there."""
+        found = torch.stack([state.own for state in states])
+        for group in grouped([waiting(i, state.packed) for i, state in enumerate(states)]):
+            batch = collate([states[i] for i in group])
+            first = [batch.owner.tolist().index(b) for b in range(len(group))]  # of a sample's sequences, if several
+            rows = torch.tensor(first) * batch.tokens.shape[1] + batch.acting[first]
+            with recorded(self.sites[start:], rows) as recording:
+                tail_hidden(self.model, self.sites, batch, start)
+            found[group, start:] = recording.stacked()[0].to(found)
+        return found
 
     @_alone
     @torch.no_grad()

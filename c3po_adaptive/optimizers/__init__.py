@@ -4,7 +4,6 @@ from .amortized import AmortizedNGD
 from .base import PathwayOptimizer
 from .constant import Constant, ConstantIntegratedStep
 from .descent import Descent
-from .fault_undone import FaultUndone
 from .integrated_step import IntegratedStep
 from .kernel_regression import KernelRegression
 from .mode_finding import ModeFinding
@@ -20,7 +19,6 @@ __all__ = [
     "Constant",
     "ConstantIntegratedStep",
     "Descent",
-    "FaultUndone",
     "IntegratedStep",
     "KernelRegression",
     "ModeFinding",

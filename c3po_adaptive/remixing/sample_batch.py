@@ -28,7 +28,6 @@ from ..routing.states import State
 from ..settings import RemixSettings
 from ..types import Head, Neighbours, Pathway, Prompt, Question, Selection, Transfer, draw_key
 from .clock import Clock
-from .fault_truth import truth_of
 
 if TYPE_CHECKING:
     from ..tasks.formats import Format
@@ -124,7 +123,7 @@ class SampleBatch:
 
     @property
     def _truth(self) -> FaultTruth:
-        return truth_of(self.model, self.states)
+        return cast(FaultTruth, self.model.known_fault.truth(self.model, self.states))
 
     @cached_property
     def _reference_pathways(self) -> Tensor:

@@ -1,13 +1,14 @@
 """What people look at: pages, plots and sentences; from here, what the pages of plugins are made of."""
 
 from .page import draw, finished_summary
-from .plots import COLORS, LINE, WIDTH, cells, panels, square, style, svg
+from .plots import COLORS, LINE, WIDTH, cells, color_of, panels, square, style, svg
 
 __all__ = [
     "COLORS",
     "LINE",
     "WIDTH",
     "cells",
+    "color_of",
     "draw",
     "finished_summary",
     "panels",

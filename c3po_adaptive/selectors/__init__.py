@@ -3,7 +3,6 @@
 from .attribution import Attribution
 from .base import LayerSelector
 from .causal import Causal
-from .fault_layers import FaultLayers
 from .fixed import Fixed
 from .gradient import Amortized, Gradient
 from .misrouted import Misrouted
@@ -15,7 +14,6 @@ __all__ = [
     "Amortized",
     "Attribution",
     "Causal",
-    "FaultLayers",
     "Fixed",
     "Gradient",
     "LayerSelector",

@@ -5,10 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
+import torch
 from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor
 
-from ..attribution import METHODS, Attributable, Attributed, Baseline, Groups, attribute
+from ..attribution import (
+    METHODS,
+    Attributable,
+    Attributed,
+    Baseline,
+    Groups,
+    PathwayFunction,
+    attribute,
+    baseline_pathway,
+)
 from ..attribution.attribute import check_budget, check_use
 from ..attribution.methods import CAPTUM, method_name
 from ..attribution.weight_groups import how_many
@@ -65,6 +75,21 @@ class Attribution(ScoredLayers):
     @property
     def needs_neighbours(self) -> bool:  # type: ignore[override]  # a constant of most selectors
         return self.of == "neighbours" or self.baseline == "neighbours"
+
+    @property
+    def drawn(self) -> bool:
+        """Whether what it finds depends on the seed."""
+        return METHODS[self.method].drawn
+
+    def function(self, problem: Problem) -> PathwayFunction:
+        """f as Captum takes it: of pathways ``[N, L, E]`` and their samples ``[N]``, ``[N]``."""
+        return PathwayFunction(problem, self.of)
+
+    def beside(self, problem: Problem) -> Tensor:
+        """``[B, L, E]`` what Ω is compared with; zero where the method compares it with nothing."""
+        if not METHODS[self.method].baseline:
+            return torch.zeros_like(problem.own)
+        return baseline_pathway(problem, self.baseline, self.core_size(problem))
 
     def score(self, problem: Problem) -> tuple[Tensor, Tensor | None]:
         found = self.attribute(problem)

@@ -31,6 +31,11 @@ REPLACING: ContextVar[bool] = ContextVar("replacing", default=False)
 """Whether a run that is in a folder is deleted for the one that claims it."""
 
 
+def command_line() -> str | None:
+    """That which is being carried out, which files keep that it makes; None: they are made from Python."""
+    return COMMAND.get()
+
+
 def check_folder(folder: Path | str, config: Values, plugins: Mapping[str, str]) -> None:
     """Refuse a folder that cannot be written, holds another run, or is not ours, before anything is loaded for it.
 
@@ -80,7 +85,7 @@ def claim(folder: Path | str, config: Values, model: str | None = None) -> str:
     """
     folder, wanted = writable_folder(folder), digest(config)
     met = _met(folder, config)
-    new = {"hash": wanted, "made": {"model": model, "command": COMMAND.get()}, "config": config}
+    new = {"hash": wanted, "made": {"model": model, "command": command_line()}, "config": config}
     text, old = json.dumps(new, indent=1, ensure_ascii=False) + "\n", []
     if met is not None and REPLACING.get():
         old = [folder / name for name in reversed(files_of(met.config))]

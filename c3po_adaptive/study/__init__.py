@@ -1,8 +1,8 @@
 """Studies: a configuration in, results out.
 
-A kind of study is one folder here, which exports its ``STUDY``, such as ``comparison`` (arms on questions); or a
-plugin's own, a subclass of ``Study`` that its ``register_studies`` brings. Pieces of one are computed here, or by an
-``Executor`` that a plugin's ``register_executors`` brings.
+One kind of study is here, ``comparison`` (arms on questions); others are plugins' own, subclasses of ``Study`` that
+their ``register_studies`` brings: ``StudyOnQuestions`` is the skeleton of those that ask a model questions. Pieces of
+one are computed here, or by an ``Executor`` that a plugin's ``register_executors`` brings.
 """
 
 from __future__ import annotations
@@ -23,25 +23,44 @@ from .executor import Piece as Piece
 from .executor import done as done
 from .poison import Poison as Poison
 from .poison import Poisoned as Poisoned
+from .study_config import Datasets as Datasets
+from .study_config import OnQuestions as OnQuestions
 from .study_config import Spec as Spec
 
 if TYPE_CHECKING:
+    from ..models.footprint import Footprint as Footprint
     from ..records.answer import AnswerRecord as AnswerRecord
     from ..records.answer import ScoredAnswer as ScoredAnswer
     from ..records.audit import Audit as Audit
+    from ..records.base import Interval as Interval
     from ..records.base import Record as Record
     from ..records.jsonl import Records as Records
     from ..records.jsonl import read_records as read_records
     from ..storage.identity import digest as digest
+    from ..storage.identity import digest_of_file as digest_of_file
     from ..storage.identity import versions as versions
+    from ..storage.json_files import SCHEMA as SCHEMA
+    from ..storage.json_files import Ours as Ours
+    from ..storage.json_files import checked as checked
+    from ..storage.json_files import read_json as read_json
     from ..storage.run_folder import check_folder as check_folder
+    from ..storage.run_folder import command_line as command_line
     from ..storage.run_folder import made_by as made_by
+    from ..storage.tensors import load_tensors as load_tensors
+    from ..storage.tensors import save_tensors as save_tensors
+    from .arms import Arm as Arm
+    from .arms import OnOneArm as OnOneArm
+    from .comparison import ComparisonConfig as ComparisonConfig
+    from .comparison import ComparisonWorker as ComparisonWorker
     from .comparison.run_answers import RunAnswers as RunAnswers
     from .comparison.run_answers import answers_in as answers_in
     from .kind import Study as Study
     from .kind import Table as Table
     from .kind import claimed as claimed
+    from .on_questions import StudyOnQuestions as StudyOnQuestions
     from .plan import Plan as Plan
+    from .worker import UNKNOWN as UNKNOWN
+    from .worker import Worker as Worker
     from .worker_payload import WorkerPayload as WorkerPayload
 
 # What takes seconds to import, when it is asked for: a configuration is checked without it.

@@ -1,35 +1,27 @@
-"""What a kind of study is: parse, plan, run, draw. Ours are folders beside this file, each found by its ``STUDY``;
-others are brought by plugins."""
+"""What a kind of study is: parse, plan, run, draw."""
 
 from __future__ import annotations
 
-import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
-from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
-from ..errors import PluginError, SettingError
+from ..errors import SettingError
 from ..progress import Progress, silent
 from ..records.summary import TwoRuns
-from ..registry import Registry, unknown
+from ..registry import Registry
 from ..settings import Settings
 from ..storage.json_values import Values
 from ..storage.lock import held
-from ..storage.run_folder import DRAWN, FILES, RECORDS, check_folder, claim, claimed_config
+from ..storage.run_folder import DRAWN, RECORDS, check_folder, claim
 from .executor import HERE, Executor
 from .overrides import with_settings
 from .plan import Plan
-from .study_config import of_datasets, read_yaml
 
 C = TypeVar("C", bound=Settings)
-DEFAULT = "comparison"
-"""The kind of a configuration that names none."""
-KIND = "kind of study"
 
 
 @dataclass(frozen=True)
@@ -59,7 +51,7 @@ class Study(ABC, Generic[C]):
     """A kind of study.
 
     Attributes:
-        kind: its name in configurations: that of its folder, or under which a plugin brings it.
+        kind: its name in configurations, under which a plugin brings it.
         files: names of what its runs write beside ``config.json``; ``--overwrite`` touches no others.
         config: what its configurations are.
     """
@@ -78,11 +70,7 @@ class Study(ABC, Generic[C]):
         Raises:
             SettingError: an unknown key, or a value of the wrong kind; the key is named.
         """
-        return self.config(**with_settings(raw, settings, self.config, self.defaults()))
-
-    def defaults(self) -> dict[str, object]:
-        """Plain values of keys that may be changed in part without being written out."""
-        return {}
+        return self.config(**with_settings(raw, settings, self.config))
 
     @abstractmethod
     def strategies(self, config: C, registry: Registry) -> Iterator[tuple[str, Any]]:
@@ -163,72 +151,6 @@ class Study(ABC, Generic[C]):
         """What the terminal shows of a summary."""
 
 
-def kinds(registry: Registry | None = None) -> dict[str, Study[Any]]:
-    """Every kind by its name: ours, and those of a registry's plugins.
-
-    Raises:
-        PluginError: a plugin brought something else, or a name that is ours.
-    """
-    names = [] if registry is None else registry.others(KIND)
-    return _ours() | {name: _brought(name, registry) for name in names if registry is not None}
-
-
-def _brought(name: str, registry: Registry) -> Study[Any]:
-    study = registry.other(KIND, name)
-    if not isinstance(study, Study) or study.kind != name or name in _ours():
-        raise PluginError(
-            f"Expected register_studies to bring objects of subclasses of Study, each by its kind, other than "
-            f"{', '.join(_ours())}, got {study!r} by {name!r}; correct the plugin."
-        )
-    FILES[name] = study.files
-    return study
-
-
-@cache
-def _ours() -> dict[str, Study[Any]]:
-    here = Path(__file__).parent
-    names = [found.name for found in pkgutil.iter_modules([str(here)]) if found.ispkg]
-    found = {name: import_module(f".{name}", __package__).STUDY for name in names}
-    FILES.update({name: study.files for name, study in found.items()})
-    return found
-
-
-def kind_of(raw: Mapping[str, object], registry: Registry | None = None) -> Study[Any]:
-    """The kind that plain values of a configuration are of.
-
-    Raises:
-        UnknownNameError: there is no such kind.
-    """
-    known, name = kinds(registry), raw.get("kind", DEFAULT)
-    if not isinstance(name, str) or name not in known:
-        raise unknown(KIND, str(name), list(known), "name one of these, or none for a comparison.")
-    return known[name]
-
-
-def read_study(
-    path: Path | str,
-    settings: Sequence[str] = (),
-    datasets: Sequence[str] = (),
-    registry: Registry | None = None,
-) -> tuple[Study[Any], Any]:
-    """The kind and the configuration of a YAML file.
-
-    Args:
-        path: of the file.
-        settings: ``key.key=value``, on top.
-        datasets: names of those that are run; none: all.
-        registry: of plugins' kinds.
-
-    Raises:
-        SettingError: as for ``read_yaml`` and ``Study.parse``.
-        UnknownNameError: a data set that it does not have.
-    """
-    raw = read_yaml(path)
-    study = kind_of(raw, registry)
-    config = study.parse(raw, settings)
-    return study, of_datasets(config, datasets)
-
-
 @contextmanager
 def claimed(out: Path | str, config: Values, model: str | None = None) -> Iterator[None]:
     """While the block lasts a run's folder is ours: new, or begun with the same plain values of a configuration.
@@ -245,12 +167,3 @@ def claimed(out: Path | str, config: Values, model: str | None = None) -> Iterat
     with held(out):
         claim(out, config, model)
         yield
-
-
-def study_in(folder: Path, registry: Registry | None = None) -> Study[Any]:
-    """The kind that a run folder is of.
-
-    Raises:
-        DataError: it is no run folder.
-    """
-    return kind_of(claimed_config(folder), registry)

@@ -21,16 +21,18 @@ from ..references.model_embedding import MODEL, ModelEmbedder
 from ..references.poisoned_set import relabeled
 from ..references.reference_set import ReferenceSet, is_reference_set
 from ..registry import Registry, new_registry
+from ..remixing.training import check_enough
 from ..storage.json_values import Values
 from ..storage.run_folder import check_folder, claim
 from ..types import Question
-from .data import Asked, Data, inputs_of, load_model, read_data
+from .data import Asked, Data, counted_once, inputs_of, load_model, read_data
 from .executor import HERE, Done, Executor, Piece, Row, device_here
 from .study_config import OnQuestions
 
 C = TypeVar("C", bound=OnQuestions)
 R = TypeVar("R", bound=Record)
-UNKNOWN = 1 << 30  # experts, where nobody knows how many
+UNKNOWN = 1 << 30
+"""Experts, where nobody knows how many."""
 
 
 @dataclass(eq=False)
@@ -84,6 +86,11 @@ class Worker(ABC, Generic[C]):
     def data(self) -> dict[str, Asked]:
         return read_data(self.config, self.registry)
 
+    @property
+    def counted_once(self) -> list[str]:
+        """A line for each data set in which questions were given again."""
+        return counted_once(self.data)
+
     @cached_property
     def embedder(self) -> Embedder:
         return ModelEmbedder(self.model) if self.config.embedder == MODEL else embedder_named(self.config.embedder)
@@ -131,6 +138,45 @@ class Worker(ABC, Generic[C]):
     @abstractmethod
     def rows(self, piece: Piece) -> tuple[Row, ...]:
         """The rows of a piece, whatever the inputs of this process."""
+
+    def used(self) -> Iterator[tuple[str, Any]]:
+        """Every strategy that its pieces meet, with its role.
+
+        Raises:
+            UnknownNameError: a name that does not exist.
+            SettingError: a parameter that does not exist, or a value that it cannot have.
+        """
+        yield from ()
+
+    def check(self) -> None:
+        """Refuse what cannot be, whatever the model; errors as of ``used``, or of the kind's own."""
+        for _ in self.used():
+            pass
+
+    def fits(self, layers: tuple[int, ...], experts: int | None, top_k: int | None) -> None:
+        """Refuse what the model or the data sets have too little for: now, rather than after other pieces were run.
+
+        Args:
+            layers: decoder layers that are MoE layers.
+            experts: how many there are in each; None: not known, and not checked.
+            top_k: how many of these are used per token; likewise.
+
+        Raises:
+            SettingError: with what there is.
+        """
+
+    def check_references(self, wanted: int) -> None:
+        """Refuse to learn from more references than each data set has, without those that are asked themselves.
+
+        Raises:
+            SettingError: one has fewer.
+        """
+        for asked in self.data.values():
+            check_enough(wanted, asked.known)
+
+    def check_model(self) -> None:
+        """Refuse a model that was loaded; errors as of ``fits``."""
+        self.fits(self.model.layers, self.model.n_experts, self.model.sites[0].top_k)
 
     @property
     def files(self) -> Sequence[str]:

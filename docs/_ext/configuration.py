@@ -11,15 +11,16 @@ from c3po_compare.protocol import Protocol
 from sphinx.application import Sphinx
 from written import Written, table
 
+from c3po_adaptive import default_registry
 from c3po_adaptive.settings import Settings
-from c3po_adaptive.study.kind import DEFAULT, kinds
+from c3po_adaptive.study.kinds import DEFAULT, kinds
 
 BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤"}
 
 
 def records() -> list[type[Settings]]:
     """Configurations of each kind, and the protocol, then what they are made of, each once."""
-    found: dict[type[Settings], None] = {study.config: None for study in kinds().values()} | {Protocol: None}
+    found = dict.fromkeys([*(study.config for study in kinds(default_registry()).values()), Protocol])
     names = {name for config in found for name in config.model_json_schema().get("$defs", {})}
     for config in list(found):
         found |= dict.fromkeys(c for c in config.__mro__[1:] if issubclass(c, Settings) and c is not Settings)
@@ -85,7 +86,7 @@ class Configuration(Written):
 
     def text(self) -> str:
         """Its keys, what they may be, and by default are."""
-        kind_of = {study.config: name for name, study in kinds().items()}
+        kind_of = {study.config: name for name, study in kinds(default_registry()).items()}
         parts = []
         for cls in records():
             title = f"kind: {kind_of[cls]}" if cls in kind_of else cls.__name__
@@ -102,6 +103,6 @@ class Configuration(Written):
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Found by Sphinx."""
-    kinds()  # now: autodoc writes to the annotations of records that it shows, after which pydantic can extend none
+    kinds(default_registry())  # now: autodoc writes to annotations of records, after which pydantic can extend none
     app.add_directive("configuration", Configuration)
     return {"parallel_read_safe": True}

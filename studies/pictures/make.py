@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import torch
+from c3po_faults import Fault, write_faulty
 from PIL import Image, ImageDraw
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch.nn.functional import cross_entropy
@@ -27,8 +28,6 @@ from transformers import (
 )
 
 from c3po_adaptive import Question
-from c3po_adaptive.models.fault_files import write_faulty
-from c3po_adaptive.models.faults import Fault
 from c3po_adaptive.models.loading import load_moe_model
 from c3po_adaptive.models.processors import of_images
 

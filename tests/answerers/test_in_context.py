@@ -13,7 +13,7 @@ from c3po_adaptive.errors import SettingError
 from c3po_adaptive.models.routed import RoutedModel
 from c3po_adaptive.references.build import build_reference_set
 from c3po_adaptive.report.sentences import sentences
-from c3po_adaptive.study.comparison import evaluate
+from c3po_adaptive.study.comparison import STUDY
 from c3po_adaptive.tasks.formats import Cloze, Letter
 from c3po_adaptive.testing import tiny_moe, tiny_tokenizer, write_tiny_checkpoint
 from c3po_adaptive.testing.answerers import ToyEmbedder
@@ -114,7 +114,7 @@ class TestMoreThanTheContextHolds:
         }
         arms["calibrated"] = arms["6"] | {"answerer": {"name": "surface-logit", "of": "in-context"}}
         config = parse_config({"model": str(tmp_path / "model"), "datasets": [data], "arms": arms})
-        summary = evaluate(config, tmp_path / "run")
+        summary = STUDY.run(config, tmp_path / "run")
         used = [row["neighbours_used"] for row in rows_in(tmp_path / "run") if row["arm"] == "6"]
         mean = sum(used) / len(used)
         assert max(used) < 6

@@ -9,7 +9,7 @@ from study.configs import parse_config
 
 from c3po_adaptive.answerers import KnnLabel
 from c3po_adaptive.errors import SettingError
-from c3po_adaptive.study.comparison import evaluate
+from c3po_adaptive.study.comparison import STUDY
 from c3po_adaptive.testing import toy_context, write_tiny_checkpoint
 from c3po_adaptive.testing.answerers import toy_questions
 
@@ -43,7 +43,7 @@ def config(**changes):
 
 
 def test_is_an_arm_like_any_other(place):
-    summary = plain(evaluate(config(), place / "run"))
+    summary = plain(STUDY.run(config(), place / "run"))
     row = next(row for row in summary["rows"] if row["arm"] == "vote")
     assert row["accuracy"] == 100.0
     assert row["optimizer"] == "knn-label"
@@ -60,11 +60,11 @@ def test_is_an_arm_like_any_other(place):
 
 def test_without_references_says_so(place):
     with pytest.raises(SettingError, match="knn-label expected references, got none"):
-        evaluate(config(references=[]), place / "run")
+        STUDY.run(config(references=[]), place / "run")
 
 
 def test_a_question_is_not_its_own_neighbour(place):
-    evaluate(config(questions="references.jsonl"), place / "run")
+    STUDY.run(config(questions="references.jsonl"), place / "run")
     for row in rows_in(place / "run"):
         assert row["id"] not in {n["id"] for n in row["neighbours"]}
 

@@ -11,7 +11,7 @@ from c3po_adaptive.cli import app
 from c3po_adaptive.cli.demo import QUESTIONS, REFERENCES
 from c3po_adaptive.references.reference_set import ReferenceSet
 from c3po_adaptive.study.arms import DEMO
-from c3po_adaptive.study.kind import read_study
+from c3po_adaptive.study.kinds import read_study
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 BARE = ("question", "choices", "answer")

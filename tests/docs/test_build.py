@@ -17,7 +17,7 @@ from c3po_adaptive import default_registry, hookspecs
 from c3po_adaptive.cli import app
 from c3po_adaptive.models.family_table import ABILITIES, families, reason
 from c3po_adaptive.models.loading import ALIASES
-from c3po_adaptive.study.kind import kinds
+from c3po_adaptive.study.kinds import kinds
 from c3po_adaptive.tasks.benchmarks import BENCHMARKS
 
 STUDIES = ROOT / "studies"
@@ -91,7 +91,7 @@ def test_every_command_and_option_is_there(page):
 def test_every_key_of_every_configuration_is_there(page):
     markup, _ = page("reference/configuration")
     shown = {cells[0] for cells in rows(markup)}
-    for kind, study in kinds().items():
+    for kind, study in kinds(default_registry()).items():
         schema = study.config.model_json_schema()
         records = [schema, *schema.get("$defs", {}).values()]
         assert {name for record in records for name in record["properties"]} <= shown

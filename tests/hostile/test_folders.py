@@ -23,13 +23,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from c3po_faults import fault_files
 from c3po_harness.export import _Log
 from c3po_vllm import export as vllm
 from study.configs import registry
 
 from c3po_adaptive.cli.new_plugin import new_plugin
 from c3po_adaptive.errors import C3POError
-from c3po_adaptive.models import fault_files
 from c3po_adaptive.records.base import Record
 from c3po_adaptive.records.jsonl import Records
 from c3po_adaptive.records.parquet import PARQUET, write_parquet
@@ -57,7 +57,7 @@ from c3po_adaptive.storage.run_folder import (
     is_run,
 )
 from c3po_adaptive.study.comparison import two_runs
-from c3po_adaptive.study.kind import kinds
+from c3po_adaptive.study.kinds import kinds
 from c3po_adaptive.study.worker_payload import WorkerPayload
 from c3po_adaptive.types import Pathway, Prompt, Question
 

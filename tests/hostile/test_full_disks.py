@@ -4,11 +4,11 @@ import resource
 from contextlib import contextmanager
 
 import pytest
+from c3po_faults.fault_files import write_faulty
+from c3po_faults.faults import Fault
 from c3po_vllm.export import export_for_vllm
 
 from c3po_adaptive.errors import DataError
-from c3po_adaptive.models.fault_files import write_faulty
-from c3po_adaptive.models.faults import Fault
 from c3po_adaptive.models.loading import load_moe_model
 from c3po_adaptive.testing import write_tiny_checkpoint
 

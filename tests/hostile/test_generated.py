@@ -31,9 +31,8 @@ from c3po_adaptive.references.reference_set import ReferenceSet
 from c3po_adaptive.registry import default_registry
 from c3po_adaptive.storage.identity import digest, digest_of_file
 from c3po_adaptive.storage.run_folder import claim, claimed_config
-from c3po_adaptive.study.comparison import ComparisonConfig
-from c3po_adaptive.study.comparison.evaluation import check_strategies
-from c3po_adaptive.study.kind import read_study
+from c3po_adaptive.study.comparison import ComparisonConfig, ComparisonWorker
+from c3po_adaptive.study.kinds import read_study
 from c3po_adaptive.study.overrides import with_settings
 from c3po_adaptive.study.study_config import read_yaml
 from c3po_adaptive.tasks.question_files import load_questions, read_question
@@ -207,7 +206,7 @@ def ask_summary(folder, row):
 def ask_config(folder, raw):
     study, config = read_study(written(folder / "run.yaml", yaml.safe_dump(raw)))
     if isinstance(config, ComparisonConfig):
-        check_strategies(config, default_registry())
+        ComparisonWorker.here(config, default_registry()).check()
     out = Path(tempfile.mkdtemp(dir=folder)) / "run"
     claim(out, config.model_dump(mode="json"))
     study.parse(claimed_config(out))

@@ -5,13 +5,13 @@ import json
 import pytest
 import torch
 from c3po_audit import audit
+from c3po_faults.fault_files import FAULT, write_faulty
+from c3po_faults.faults import Fault
 from doors import command, question
 from typer.testing import CliRunner
 
 from c3po_adaptive.cli import app
 from c3po_adaptive.errors import DataError, SettingError
-from c3po_adaptive.models.fault_files import FAULT, write_faulty
-from c3po_adaptive.models.faults import Fault
 from c3po_adaptive.models.loading import load_moe_model
 from c3po_adaptive.testing import write_tiny_checkpoint
 

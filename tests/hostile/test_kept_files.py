@@ -5,44 +5,17 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hostile.doors import is_refused, passed
+from hostile.doors import is_refused
 from speed.rows import TimedCase, TimedSearch
 from speed.run import _finished
 
 from c3po_adaptive.errors import DataError
 from c3po_adaptive.models.loading import load_moe_model
-from c3po_adaptive.study.faithfulness.faithfulness_page import draw_report
 from c3po_adaptive.tasks.question_files import load_questions
 from c3po_adaptive.testing import write_tiny_checkpoint
 
 RESULTS = Path(__file__).parents[2] / "studies"
-WRONG = (None, "x", -1, 10**30, float("nan"), [], [None], [[[1]]], {}, {"x": None}, "\ud800", True)
-FAITHFULNESS = json.loads((RESULTS / "faithfulness" / "results" / "summary.json").read_text())
 SPEED = json.loads((RESULTS / "speed" / "results" / "summary.json").read_text())
-
-
-def draws(folder, summary):
-    (folder / "summary.json").write_text(json.dumps(summary))
-    return passed(lambda: draw_report(folder))
-
-
-@pytest.mark.usefixtures("undrawn")  # what pictures are made of is spoilt below
-@pytest.mark.parametrize("key", FAITHFULNESS)
-def test_summaries_of_faithfulness(tmp_path, key):
-    for value in WRONG:
-        draws(tmp_path, FAITHFULNESS | {key: value})
-    missing = {k: v for k, v in FAITHFULNESS.items() if k != key}
-    if key not in ("kind", "hashes"):
-        is_refused(lambda: draw_report((tmp_path / "summary.json").write_text(json.dumps(missing)) and tmp_path))
-
-
-@pytest.mark.parametrize("part", ["rows", "layers"])
-def test_rows_of_faithfulness(tmp_path, part):
-    first, *rest = FAITHFULNESS[part]
-    for key in first:
-        for value in WRONG[:9]:
-            draws(tmp_path, FAITHFULNESS | {part: [first | {key: value}, *rest[:2]]})
-        draws(tmp_path, FAITHFULNESS | {part: [{k: v for k, v in first.items() if k != key}, *rest[:2]]})
 
 
 @pytest.mark.parametrize("value", [None, "x", 1, {}, [1], [None], [[]], [{}], [{"case": 1}]], ids=repr)

@@ -16,7 +16,7 @@ from c3po_adaptive.references.prefill_store import build_store, open_store
 from c3po_adaptive.references.reference_set import ReferenceSet
 from c3po_adaptive.registry import default_registry
 from c3po_adaptive.settings import RemixSettings
-from c3po_adaptive.study.comparison.evaluation import evaluate
+from c3po_adaptive.study.comparison import STUDY
 
 
 @pytest.fixture
@@ -83,8 +83,8 @@ def test_a_run(first, second, tmp_path, monkeypatch):
         "ngd": {"optimizer": {"name": "ngd", "steps": 1}, "selector": {"name": "fixed", "n": 1, "experts": 4}},
     }
     config = parse_config({"datasets": [data], "arms": arms})
-    evaluate(config, tmp_path / "run", registry=default_registry(), model=first)
+    STUDY.run(config, tmp_path / "run", registry=default_registry(), model=first)
     before = (tmp_path / "run" / "records.jsonl").read_bytes()
     with pytest.raises(DataError, match=r"differ in inputs\.model"):
-        evaluate(config, tmp_path / "run", registry=default_registry(), model=second)
+        STUDY.run(config, tmp_path / "run", registry=default_registry(), model=second)
     assert (tmp_path / "run" / "records.jsonl").read_bytes() == before

@@ -10,7 +10,7 @@ from c3po_adaptive.cli import app
 from c3po_adaptive.errors import C3POError, SettingError
 from c3po_adaptive.registry import new_registry
 from c3po_adaptive.study.arms import DEMO_ARMS, parse_arm
-from c3po_adaptive.study.kind import kinds
+from c3po_adaptive.study.kinds import kinds
 from c3po_adaptive.study.overrides import with_settings
 
 COMPARISON = {

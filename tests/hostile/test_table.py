@@ -35,7 +35,7 @@ from c3po_adaptive.selectors import LayerSelector
 from c3po_adaptive.storage.checksummed import checksummed_name
 from c3po_adaptive.storage.identity import digest_of_file
 from c3po_adaptive.storage.run_folder import claim, claimed_config
-from c3po_adaptive.study.kind import read_study
+from c3po_adaptive.study.kinds import read_study
 from c3po_adaptive.tasks.question_files import load_questions
 from c3po_adaptive.tasks.sources import LEARNED_FROM
 from c3po_adaptive.tasks.sources import questions as questions_of

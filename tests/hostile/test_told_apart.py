@@ -30,8 +30,8 @@ from c3po_adaptive.retrievers import _approximate
 from c3po_adaptive.retrievers.faiss_ivf import FaissIVF
 from c3po_adaptive.settings import RemixSettings
 from c3po_adaptive.storage.checksummed import save_checksummed
+from c3po_adaptive.study.comparison import STUDY
 from c3po_adaptive.study.comparison.comparison_worker import ComparisonWorker
-from c3po_adaptive.study.comparison.evaluation import evaluate
 from c3po_adaptive.study.executor import Piece
 from c3po_adaptive.testing import write_tiny_checkpoint
 
@@ -158,12 +158,12 @@ class TestPluginsOfOneName:
             name: {"optimizer": name, "selector": FIXED} for name in ("still", "calm")
         }
         config = parse_config(raw)
-        evaluate(config, place / "run", registry=registry_of(*files))
+        STUDY.run(config, place / "run", registry=registry_of(*files))
         before = (place / "run" / "records.jsonl").read_bytes()
-        evaluate(config, place / "run", registry=registry_of(*files))
+        STUDY.run(config, place / "run", registry=registry_of(*files))
         files[0].write_text(plugin("still", 1))
         with pytest.raises(DataError, match=r"differ in inputs\.plugins"):
-            evaluate(config, place / "run", registry=registry_of(*files))
+            STUDY.run(config, place / "run", registry=registry_of(*files))
         assert (place / "run" / "records.jsonl").read_bytes() == before
         assert json.loads((place / "run" / "config.json").read_text())["config"]["inputs"]["plugins"]["mine.py"]
 

@@ -13,7 +13,6 @@ from c3po_adaptive.optimizers._simplex import allowed_experts, project, toward
 from c3po_adaptive.optimizers.amortized import AmortizedNGD
 from c3po_adaptive.optimizers.constant import Constant
 from c3po_adaptive.optimizers.descent import Descent
-from c3po_adaptive.optimizers.fault_undone import FaultUndone
 from c3po_adaptive.optimizers.kernel_regression import KernelRegression
 from c3po_adaptive.optimizers.mode_finding import ModeFinding
 from c3po_adaptive.optimizers.ngd import NGD
@@ -41,7 +40,6 @@ EACH = [
     *(Oracle(of=AmortizedNGD(**settings)) for settings in DESCENTS),
     *(AmortizedNGD(variant=variant) for variant in ("diagonal", "pathway")),
     *(Constant(**settings).prepare(LEARNED) for settings in DESCENTS[:3]),
-    FaultUndone(),
     *(KernelRegression(**settings) for settings in ({}, {"points": 2}, {"alpha": 0.3}, {"alpha": 0}, {"alpha": 1.0})),
     *(ModeFinding(**settings) for settings in ({}, {"steps": 1, "alpha": 0.0})),
     ModeFinding(retriever=FaissKNN(k=2), kernel=Gaussian()),
@@ -104,16 +102,6 @@ class TestAmortizedNGD:
     def test_settings_are_checked(self, settings):
         with pytest.raises(SettingError, match=next(iter(settings))):
             AmortizedNGD(**settings)
-
-
-def test_a_fault_undone_is_sound_weights_in_selected_layers():
-    problem = toy_problem(told=True, selected=(4,), core=24)
-    found = FaultUndone().optimize(problem)
-    torch.testing.assert_close(found[:, 4], problem.truth.sound[:, 4])
-    assert torch.equal(found[:, :4], problem.own[:, :4])
-    assert torch.equal(found[:, 5], problem.own[:, 5])
-    with pytest.raises(SettingError, match="truth of a planted fault"):
-        FaultUndone().optimize(toy_problem())
 
 
 def constrained(target, allowed, own):

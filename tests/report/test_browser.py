@@ -67,11 +67,10 @@ def explanation(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def pages(report, explanation, tmp_path_factory) -> dict[str, Path]:
     """One of each kind; those of studies from committed results."""
+    from c3po_faithfulness.page import page as faithfulness
+    from c3po_faithfulness.summary import FaithfulnessSummary
     from speed.draw import page as speed
     from speed.rows import SpeedSummary
-
-    from c3po_adaptive.study.faithfulness.faithfulness_page import page as faithfulness
-    from c3po_adaptive.study.faithfulness.faithfulness_summary import FaithfulnessSummary
 
     made = {"report": report, "explanation": explanation}
     studies = Path(__file__).parents[2] / "studies"

@@ -16,7 +16,6 @@ from c3po_adaptive.optimizers.ngd import NGD
 from c3po_adaptive.registry import in_words
 from c3po_adaptive.selectors.attribution import Attribution
 from c3po_adaptive.selectors.causal import Causal
-from c3po_adaptive.selectors.fault_layers import FaultLayers
 from c3po_adaptive.selectors.fixed import Fixed, check_experts
 from c3po_adaptive.selectors.gradient import Amortized, Gradient
 from c3po_adaptive.selectors.oracle_layers import OracleLayers
@@ -41,7 +40,6 @@ EACH = [
     Gradient(n=2, experts=6, rank="score", expert_share=0.7),
     *(Amortized(n=2, experts=6, rank=rank) for rank in ("router", "score")),
     *(kind(n=2, experts=6, optimizer=NGD(steps=2)) for kind in (Causal, OracleLayers)),
-    FaultLayers(),
 ]
 
 
@@ -49,13 +47,6 @@ class TestEach(SelectorContract):
     @pytest.fixture(params=EACH, ids=in_words)
     def selector(self, request):
         return request.param
-
-
-def test_the_broken_layers():
-    found = FaultLayers().select(toy_problem(told=True, selected=None))
-    assert found.layers.tolist() == [[False] * 4 + [True] * 2] * 3
-    with pytest.raises(SettingError, match="truth of a planted fault"):
-        FaultLayers().select(toy_problem(selected=None))
 
 
 class TestFixedLayers:

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from c3po_adaptive.errors import DataError
 from c3po_adaptive.registry import default_registry
 from c3po_adaptive.study.comparison import STUDY
-from c3po_adaptive.study.kind import read_study
+from c3po_adaptive.study.kinds import read_study
 
 ARMS = Path(__file__).parents[2] / "studies" / "merged" / "arms.yaml"
 CONFIG = yaml.safe_load(ARMS.read_text())
@@ -108,7 +108,7 @@ def test_a_run_of_tries_is_followed_by_a_run_of_the_chosen_ones(tmp_path):
         choose.app, [str(tmp_path / "tried"), "--questions", file, "--out", str(tmp_path / "next")]
     )
     assert done.exit_code == 0 and "| one a cluster | 3 |" in done.output
-    _, config = read_study(tmp_path / "next" / "test.yaml", registry=registry)
+    _, config = read_study(tmp_path / "next" / "test.yaml", registry=lambda: registry)
     assert [*config.arms] == ["base", "each", "one a cluster", "one a kind, told", *choose.CONTROLS, "nearest"]
     rows = STUDY.run(config, tmp_path / "asked", registry).rows
     assert {row.n for row in rows} == {12} and len(rows) == 7

@@ -10,7 +10,7 @@ from routing.toys import questions
 from c3po_adaptive.registry import new_registry
 from c3po_adaptive.study.comparison import STUDY
 from c3po_adaptive.study.comparison.added_controls import with_controls
-from c3po_adaptive.study.kind import read_study
+from c3po_adaptive.study.kinds import read_study
 from c3po_adaptive.testing import write_tiny_checkpoint
 
 FIXED = {"name": "fixed", "n": 2, "experts": 5}
@@ -24,8 +24,8 @@ KINDS = sorted(STUDIES.glob("*/kind.py"))
 
 @cache
 def registry():
-    """The built-ins, and those kinds."""
-    made = new_registry(installed=False)
+    """The built-ins, companions, and those kinds."""
+    made = new_registry()
     for file in KINDS:
         made.load_file(file)
     return made
@@ -33,7 +33,7 @@ def registry():
 
 def load_config(path, settings=()):
     """Of a file of any kind; None: a comparison of which nothing is said."""
-    return STUDY.parse({}, settings) if path is None else read_study(path, settings, registry=registry())[1]
+    return STUDY.parse({}, settings) if path is None else read_study(path, settings, registry=registry)[1]
 
 
 def parse_config(raw, settings=()):

@@ -13,8 +13,7 @@ from c3po_adaptive.remixing.presets import PRESETS
 from c3po_adaptive.study.arms import DEMO_ARMS, Arm, arms_by_name
 from c3po_adaptive.study.comparison import ComparisonConfig
 from c3po_adaptive.study.data import questions_of, references_of
-from c3po_adaptive.study.faithfulness import STUDY as FAITHFULNESS
-from c3po_adaptive.study.study_config import DEMO, Dataset
+from c3po_adaptive.study.study_config import DEMO, Dataset, OnQuestions
 from c3po_adaptive.tasks import Cloze
 
 WRITTEN = {
@@ -155,9 +154,8 @@ class TestSettings:
 
 def test_other_kinds_know_no_written_answers():
     asked = {"name": "d", "questions": "mmlu", "score": "generated"}
-    written = {"kind": "faithfulness", "scores": {"gradient": "gradient"}, "datasets": [asked]}
     with pytest.raises(SettingError, match="likelihood of 'd', got generated, which comparisons alone have"):
-        FAITHFULNESS.parse(written)
+        OnQuestions(datasets=[asked])
 
 
 @pytest.mark.parametrize("text", ["model: [", "- a\n- list", "just words"])

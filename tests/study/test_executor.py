@@ -16,7 +16,7 @@ from study.configs import registry_of
 from c3po_adaptive.progress import Paused, limited, silent
 from c3po_adaptive.records.answer import AnswerRecord
 from c3po_adaptive.records.jsonl import Records
-from c3po_adaptive.study.comparison import STUDY, evaluate
+from c3po_adaptive.study.comparison import STUDY
 from c3po_adaptive.study.comparison.comparison_worker import ComparisonWorker
 from c3po_adaptive.study.executor import Done, Piece
 from c3po_adaptive.study.worker import run_pieces
@@ -93,8 +93,8 @@ class Elsewhere:
 
 @pytest.mark.slow
 def test_every_piece_elsewhere_is_the_same_run(place, config, registry):
-    here = evaluate(config, place / "here", registry=registry)
-    there = evaluate(config, place / "there", registry=registry, executor=Elsewhere())
+    here = STUDY.run(config, place / "here", registry=registry)
+    there = STUDY.run(config, place / "there", registry=registry, executor=Elsewhere())
     one, other = (by_question(rows_in(place / n)) for n in ("here", "there"))
     assert one == near(other)
     assert here.comparisons == there.comparisons
@@ -122,15 +122,15 @@ def test_one_writer_keeps_the_order_that_pieces_come_in(place, config, registry)
             for piece in reversed(list(pieces)):
                 yield Done(piece, compute(piece))
 
-    evaluate(config, place / "forth", registry=registry)
-    evaluate(config, place / "back", registry=registry, executor=Backwards())
+    STUDY.run(config, place / "forth", registry=registry)
+    STUDY.run(config, place / "back", registry=registry, executor=Backwards())
     forth, back = (rows_in(place / name) for name in ("forth", "back"))
     assert list(by_question(forth)) != list(by_question(back))
     assert by_question(forth) == near(by_question(back))
 
 
 def test_a_run_that_lost_some_rows_computes_their_pieces_alone(place, config, registry):
-    evaluate(config, place / "run", registry=registry)
+    STUDY.run(config, place / "run", registry=registry)
     records = place / "run" / "records.jsonl"
     before = records.read_text().splitlines(keepends=True)
     records.write_text("".join(before[:3] + before[4:12]))
@@ -146,7 +146,7 @@ def test_a_run_that_lost_some_rows_computes_their_pieces_alone(place, config, re
                 seen.append(piece)
                 yield Done(piece, compute(piece))
 
-    evaluate(config, place / "run", registry=registry, executor=Watched())
+    STUDY.run(config, place / "run", registry=registry, executor=Watched())
     assert sorted((p.arm, p.batch) for p in seen) == sorted(wanted)
     rows = map(json.loads, records.read_text().splitlines())
     assert by_question(rows) == near(by_question(map(json.loads, before)))

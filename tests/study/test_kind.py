@@ -1,8 +1,7 @@
-"""Kinds of study are folders: what runs them knows none by name."""
+"""Kinds of study: what runs them knows none by name, and plugins bring others."""
 
 import inspect
 import re
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Literal
@@ -16,43 +15,31 @@ from c3po_adaptive.hookspecs import hookimpl
 from c3po_adaptive.registry import new_registry
 from c3po_adaptive.storage.run_folder import files_of
 from c3po_adaptive.study import Settings, Study, kind
+from c3po_adaptive.study.kinds import kind_of, kinds, read_study
 
 CLI = Path(c3po_adaptive.cli.__file__).parent
 
 
-def test_every_folder_is_a_kind():
-    assert sorted(kind.kinds()) == ["comparison", "faithfulness", "faults"]
-    for name, study in kind.kinds().items():
+def test_every_kind_is_told_by_its_name():
+    assert sorted(kinds(registry())) == ["comparison", "faithfulness", "faults", "speed"]
+    for name, study in kinds(registry()).items():
         assert study.kind == name
         assert study.config.model_fields["kind"].annotation.__args__ == (name,)
 
 
 def test_unknown_kinds_are_refused_with_those_that_there_are():
-    with pytest.raises(
-        UnknownNameError, match=f"Expected a kind of study, got 'compairson'; .*There are {', '.join(kind.kinds())}"
-    ):
-        kind.kind_of({"kind": "compairson"})
+    there = ", ".join(kinds(registry()))
+    with pytest.raises(UnknownNameError, match=f"Expected a kind of study, got 'compairson'; .*There are {there}"):
+        kind_of({"kind": "compairson"}, registry())
 
 
 @pytest.mark.parametrize(
-    "file", [*CLI.glob("*.py"), Path(kind.__file__), Path(kind.__file__).with_name("study_config.py")]
+    "file",
+    [*CLI.glob("*.py"), *(Path(kind.__file__).with_name(f"{name}.py") for name in ("kind", "kinds", "on_questions"))],
 )
 def test_nobody_else_names_them(file):
     names = re.findall(r"faithfulness|(?<!\w)speed(?!\w)", file.read_text())
     assert names == []
-
-
-def test_a_new_folder_is_a_new_kind(tmp_path, monkeypatch):
-    """Nothing else has to be touched: the recipe in CONTRIBUTING.md."""
-    folder = tmp_path / "greeting"
-    folder.mkdir()
-    (folder / "__init__.py").write_text("class STUDY:\n    files = ('hello.json',)\n")
-    monkeypatch.setattr(kind, "__file__", str(tmp_path / "kind.py"))
-    monkeypatch.setattr(kind, "__package__", "")
-    monkeypatch.setattr(kind, "import_module", lambda name, package: __import__(name.lstrip(".")))
-    monkeypatch.syspath_prepend(tmp_path)
-    assert kind._ours.__wrapped__() == {"greeting": sys.modules["greeting"].STUDY}
-    assert files_of({"kind": "greeting"}) == ("hello.json",)
 
 
 def brought(studies):
@@ -80,41 +67,44 @@ class Greetings(Study[Greeting]):
 def test_plugins_bring_kinds(tmp_path):
     found, file = brought({"greeting": Greetings()}), tmp_path / "run.yaml"
     file.write_text("kind: greeting\n")
-    study, config = kind.read_study(file, registry=found)
+    study, config = read_study(file, registry=lambda: found)
     assert type(study) is Greetings
     assert config == Greeting(kind="greeting")
     assert files_of({"kind": "greeting"}) == ("hello.json",)
     with pytest.raises(UnknownNameError, match="got 'greeting'"):
-        kind.read_study(file)
+        read_study(file)
+
+
+def test_what_takes_long_to_import_is_brought_by_a_function():
+    assert type(kinds(brought({"greeting": lambda: Greetings()}))["greeting"]) is Greetings
 
 
 @pytest.mark.parametrize("studies", [{"comparison": Greetings()}, {"greetings": Greetings()}, {"greeting": Greetings}])
 def test_what_is_no_kind_is_refused(studies):
     with pytest.raises(PluginError, match="register_studies to bring objects of subclasses of Study"):
-        kind.kinds(brought(studies))
+        kinds(brought(studies))
 
 
 def test_a_kind_that_left_says_where_it_is():
     with pytest.raises(UnknownNameError, match=r"got 'speed'; .*--plugin studies/speed/kind\.py"):
-        kind.kind_of({"kind": "speed"})
-    assert kind.kind_of({"kind": "speed"}, registry()).kind == "speed"
+        kind_of({"kind": "speed"})
+    assert kind_of({"kind": "speed"}, registry()).kind == "speed"
 
 
 def test_some_data_sets_of_a_configuration(tmp_path):
     file = tmp_path / "run.yaml"
     file.write_text("datasets: [{name: a, questions: demo}, {name: b, questions: demo}, {name: c, questions: demo}]")
-    assert [d.name for d in kind.read_study(file, (), ("c", "a"))[1].datasets] == ["c", "a"]
-    assert [d.name for d in kind.read_study(file)[1].datasets] == ["a", "b", "c"]
+    assert [d.name for d in read_study(file, (), ("c", "a"))[1].datasets] == ["c", "a"]
+    assert [d.name for d in read_study(file)[1].datasets] == ["a", "b", "c"]
     with pytest.raises(
         UnknownNameError, match="Expected a data set of the configuration, got 'd'; there are a, b, c; "
     ):
-        kind.read_study(file, (), ("d",))
+        read_study(file, (), ("d",))
 
 
 def test_every_kind_writes_files_of_its_kind_alone():
     """As its code has it: a new kind that writes others says so in its ``files``."""
-    for name, study in kind.kinds(registry()).items():
+    for name, study in kinds(registry()).items():
         texts = [path.read_text() for path in Path(inspect.getfile(type(study))).parent.glob("*.py")]
         written = {name for text in texts for name in re.findall(r'write_text\((?:out|Path\(\w+\)) / "([\w.]+)"', text)}
-        assert "summary.json" in written
         assert written <= {*files_of({"kind": name})}, name

@@ -10,7 +10,6 @@ from study.configs import load_config
 from c3po_adaptive.registry import default_registry
 from c3po_adaptive.remixing.presets import PRESETS
 from c3po_adaptive.study.comparison import STUDY
-from c3po_adaptive.study.comparison.evaluation import evaluate
 from c3po_adaptive.study.data import read_data
 from c3po_adaptive.testing import write_tiny_checkpoint
 
@@ -82,7 +81,7 @@ def small(place, family, *settings):
 )
 def test_runs(place, tmp_path, name, family):
     config = load_config(PAPER / f"{name}.yaml", small(place, family))
-    summary = plain(evaluate(config, tmp_path))
+    summary = plain(STUDY.run(config, tmp_path))
     assert not summary["failed"]
     assert {row["arm"] for row in summary["rows"]} == {*config.arms}
     assert {row["dataset"] for row in summary["rows"]} - {"all"} == {d.name for d in config.datasets}
@@ -108,7 +107,7 @@ def test_the_benchmarks_run_and_stand_beside_published_figures(place, tmp_path, 
     alone = ("arms={base: {optimizer: none}}", "headline=null", "compare=[]")
     settings = small(place, family, f"@{PAPER / 'benchmarks.yaml'}", "format.chat=true", *alone)
     config = load_config(PAPER / "config.yaml", settings)
-    summary = plain(evaluate(config, tmp_path))
+    summary = plain(STUDY.run(config, tmp_path))
     by_set = {row["dataset"]: row for row in summary["rows"]}
     assert by_set["mmlu"]["references"] == "bbh + boolq"
     assert by_set["winogrande"]["references"] == "knowref"

@@ -10,7 +10,6 @@ from c3po_adaptive.models.deepseek import DeepseekConfig
 from c3po_adaptive.models.loading import load_moe_model, model_config
 from c3po_adaptive.registry import new_registry
 from c3po_adaptive.study.comparison import STUDY
-from c3po_adaptive.study.comparison.evaluation import evaluate
 from c3po_adaptive.testing import write_tiny_checkpoint
 
 REAL = {
@@ -94,7 +93,7 @@ def test_a_pool_that_data_sets_share_counts_once(config, tmp_path):
 def test_a_run_that_was_begun_says_how_long_the_rest_takes(config, tmp_path):
     write_tiny_checkpoint(tmp_path / "m", "olmoe")
     study = config(tmp_path / "m")
-    evaluate(study, tmp_path / "run")
+    STUDY.run(study, tmp_path / "run")
     assert "left: 0 hours, as 24 of 24 answers are finished" in planned(study, tmp_path / "run").lines
     path = tmp_path / "run" / "records.jsonl"
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:18]))

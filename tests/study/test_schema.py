@@ -10,7 +10,7 @@ from study.configs import KINDS, registry
 from typer.testing import CliRunner
 
 from c3po_adaptive.cli import app
-from c3po_adaptive.study.kind import kind_of, kinds
+from c3po_adaptive.study.kinds import kind_of, kinds
 from c3po_adaptive.study.study_config import read_yaml
 
 STUDIES = Path(__file__).parents[2] / "studies"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
@@ -21,7 +20,7 @@ from ...report.published_figures import models
 from ...settings import Settings
 from ..arms import DEMO_ARMS, Arm, in_a_run
 from ..overrides import with_settings
-from ..study_config import OnQuestions, of_datasets, read_yaml
+from ..study_config import OnQuestions
 
 CONSTANT = "constant"
 SHARED = (CONSTANT, "calibrated", "core mixed")
@@ -174,20 +173,9 @@ class ComparisonConfig(OnQuestions):
         )
 
 
-def defaults() -> dict[str, object]:
-    """Plain values of keys that may be changed in part without being written out."""
+def parsed(raw: Mapping[str, object], settings: Sequence[str] = ()) -> ComparisonConfig:
+    """A checked configuration; see ``Study.parse``. Settings may change parts of what is not written out."""
     usual = ComparisonConfig()
     arms = {name: arm.model_dump(mode="json", exclude_unset=True) for name, arm in usual.arms.items()}
-    return usual.model_dump(mode="json") | {"arms": arms}
-
-
-def check_keys(path: Path | str, settings: Sequence[str] = (), datasets: Sequence[str] = ()) -> None:
-    """Refuse a file's keys and values if it is of a comparison, before what runs it is imported, which takes seconds.
-
-    Raises:
-        SettingError: there is no such file, an unknown key, or a value of the wrong kind.
-        UnknownNameError: a data set that it does not have.
-    """
-    raw = read_yaml(path)
-    if raw.get("kind", "comparison") == "comparison":
-        of_datasets(ComparisonConfig.of(with_settings(raw, settings, ComparisonConfig, defaults())), datasets)
+    values = with_settings(raw, settings, ComparisonConfig, usual.model_dump(mode="json") | {"arms": arms})
+    return ComparisonConfig.of(values)

@@ -9,7 +9,8 @@ from typing import ClassVar
 from ...analysis.comparison_folder import records_in, summary_in
 from ...analysis.judging_rules import changed_since
 from ...analysis.matching_controls import lacking_in_words
-from ...errors import ArtifactError, DataError, UnknownNameError
+from ...errors import ArtifactError, DataError, PluginError, UnknownNameError
+from ...models.footprint import Footprint
 from ...records.answer import AnswerRecord
 from ...records.parquet import PARQUET, write_parquet
 from ...records.summary import Row, Summary, TwoRuns
@@ -20,21 +21,12 @@ from ...storage.lock import held
 from ...storage.run_folder import FILES, claimed_config
 from ...tasks.sources import questions as read_questions
 from ..data import Asked, Data, read_data
-from ..kind import Study, Table
-from ..plan import Plan, foresee, left, planned
+from ..kind import Table
+from ..on_questions import StudyInPieces
 from .added_controls import with_controls
-from .comparison_config import ComparisonConfig, defaults
+from .comparison_config import ComparisonConfig, parsed
 from .comparison_worker import ComparisonWorker
-from .evaluation import (
-    check_arms,
-    check_kinds,
-    check_strategies,
-    conclude,
-    draw_report,
-    evaluate,
-    lacking_controls,
-    strategies_of,
-)
+from .conclusion import conclude, draw_report
 from .foreseen_power import findable, lines, values
 from .two_runs import compare_runs, table_of
 
@@ -46,35 +38,43 @@ BRIEF = ("data set", "arm", "accuracy", "gain [95 %]", "layers", "cost")
 """What fits a terminal of eighty columns, but for the first where there are several data sets."""
 
 
-class ComparisonStudy(Study[ComparisonConfig]):
-    """Arms on the same questions."""
+class ComparisonStudy(StudyInPieces[ComparisonConfig, ComparisonWorker]):
+    """Arms on the same questions; what an interrupted run has is summarized, too."""
 
     kind: ClassVar[str] = "comparison"
     files: ClassVar[tuple[str, ...]] = FILES["comparison"]
     config = ComparisonConfig
-    strategies = staticmethod(strategies_of)
-    run = staticmethod(evaluate)
+    worker = ComparisonWorker
+    record = AnswerRecord
+    parse = staticmethod(parsed)
 
-    def defaults(self) -> dict[str, object]:
-        return defaults()
+    def whole(self, config: ComparisonConfig, registry: Registry) -> ComparisonConfig:
+        return with_controls(config, registry)
 
-    def plan(self, config: ComparisonConfig, registry: Registry, begun: Path | None = None) -> Plan:
-        config = with_controls(config, registry)
-        check_strategies(config, registry)
-        worker = ComparisonWorker.here(config, registry)
-        times = {name: arm.draws for name, arm in config.arms.items()}
-        foreseen = foresee(config, worker.data, times)
-        weights = foreseen.weights
-        check_arms(worker, weights.layers, weights.n_experts, weights.top_k)
-        check_kinds(config, worker.data)
+    def arms(self, config: ComparisonConfig) -> Sequence[tuple[str, int]]:
+        return [(name, draw) for name, arm in config.arms.items() for draw in range(arm.draws)]
+
+    def told(self, worker: ComparisonWorker, weights: Footprint) -> tuple[Values, Sequence[str]]:
+        config = worker.config
         arms = {name: arm.model_dump(mode="json", exclude_defaults=True) for name, arm in config.arms.items()}
-        told = [f"  {name}: {arm or 'defaults'}" for name, arm in arms.items()]
-        rest = left(begun, AnswerRecord, worker.data, times)
         found = findable(config, worker.data)
-        lacks = lacking_controls(worker)
+        lacks = worker.lacking_controls()
         plain: Values = {"arms": arms, "lacking": dict(lacks), "power": values(found)}
+        told = [f"  {name}: {arm or 'defaults'}" for name, arm in arms.items()]
         told += [lacking_in_words(arm, words) for arm, words in lacks.items()]
-        return planned(self.kind, worker.data, foreseen, plain, [*told, *lines(found)], rest)
+        return plain, [*told, *lines(found)]
+
+    def conclude(self, out: Path, worker: ComparisonWorker, failed: Mapping[str, str]) -> Summary:
+        """One arm of several that fails is left out of the summary, which says so in ``failed``.
+
+        Raises:
+            PluginError: the base failed, or every other arm.
+        """
+        config, data = worker.config, worker.data
+        if failed and (config.baseline in failed or failed.keys() == config.arms.keys() - {config.baseline}):
+            raise PluginError("\n".join(failed.values()))
+        asked = {name: len(part.questions) for name, part in data.items()}
+        return conclude(out, config, worker.inputs or {}, data, asked, failed)
 
     def foretold(self, config: ComparisonConfig) -> Iterator[str]:
         return lines(findable(config, read_data(config)))

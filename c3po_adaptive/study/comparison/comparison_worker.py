@@ -7,22 +7,29 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields, is_dataclass
 from functools import cached_property
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from ...analysis.matching_controls import controls_of, lacking
 from ...answerers import Answerer, AnswererStrategy, AnsweringContext
-from ...errors import C3POError, DataError, PluginError, place_of
+from ...answerers.along_rule import AlongRule
+from ...errors import C3POError, DataError, PluginError, SettingError, place_of
 from ...optimizers.base import one_for_all_of
 from ...records.answer import AnswerCost, AnswerRecord, LayerChange, Neighbour
 from ...records.setting import Setting
 from ...references.reference_set import ReferenceSet
+from ...rules.base import NamedRule
+from ...rules.planned import check_planned
 from ...storage.identity import digest
+from ...storage.json_values import Values
 from ...tasks.formats import format_key
 from ...types import NO_CHOICE, Answer, Question, Score
 from ..arms import ROLES
 from ..executor import Piece
 from ..study_config import Dataset, Spec
-from ..worker import Worker
+from ..worker import UNKNOWN, Worker
+from .audited import audited
 from .comparison_config import ComparisonConfig
 
 SHOWN = 16  # neighbours that a record names, nearest first
@@ -35,6 +42,64 @@ class ComparisonWorker(Worker[ComparisonConfig]):
 
     def rows(self, piece: Piece) -> tuple[AnswerRecord, ...]:
         return self.recorded(piece, self.answers(piece))
+
+    def used(self) -> Iterator[tuple[str, Any]]:
+        for arm in self.config.arms.values():
+            for role, spec in arm.specs.items():
+                yield role, self.registry.create(role, spec)
+
+    def check(self) -> None:
+        """Refuse names and parameters that do not exist, and a run without a base.
+
+        Raises:
+            UnknownNameError: a strategy that does not exist.
+            SettingError: a parameter that does not, no base, or an arm that cannot write what a data set asks for.
+            DataError: there is no audit where the configuration names one.
+        """
+        super().check()
+        _ = self.config.baseline
+        written = [d.name for d in self.config.datasets if d.score == "generated"]
+        for name, arm in self.config.arms.items():
+            if written and not self.strategy(name).writes:
+                raise SettingError(
+                    f"Arm {name}: expected an answerer that answers by what the model writes, such as remix, as "
+                    f"{written[0]} has score: generated, got {arm.name_of('answerer')}; leave the arm out, or take "
+                    "score: likelihood."
+                )
+        audited(self.config)
+
+    def fits(self, layers: tuple[int, ...], experts: int | None, top_k: int | None) -> None:
+        for name, arm in self.config.arms.items():
+            strategies, strategy = self.registry.strategies(arm.specs), self.strategy(name)
+            try:
+                for asked in self.data.values():
+                    strategy.fits(strategies, layers, experts or UNKNOWN, asked.known)
+                for rule in _rules(strategy):
+                    if experts and top_k:
+                        check_planned(rule, layers, experts, top_k)
+            except SettingError as error:
+                raise SettingError(f"Arm {name}: {error}") from error
+        self._check_kinds()
+
+    def _check_kinds(self) -> None:
+        """Refuse kinds of question as the unit where there is one at most."""
+        kinds = {(name, question.subject) for name, part in self.data.items() for question in part.questions}
+        if len(kinds) < 2 and any(each.unit == "kind" for each in self.config.compared):
+            raise SettingError(
+                f"Expected questions of several kinds, which unit: kind resamples, got {len(kinds)}; give questions a "
+                "subject, or leave the unit out."
+            )
+
+    def claim(self, out: Path | str) -> Values:
+        inputs = super().claim(out)
+        audited(self.config, inputs)
+        return inputs
+
+    def lacking_controls(self) -> dict[str, list[str]]:
+        """Of each arm that is to get its controls, those that would decide on it and that it lacks all the same."""
+        settings = {name: self.setting(name) for name in self.config.arms}
+        lacks = {name: lacking(name, controls_of(name, settings), settings) for name in self.config.controlled}
+        return {name: words for name, words in lacks.items() if words}
 
     def answers(self, piece: Piece) -> list[Answer]:
         """What the piece's arm answers to its questions."""
@@ -196,6 +261,14 @@ class ComparisonWorker(Worker[ComparisonConfig]):
             chosen_by="likelihood" if bench.score == "likelihood" else bench.format.writes,
             generated=answer.generated,
         )
+
+
+def _rules(answerer: object) -> Iterator[NamedRule]:
+    """What an answerer, or the one that it corrects, runs along."""
+    if isinstance(answerer, AlongRule):
+        yield answerer.rule
+    elif of := getattr(answerer, "of", None):
+        yield from _rules(of)
 
 
 def _varies(strategy: Any) -> Iterator[str]:

@@ -17,7 +17,7 @@ from ...tasks.formats import Rendered
 from ...tasks.sources import questions as read_questions
 from ...types import Question
 from ..data import source_of
-from ..kind import study_in
+from ..kinds import study_in
 from .comparison_config import ComparisonConfig
 
 Key = tuple[str, str]

@@ -10,7 +10,7 @@ from study.configs import parse_config
 
 from c3po_adaptive.errors import DataError, SettingError
 from c3po_adaptive.optimizers import NoStep
-from c3po_adaptive.study.comparison.evaluation import evaluate
+from c3po_adaptive.study.comparison import STUDY
 from c3po_adaptive.tasks.formats import Cloze
 from c3po_adaptive.testing import AnswererContract, toy_context, write_tiny_checkpoint
 from c3po_adaptive.testing.answerers import toy_questions
@@ -134,9 +134,9 @@ def test_a_run_is_not_gone_on_with_after_the_file_changed(facts, tmp_path, monke
             },
         }
     )
-    evaluate(config, tmp_path / "run")
-    evaluate(config, tmp_path / "run")
+    STUDY.run(config, tmp_path / "run")
+    STUDY.run(config, tmp_path / "run")
     with open(facts, "a", encoding="utf-8") as file:
         file.write('{"text": "Fire is hot."}\n')
     with pytest.raises(DataError, match="files"):
-        evaluate(config, tmp_path / "run")
+        STUDY.run(config, tmp_path / "run")

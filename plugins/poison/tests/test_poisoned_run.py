@@ -9,8 +9,8 @@ from c3po_adaptive.errors import DataError, SettingError
 from c3po_adaptive.records.answer import AnswerRecord
 from c3po_adaptive.records.jsonl import read_records
 from c3po_adaptive.registry import new_registry
+from c3po_adaptive.study.comparison import STUDY
 from c3po_adaptive.study.comparison.comparison_worker import ComparisonWorker
-from c3po_adaptive.study.comparison.evaluation import evaluate
 from c3po_adaptive.study.data import counted_in_words, read_data
 from c3po_adaptive.study.executor import Piece
 from c3po_adaptive.study.study_config import OnQuestions
@@ -53,7 +53,7 @@ FLIPPED = {"attack": "flipped-labels", "share": 0.25}
 
 
 def test_arms_learn_from_what_is_poisoned_and_the_summary_says_so(place, tmp_path):
-    summary = evaluate(config(place, clean=None, flipped=FLIPPED), tmp_path / "run")
+    summary = STUDY.run(config(place, clean=None, flipped=FLIPPED), tmp_path / "run")
     assert summary.poisoned == ("flipped: flipped-labels, 3 of 12 references, 3 of which teach a wrong answer",)
     scores = {(r.dataset, r.arm, r.id): r.scores for r in read_records(tmp_path / "run", AnswerRecord)}
     ids = {id_ for _, _, id_ in scores}

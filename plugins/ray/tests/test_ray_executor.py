@@ -25,8 +25,8 @@ from c3po_adaptive.models.loading import load_moe_model
 from c3po_adaptive.references.build import build_reference_set
 from c3po_adaptive.references.embedding import default_embedder
 from c3po_adaptive.registry import new_registry
+from c3po_adaptive.study.comparison import STUDY
 from c3po_adaptive.study.comparison.comparison_worker import ComparisonWorker
-from c3po_adaptive.study.comparison.evaluation import evaluate
 from c3po_adaptive.study.executor import HERE, Piece
 from c3po_adaptive.study.reference_shards import build_set_by, build_store_by
 from c3po_adaptive.study.worker_payload import WorkerPayload
@@ -93,7 +93,7 @@ def run_with_kills(config, out, address, kills):
     killer = threading.Thread(target=killing, args=(stop, kills, killed))
     killer.start()
     try:
-        evaluate(config, out, executor=RayExecutor(address))
+        STUDY.run(config, out, executor=RayExecutor(address))
     finally:
         stop.set()
         killer.join()
@@ -102,7 +102,7 @@ def run_with_kills(config, out, address, kills):
 
 @pytest.mark.slow  # where machines are busy, Ray may take a node for dead
 def test_two_nodes_give_what_one_process_gives_though_workers_are_killed(config, tmp_path, cluster):
-    evaluate(config, tmp_path / "here")
+    STUDY.run(config, tmp_path / "here")
     run_with_kills(config, tmp_path / "ray", cluster.address, kills=2)
     same(rows(tmp_path / "here"), rows(tmp_path / "ray"))
 
@@ -121,8 +121,8 @@ def test_a_node_that_goes_down_is_not_waited_for(config, tmp_path, cluster):
                 gone.append(lent)
             yield done
 
-    evaluate(config, tmp_path / "here")
-    evaluate(config, tmp_path / "ray", executor=RayExecutor(cluster.address, 3), progress=going)
+    STUDY.run(config, tmp_path / "here")
+    STUDY.run(config, tmp_path / "ray", executor=RayExecutor(cluster.address, 3), progress=going)
     assert gone
     same(rows(tmp_path / "here"), rows(tmp_path / "ray"))
 
@@ -156,7 +156,7 @@ def test_a_piece_that_kills_every_worker_ends_the_run(config, tmp_path, cluster)
     raw = config.model_dump(mode="json")
     raw["arms"]["fatal"] = {"optimizer": "fatal", "selector": FIXED}
     with pytest.raises(DataError, match=r"survives Piece\(dataset='toy', arm='fatal'"):
-        evaluate(parse_config(raw), tmp_path / "ray", registry=registry, executor=RayExecutor(cluster.address))
+        STUDY.run(parse_config(raw), tmp_path / "ray", registry=registry, executor=RayExecutor(cluster.address))
 
 
 @pytest.mark.slow
@@ -176,7 +176,7 @@ def test_a_set_is_built_and_warmed_by_workers(config, tmp_path, cluster):
 @pytest.mark.slow
 def test_a_driver_that_is_killed_goes_on(config, tmp_path):
     """The command line, on a cluster of its own, killed by -9 and given again."""
-    evaluate(config, tmp_path / "here")
+    STUDY.run(config, tmp_path / "here")
     (tmp_path / "config.yaml").write_text(json.dumps(config.model_dump(mode="json")))
     command = [sys.executable, "-m", "c3po_adaptive", "study", "run", str(tmp_path / "config.yaml")]
     command += ["--out", str(tmp_path / "ray"), "--engine", "ray", "--workers", "2"]
@@ -401,10 +401,10 @@ def test_a_worker_without_memory_halves_its_batch_and_no_other(config, tmp_path,
     raw = config.model_dump(mode="json")
     raw["arms"]["hungry"] = {"optimizer": "hungry", "selector": FIXED}
     study = parse_config(raw)
-    evaluate(study, tmp_path / "ray", registry=registry, executor=RayExecutor(cluster.address))
+    STUDY.run(study, tmp_path / "ray", registry=registry, executor=RayExecutor(cluster.address))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that three questions did not fit
-        evaluate(study, tmp_path / "here", registry=registry)
+        STUDY.run(study, tmp_path / "here", registry=registry)
     found = rows(tmp_path / "ray")
     same(rows(tmp_path / "here"), found)
     assert sum(arm == "hungry" for arm, _ in found) == 12

@@ -12,7 +12,7 @@ from study.configs import parse_config
 from c3po_adaptive import Optimizer, ReferenceSet
 from c3po_adaptive.models.loading import load_moe_model
 from c3po_adaptive.registry import new_registry
-from c3po_adaptive.study.comparison.evaluation import evaluate
+from c3po_adaptive.study.comparison import STUDY
 from c3po_adaptive.testing import write_tiny_checkpoint
 
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -54,7 +54,7 @@ def test_run(family, format, tmp_path, monkeypatch):
         "references": [written(tmp_path / "references.jsonl", questions(30))],
     }
     config = {"model": str(tmp_path / "model"), "format": format, "datasets": [data], "arms": ARMS, "batch_size": 3}
-    summary = plain(evaluate(parse_config(config), tmp_path / "run", registry=REGISTRY))
+    summary = plain(STUDY.run(parse_config(config), tmp_path / "run", registry=REGISTRY))
     rows = {row["arm"]: row for row in summary["rows"]}
     assert rows.keys() == ARMS.keys()
     moved = {

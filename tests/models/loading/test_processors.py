@@ -4,16 +4,16 @@ import json
 
 import pytest
 import torch
+from c3po_faults.fault_files import write_faulty
+from c3po_faults.faults import Fault
+from c3po_faults.planting import planted
 from models.pictured import QUESTIONS, picture, seeing
 from routing.naive import shared_model
 from safetensors.torch import load_file, save_file
 
 from c3po_adaptive import DataError, Question, load_moe_model
 from c3po_adaptive.errors import ModelError
-from c3po_adaptive.models.fault_files import write_faulty
-from c3po_adaptive.models.faults import Fault
 from c3po_adaptive.models.loading import model_footprint
-from c3po_adaptive.models.planting import planted
 from c3po_adaptive.routing.given import given_of
 from c3po_adaptive.tasks.formats import Cloze
 from c3po_adaptive.testing import write_tiny_checkpoint

@@ -14,7 +14,7 @@ from c3po_adaptive.cli import app
 from c3po_adaptive.errors import DataError, PluginError, SettingError
 from c3po_adaptive.registry import BUILTIN, ROLES, new_registry
 from c3po_adaptive.storage.run_folder import claim
-from c3po_adaptive.study.comparison import evaluate
+from c3po_adaptive.study.comparison import STUDY
 from c3po_adaptive.study.executor import done
 from c3po_adaptive.study.worker_payload import WorkerPayload
 from c3po_adaptive.testing import write_tiny_checkpoint
@@ -256,10 +256,10 @@ class Elsewhere:
 class TestRun:
     def test_every_arm_is_answered_wherever_that_is_and_the_run_goes_on(self, place, mine, tmp_path):
         given, registry, out = of(SAYS_ALL, place), registry_of(mine), tmp_path / "run"
-        first = evaluate(parse_config(given), out, registry, executor=Elsewhere())
+        first = STUDY.run(parse_config(given), out, registry, executor=Elsewhere())
         assert {row.arm for row in first.rows} == {*with_all_arms(given, registry).arms}
         assert "my arm, oracle" in {row.arm for row in first.rows}
-        assert evaluate(parse_config(given), out, registry_of(mine)).rows == first.rows
+        assert STUDY.run(parse_config(given), out, registry_of(mine)).rows == first.rows
 
     def test_one_that_was_begun_with_other_controls_is_refused_by_their_names(self, place, mine, tmp_path):
         given = of(SAYS_ALL, place)
@@ -267,4 +267,4 @@ class TestRun:
         begun["arms"] = {name: arm for name, arm in begun["arms"].items() if name != "my arm, oracle"}
         claim(tmp_path / "run", begun | {"inputs": {"plugins": registry_of(mine).files}})
         with pytest.raises(DataError, match=r"\(they differ in arms: my arm, oracle\); name another --out"):
-            evaluate(parse_config(given), tmp_path / "run", registry_of(mine))
+            STUDY.run(parse_config(given), tmp_path / "run", registry_of(mine))

@@ -7,7 +7,7 @@ from records.made import plain
 from study.configs import small_study
 
 from c3po_adaptive import DataError, load_moe_model
-from c3po_adaptive.study.comparison.evaluation import evaluate
+from c3po_adaptive.study.comparison import STUDY
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
@@ -31,7 +31,7 @@ def place(tmp_path_factory):
 
 def test_its_sentence_stands_in_the_report_and_a_null_result_is_told_apart(place):
     folder, config = place
-    summary = plain(evaluate(config.model_copy(update={"audit": str(folder / "audit")}), folder / "run"))
+    summary = plain(STUDY.run(config.model_copy(update={"audit": str(folder / "audit")}), folder / "run"))
     assert summary["audit"] == f"Audit of tiny on demo (4 questions): {SENTENCE}"
     assert SENTENCE in (folder / "run" / "report.html").read_text()
     rows = {row["arm"]: row for row in summary["rows"]}
@@ -42,13 +42,13 @@ def test_its_sentence_stands_in_the_report_and_a_null_result_is_told_apart(place
 def test_one_of_another_model_is_refused(place):
     folder, config = place
     with pytest.raises(DataError, match=r"Expected an audit of the run's model, got .*of another"):
-        evaluate(config.model_copy(update={"audit": str(folder / "of another")}), folder / "refused")
+        STUDY.run(config.model_copy(update={"audit": str(folder / "of another")}), folder / "refused")
 
 
 def test_one_that_is_not_there_is_refused_before_anything_is_run(place):
     folder, config = place
     with pytest.raises(DataError, match="Expected an audit that was run to the end"):
-        evaluate(config.model_copy(update={"audit": str(folder / "model")}), folder / "nothing")
+        STUDY.run(config.model_copy(update={"audit": str(folder / "model")}), folder / "nothing")
     assert not (folder / "nothing").exists()
 
 
@@ -58,4 +58,4 @@ def test_a_summary_of_something_else_is_refused(place, change, tmp_path):
     good = json.loads((folder / "audit" / "summary.json").read_text())
     (tmp_path / "summary.json").write_text(json.dumps(good | change))
     with pytest.raises(DataError, match=r"expected the summary of an audit|which is of another"):
-        evaluate(config.model_copy(update={"audit": str(tmp_path)}), tmp_path / "run")
+        STUDY.run(config.model_copy(update={"audit": str(tmp_path)}), tmp_path / "run")

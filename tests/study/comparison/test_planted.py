@@ -10,7 +10,7 @@ from study.configs import parse_config
 
 from c3po_adaptive import AnswererStrategy, hookimpl
 from c3po_adaptive.registry import new_registry
-from c3po_adaptive.study.comparison.evaluation import evaluate
+from c3po_adaptive.study.comparison import STUDY
 from c3po_adaptive.testing import write_tiny_checkpoint
 
 COLOURS = ("red", "blue", "green", "grey")
@@ -101,7 +101,7 @@ def judged(tmp_path, model, ask, arms, controlled=()):
     few = {"selector": {"name": "fixed", "n": 2, "experts": 5}}  # for controls that re-mix: the model is small
     arms = {"base": {"optimizer": "none"}} | {name: few | arm for name, arm in arms.items()}
     given = {"model": str(model), "datasets": [data], "arms": arms, "learn_from": "all", "pathways": False}
-    summary = kept(evaluate(parse_config(given | {"controlled": controlled}), tmp_path / "run", registry=registry))
+    summary = kept(STUDY.run(parse_config(given | {"controlled": controlled}), tmp_path / "run", registry=registry))
     return {row["arm"]: row for row in summary["rows"]}
 
 

@@ -23,7 +23,7 @@ from c3po_adaptive.registry import default_registry
 from c3po_adaptive.remixing.remixer import Remixer
 from c3po_adaptive.routing.generation import Written
 from c3po_adaptive.study import answers_in
-from c3po_adaptive.study.comparison import evaluation
+from c3po_adaptive.study.comparison import STUDY
 from c3po_adaptive.study.comparison.comparison_worker import ComparisonWorker
 from c3po_adaptive.testing import write_tiny_checkpoint
 
@@ -73,7 +73,7 @@ def place(tmp_path_factory):
 
 def evaluate(*given, **how):
     """The summary as it stands in its file."""
-    return plain(evaluation.evaluate(*given, **how))
+    return plain(STUDY.run(*given, **how))
 
 
 def config(*names, arms=ARMS, batch_size=3, seed=0):

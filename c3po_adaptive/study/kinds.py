@@ -1,0 +1,100 @@
+"""Which kinds of study there are: comparisons, and what plugins bring; and which of them a file or a folder is of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from inspect import isfunction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import PluginError
+from ..storage.run_folder import FILES, claimed_config
+from .comparison import comparison_config
+from .study_config import of_datasets, read_yaml
+
+if TYPE_CHECKING:
+    from ..registry import Registry
+    from .kind import Study
+
+DEFAULT = "comparison"
+"""The kind of a configuration that names none."""
+KIND = "kind of study"
+
+
+def kinds(registry: Registry | None = None) -> dict[str, Study[Any]]:
+    """Every kind by its name: comparisons, and those of a registry's plugins.
+
+    Raises:
+        PluginError: a plugin brought something else, or another comparison.
+    """
+    names = [] if registry is None else registry.others(KIND)
+    return {DEFAULT: _comparison()} | {name: _brought(name, registry) for name in names if registry is not None}
+
+
+def _comparison() -> Study[Any]:
+    from .comparison import STUDY
+
+    return STUDY
+
+
+def _brought(name: str, registry: Registry) -> Study[Any]:
+    from .kind import Study
+
+    brought = registry.other(KIND, name)
+    study = brought() if isfunction(brought) else brought
+    if not isinstance(study, Study) or study.kind != name or name == DEFAULT:
+        raise PluginError(
+            f"Expected register_studies to bring objects of subclasses of Study, each by its kind, other than "
+            f"{DEFAULT}, or functions that make them, got {study!r} by {name!r}; correct the plugin."
+        )
+    FILES[name] = study.files
+    return study
+
+
+def kind_of(raw: Mapping[str, object], registry: Registry | None = None) -> Study[Any]:
+    """The kind that plain values of a configuration are of.
+
+    Raises:
+        UnknownNameError: there is no such kind.
+    """
+    known, name = kinds(registry), raw.get("kind", DEFAULT)
+    if not isinstance(name, str) or name not in known:
+        from ..registry import unknown
+
+        raise unknown(KIND, str(name), list(known), "name one of these, or none for a comparison.")
+    return known[name]
+
+
+def read_study(
+    path: Path | str,
+    settings: Sequence[str] = (),
+    datasets: Sequence[str] = (),
+    registry: Callable[[], Registry | None] = lambda: None,
+) -> tuple[Study[Any], Any]:
+    """The kind and the configuration of a YAML file. That of a comparison is checked before what runs it is imported,
+    which takes seconds.
+
+    Args:
+        path: of the file.
+        settings: ``key.key=value``, on top.
+        datasets: names of those that are run; none: all.
+        registry: gives that of plugins' kinds.
+
+    Raises:
+        SettingError: as for ``read_yaml`` and ``Study.parse``.
+        UnknownNameError: a kind that there is not, or a data set that it does not have.
+    """
+    raw = read_yaml(path)
+    own = raw.get("kind", DEFAULT) == DEFAULT
+    parse = comparison_config.parsed if own else kind_of(raw, registry()).parse
+    config = of_datasets(parse(raw, settings), datasets)
+    return kind_of(raw, registry()), config
+
+
+def study_in(folder: Path, registry: Registry | None = None) -> Study[Any]:
+    """The kind that a run folder is of.
+
+    Raises:
+        DataError: it is no run folder.
+    """
+    return kind_of(claimed_config(folder), registry)
