@@ -58,4 +58,5 @@ def _but(rows: list[int]) -> Any:
     """Lets FAISS pass over rows."""
     import faiss
 
-    return faiss.SearchParameters(sel=faiss.IDSelectorNot(faiss.IDSelectorBatch(rows)))
+    selector = faiss.IDSelectorNot(faiss.IDSelectorBatch(np.array(rows, np.int64)))
+    return faiss.SearchParameters(sel=selector)  # type: ignore[call-arg]  # which FAISS has, and its stubs have not
