@@ -7,7 +7,7 @@ from pathlib import Path
 import nbformat
 from docs.blocks import check_output
 from nbclient import NotebookClient
-from plugins.engines.test_trace_import import REAL
+from test_trace_import import REAL
 
 FOLDER = Path(__file__).parents[2] / "docs" / "notebooks"
 LARGEST = 60_000  # bytes of a picture

@@ -14,9 +14,9 @@ from hostile.doors import is_refused, passed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.configuration import set_hypothesis_home_dir
-from plugins.engines.test_acting import routed
-from plugins.engines.test_plugin import admitted as admitted_by_plugin
 from safetensors.torch import save
+from test_acting import routed
+from test_plugin import admitted as admitted_by_plugin
 
 from c3po_adaptive.errors import DataError, ShapeError
 from c3po_adaptive.routing.trace import Trace
