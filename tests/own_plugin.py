@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from c3po_adaptive import ScoredLayers, Selection, TowardMean, check_number, hookimpl
+from c3po_adaptive import ScoredLayers, Selection, TowardMean, hookimpl
 
 FILE = Path(__file__)
 
@@ -33,14 +34,10 @@ class Practised(ScoredLayers):
         training: references to practise on.
     """
 
-    training: int = 32
+    training: Annotated[int, Field(ge=2)] = 32
     learned: Mapping[str, Tensor] | None = field(default=None, repr=False, compare=False)
     name: ClassVar[str] = "practised"
     needs_neighbours: ClassVar[bool] = False
-
-    def __post_init__(self):
-        super().__post_init__()
-        check_number(self, "training", at_least=2, whole=True)
 
     @property
     def references_needed(self):

@@ -82,7 +82,7 @@ def test_only_the_embedded_model_has_a_parent_of_its_own(monkeypatch, folder):
         match=r"for only smollm2-moe has .* own, got none for 'olmoe'",
     ):
         Dense().prepare(context_of())
-    with pytest.raises(SettingError, match="to be a Hub id, a folder or None, got 3"):
+    with pytest.raises(SettingError, match="got 3; name a Hub id or a folder"):
         Dense(model=3)
     loaded = AutoModelForCausalLM.from_pretrained(folder), tiny_tokenizer()
     monkeypatch.setattr("c3po_adaptive.models.dense_models.parent_of_embedded", lambda: loaded)

@@ -59,7 +59,9 @@ def test_what_is_no_such_file(tmp_path):
 
 def test_a_file_of_another_layout_is_refused_with_what_to_do(tmp_path):
     pq.write_table(pa.table({"id": ["a"], "score": [1.0]}), tmp_path / "x.parquet")
-    with pytest.raises(DataError, match="got none for the column of_arm, which is of string; if an earlier"):
+    with pytest.raises(
+        DataError, match="got none for the column of_arm, which is of string; draw the run's report again"
+    ):
         read_parquet(tmp_path / "x.parquet")
 
 

@@ -17,8 +17,8 @@ from ...tasks.formats import Rendered
 from ...tasks.sources import questions as read_questions
 from ...types import Question
 from ..data import source_of
-from ..kinds import study_in
-from .comparison_config import ComparisonConfig
+from ..kinds import DEFAULT
+from .comparison_config import ComparisonConfig, parsed
 
 Key = tuple[str, str]
 """Data set and id of a question."""
@@ -57,10 +57,10 @@ def answers_in(run: Path | str, questions: Sequence[str] = ()) -> RunAnswers:
         DataError: no run, a file in it is broken, or a question's text is in none of the sources.
     """
     run = Path(run)
-    study = study_in(run)
-    if study.config is not ComparisonConfig:
-        raise SettingError(f"Expected the run of a comparison, whose records are answers, got one of {study.kind}.")
-    config = study.parse({key: value for key, value in claimed_config(run).items() if key != "inputs"})
+    claim = claimed_config(run)
+    if (kind := claim.pop("kind", DEFAULT)) != DEFAULT:
+        raise SettingError(f"Expected the run of a comparison, whose records are answers, got one of {kind}.")
+    config = parsed({key: value for key, value in claim.items() if key != "inputs"})
     records = first_draw(records_in(run))
     asked = _questions(config, records, questions)
     return RunAnswers(config, records, asked, _put(config, asked))

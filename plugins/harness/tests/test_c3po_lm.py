@@ -279,12 +279,14 @@ def test_settings_are_taken_as_model_args(olmoe, refset):
     assert torch.device(lm.device).type == "cpu"
 
 
-def test_plugins_come_from_files(olmoe, tasks):
-    file = Path(__file__).parents[3] / "plugins" / "entropy_descent.py"
-    lm = C3POLM(olmoe, optimizer="entropy-descent", selector=SMALL, plugin=str(file), batch_size=4)
+def test_plugins_come_from_files(olmoe, tasks, tmp_path):
+    there = Path(__file__).parents[2] / "rivals" / "c3po_rivals" / "entropy_descent.py"
+    file = tmp_path / "mine.py"
+    file.write_text(there.read_text().replace("entropy-descent", "my-descent"))
+    lm = C3POLM(olmoe, optimizer="my-descent", selector=SMALL, plugin=str(file), batch_size=4)
     plain, instances = C3POLM(olmoe, batch_size=4), requests(tasks, "options")
     assert not alike(asked(lm, instances), asked(plain, instances))
-    assert lm.get_model_info()["c3po"]["optimizer"]["name"] == "entropy-descent"
+    assert lm.get_model_info()["c3po"]["optimizer"]["name"] == "my-descent"
 
 
 RULE = "ban:3/5;bias:1=+2.5@last-1"

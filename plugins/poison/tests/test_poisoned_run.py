@@ -106,8 +106,6 @@ def test_references_that_are_not_there_cannot_be_poisoned(place):
 
 def test_the_plugins_that_defend_are_arms(place, tmp_path):
     registry = new_registry()
-    for name in ("capped", "robust_means"):
-        registry.load_file(f"plugins/{name}.py")
     arms = {
         "base": {"optimizer": "none"},
         "capped": NEAR | {"kernel": {"name": "capped", "of": "gaussian", "cap": 0.1}},

@@ -322,7 +322,7 @@ def test_the_command_line_imports(tmp_path):
 
 
 def test_without_the_package_the_command_line_says_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setattr("c3po_adaptive.registry.entry_points", lambda group: ())
+    monkeypatch.setattr("c3po_adaptive.registry.registry.entry_points", lambda group: ())
     done = CliRunner().invoke(app, ["trace", "import", "vllm", "answer.json", "--out", str(tmp_path / "a.parquet")])
     assert done.exit_code == 1
     assert "Expected a trace reader, got 'vllm'" in done.stderr
