@@ -24,8 +24,9 @@ from c3po_adaptive.types import Question
 
 from .fresh import kinds_of, last_of, write
 
-EACH, FIRST, REFERENCES, FEW, THIRDS = 10, 10, 40, 5, 3
-"""Questions a kind, after the last ten, which the protocol's part asks; references a kind, and of one that is new."""
+EACH, FIRST, BETWEEN, REFERENCES, FEW, THIRDS = 10, 10, 24, 40, 5, 3
+"""Questions a kind, after the last ten, which the protocol's part asks, and at most of one without references;
+references a kind, and of one that is new."""
 ALONE = ("base", "each", "nearest", "one a cluster", "one for all", "repaired", "router tuning")
 TOLD = "one a kind, told"
 app = typer.Typer(no_args_is_help=True)
@@ -34,6 +35,11 @@ app = typer.Typer(no_args_is_help=True)
 def known(kind: str, pool: Path, number: int) -> list[Question]:
     """So many references of a kind."""
     return [replace(q, subject=kind) for q in questions(pool / f"{kind}.references.jsonl", limit=number)]
+
+
+def several_answers(asked: Sequence[Question]) -> bool:
+    """Whether not all of them have the same right answer, which a change could favor whatever it knows."""
+    return len({q.choices[q.answer or 0] for q in asked}) > 1
 
 
 def by_source(asked: Iterable[Question]) -> list[Question]:
@@ -65,16 +71,18 @@ def per_question(
             write(rows, files[part])
         return {"name": name, "questions": str(files["questions"]), "references": [str(files["references"])]}
 
-    asked = {kind: last_of(kind, pool, EACH, before=FIRST) for kind in kinds}
+    every = {kind: last_of(kind, pool, EACH, before=FIRST) for kind in kinds}
+    asked = {kind: several for kind, several in every.items() if several_answers(several)}
     labeled = {kind: known(kind, pool, REFERENCES) for kind in kinds}
-    siblings = [last_of(kind, pool, EACH) for kind in SIBLINGS if (pool / f"{kind}.fresh.jsonl").is_file()]
+    there = [kind for kind in SIBLINGS if (pool / f"{kind}.fresh.jsonl").is_file()]
+    siblings = [last_of(kind, pool, min(BETWEEN, len(questions(pool / f"{kind}.fresh.jsonl")))) for kind in there]
     varied = dataset("varied", by_source(_all(asked.values())), by_source(_all(labeled.values())))
-    between = dataset("between", _all(siblings), _all(labeled.values()))
+    between = dataset("between", _all(filter(several_answers, siblings)), _all(labeled.values()))
     stream = []
     for part in range(THIRDS):
         new = kinds[part::THIRDS]
         few = [labeled[kind][: FEW if kind in new else REFERENCES] for kind in kinds]
-        stream.append(dataset(f"stream-{part}", _all(asked[kind] for kind in new), _all(few)))
+        stream.append(dataset(f"stream-{part}", _all(asked.get(kind, ()) for kind in new), _all(few)))
     for name, arms, datasets in (
         ("varied", (*ALONE, TOLD), [varied]),
         ("between", ALONE, [between]),
