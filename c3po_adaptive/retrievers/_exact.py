@@ -13,6 +13,7 @@ from ._vectors import Unit, cosine
 from .cosine import CosineIndex
 
 _ROUNDING = 1e-5  # FAISS sums in single precision: its order is right up to this
+_SPARE = 8  # near-duplicates of a question that may be too alike
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,23 +41,19 @@ class ExactIndex(CosineIndex):
     def nearest(
         self, query: Unit, banned: list[int], max_similarity: float, key: int | None
     ) -> tuple[NDArray[np.int64], Unit]:
-        """FAISS finds the k-th best of the allowed rows, then all that may tie with it; double precision ranks them."""
-        alike = self._within(query, max_similarity - _ROUNDING, banned)
-        without = [*banned, *alike[cosine(self.vectors[alike], query) > max_similarity].tolist()]
-        ranked, _ = self.flat.search(query[None], min(self.k, len(self.vectors)), params=_but(without))
-        rows = self._within(query, max(float(ranked[0, -1]), self.floor) - 2 * _ROUNDING, without)
+        """FAISS ranks some more than are wanted; where its last one may tie with the k-th that is allowed, it finds all
+        that may: of those the lower row must win."""
+        ranked, found = self.flat.search(query[None], min(self.k + len(banned) + _SPARE, len(self.vectors)))
+        rows, similarity = self._allowed_of(found[0], query, banned, max_similarity)
+        kth = np.partition(similarity, -self.k)[-self.k] if len(rows) >= self.k else self.floor
+        if len(found[0]) == len(self.vectors) or ranked[0, -1] < kth - _ROUNDING:
+            return rows, similarity
+        _, _, near = self.flat.range_search(query[None], float(kth) - 2 * _ROUNDING)
+        return self._allowed_of(near, query, banned, max_similarity)
+
+    def _allowed_of(
+        self, rows: NDArray[np.int64], query: Unit, banned: list[int], max_similarity: float
+    ) -> tuple[NDArray[np.int64], Unit]:
         similarity = cosine(self.vectors[rows], query)
-        return rows[similarity >= self.floor], similarity[similarity >= self.floor]
-
-    def _within(self, query: Unit, least: float, banned: list[int]) -> NDArray[np.int64]:
-        """Rows but those that are banned whose similarity is at least so much."""
-        _, _, rows = self.flat.range_search(query[None], least, params=_but(banned))
-        return np.asarray(rows)
-
-
-def _but(rows: list[int]) -> Any:
-    """Lets FAISS pass over rows."""
-    import faiss
-
-    selector = faiss.IDSelectorNot(faiss.IDSelectorBatch(np.array(rows, np.int64)))
-    return faiss.SearchParameters(sel=selector)  # type: ignore[call-arg]  # which FAISS has, and its stubs have not
+        kept = (similarity <= max_similarity) & (similarity >= self.floor) & ~np.isin(rows, banned)
+        return rows[kept], similarity[kept]
