@@ -319,10 +319,6 @@ class TestLoud:
     def test_reserved_name(self, name):
         self.refused([kernel_class(name=name)], f"other than the reserved '{name}'")
 
-    def test_a_method_of_before(self):
-        said = "to learn by prepare, got learn, which is called prepare now"
-        self.refused([kernel_class(learn=lambda self, lessons: self)], said)
-
     @pytest.mark.parametrize("thing", [FaissKNN, int])
     def test_wrong_base(self, thing):
         self.refused([thing], r"plugin 'plugin-b' to be subclasses of Kernel, got .*return the class itself")

@@ -78,11 +78,6 @@ def check_class(role: str, cls: Any, plugin: str) -> None:
     if isabstract(cls):
         methods = ", ".join(sorted(getattr(cls, "__abstractmethods__", ())))
         raise PluginError(f"Expected {cls!r} of plugin {plugin!r} to be complete, got no {methods}; write it.")
-    if role in ("kernel", "retriever") and hasattr(cls, "learn"):
-        raise PluginError(
-            f"Expected {cls!r} of plugin {plugin!r} to learn by prepare, got learn, which is called prepare now, as "
-            "in every role; rename it, and let it take a ReferenceFeatures."
-        )
     # Looked up on the class alone: a parent's decorator says nothing about the fields added here.
     if not (is_dataclass(cls) and "__dataclass_params__" in vars(cls) and vars(cls)["__dataclass_params__"].frozen):
         raise PluginError(

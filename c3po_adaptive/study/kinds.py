@@ -85,10 +85,11 @@ def read_study(
         UnknownNameError: a kind that there is not, or a data set that it does not have.
     """
     raw = read_yaml(path)
-    own = raw.get("kind", DEFAULT) == DEFAULT
-    parse = comparison_config.parsed if own else kind_of(raw, registry()).parse
-    config = of_datasets(parse(raw, settings), datasets)
-    return kind_of(raw, registry()), config
+    if raw.get("kind", DEFAULT) == DEFAULT:
+        config = of_datasets(comparison_config.parsed(raw, settings), datasets)
+        return _comparison(), config
+    study = kind_of(raw, registry())
+    return study, of_datasets(study.parse(raw, settings), datasets)
 
 
 def study_in(folder: Path, registry: Registry | None = None) -> Study[Any]:

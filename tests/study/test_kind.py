@@ -105,6 +105,9 @@ def test_some_data_sets_of_a_configuration(tmp_path):
 def test_every_kind_writes_files_of_its_kind_alone():
     """As its code has it: a new kind that writes others says so in its ``files``."""
     for name, study in kinds(registry()).items():
-        texts = [path.read_text() for path in Path(inspect.getfile(type(study))).parent.glob("*.py")]
+        own = Path(inspect.getfile(type(study))).parent.glob("*.py")
+        skeleton = [Path(inspect.getfile(base)) for base in type(study).__mro__ if base.__module__.startswith("c3po")]
+        texts = [path.read_text() for path in {*own, *skeleton}]
         written = {name for text in texts for name in re.findall(r'write_text\((?:out|Path\(\w+\)) / "([\w.]+)"', text)}
+        assert "summary.json" in written
         assert written <= {*files_of({"kind": name})}, name
