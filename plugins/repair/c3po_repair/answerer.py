@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
+import torch
 from pydantic import PositiveFloat, PositiveInt
+from torch import Tensor
 
 from c3po_adaptive import (
     Answer,
@@ -14,15 +16,18 @@ from c3po_adaptive import (
     AnswererStrategy,
     AnsweringContext,
     Question,
+    RoutedModel,
     SettingError,
     Strategies,
     bar,
+    router_tensors,
+    with_tensors,
 )
 
 from .limits import FEWEST, PENALTY, ROUNDS
 
-if TYPE_CHECKING:
-    from .left_out import Repair
+ROUTER, FLOPS = "router.", "flops"
+"""How what is kept of a repair is called."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +49,14 @@ class Repaired(AnswererStrategy):
     def prepare(self, context: AnsweringContext) -> Answerer:
         from .mend import repair
 
+        found = context.learned_once(self, lambda: self._learned(context), repair)
+        mended = {name.removeprefix(ROUTER): tensor for name, tensor in found.items() if name.startswith(ROUTER)}
+        return _Mended(context, with_tensors(context.model, mended) if mended else None, found[FLOPS].item())
+
+    def _learned(self, context: AnsweringContext) -> Mapping[str, Tensor]:
+        """The mended routers, if they help, and what finding them took."""
+        from .mend import repair
+
         references = context.references_for(self.name).labeled_by(context.settings)
         known = [q for q in references.questions if q.id not in context.held_out]
         _check(len(known))
@@ -55,9 +68,12 @@ class Repaired(AnswererStrategy):
             penalty=self.penalty,
             rounds=self.rounds,
             seed=context.settings.seed,
+            folder=references.artifacts_folder,
             progress=bar,
         )
-        return _Mended(context, found)
+        routers = [router_tensors(found.model.model, site) for site in found.model.sites] if found.helps else []
+        mended = {ROUTER + name: tensor.detach() for site in routers for name, tensor in site.items()}
+        return {FLOPS: torch.tensor(found.flops, dtype=torch.float64), **mended}
 
     def fits(self, strategies: Strategies, layers: tuple[int, ...], experts: int, references: int) -> None:
         _check(references)
@@ -79,18 +95,20 @@ class _Mended:
 
     Attributes:
         context: of the questions.
-        repair: the mended model, if it helps.
+        model: the mended one, if it helps.
+        flops: what mending took.
     """
 
     context: AnsweringContext
-    repair: Repair
+    model: RoutedModel | None
+    flops: float
     needs_label: bool = field(default=False, init=False)
 
     def answer(self, questions: Sequence[Question]) -> list[Answer]:
-        plain = [replace(answer, once=self.repair.flops) for answer in self.context.plain(questions)]
-        if not self.repair.helps:
+        plain = [replace(answer, once=self.flops) for answer in self.context.plain(questions)]
+        if self.model is None:
             return plain
-        mended = replace(self.context, model=self.repair.model).plain(questions)
+        mended = replace(self.context, model=self.model).plain(questions)
         return [
             replace(base, choice=answer.choice, scores=answer.scores, ledger=answer.ledger)
             for base, answer in zip(plain, mended, strict=True)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
+from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -55,6 +56,7 @@ def repair(
     penalty: float = PENALTY,
     rounds: int = ROUNDS,
     seed: int = 0,
+    folder: Path | None = None,
     progress: Progress = silent,
 ) -> Repair:
     """Mend routers by a regression in each MoE layer, along the model's own pathways and then along the mended ones.
@@ -67,6 +69,7 @@ def repair(
         penalty: of the ridge, over the mean of the diagonal.
         rounds: at most. The second and later ones take as many gradients a reference as there are folds.
         seed: of the folds.
+        folder: where what references teach is kept, such as ``ReferenceSet.artifacts_folder``.
         progress: shows how far it is.
 
     Raises:
@@ -75,7 +78,7 @@ def repair(
     """
     folds = folds_of(questions, FOLDS, seed)
     check_routers(model, prefilled(model, questions[:1], format)[0])
-    mending = _Mending(model, folds, format, loss, penalty, progress)
+    mending = _Mending(model, folds, format, loss, penalty, folder, progress)
     taken: list[dict[str, float]] = []
     while len(taken) < rounds and (found := mending.round()):
         taken.append(found)
@@ -103,9 +106,10 @@ class _Mending:
         format: str | Format,
         loss: LossName,
         penalty: float,
+        folder: Path | None,
         progress: Progress,
     ) -> None:
-        self.penalty = penalty
+        self.penalty, self.folder = penalty, folder
         self.model, self.folds, self.format, self.progress = model, folds, format, progress
         self.settings = EVERYWHERE.model_copy(update={"loss": loss})
         self.by_others, self.whole, self.flops = [model] * len(folds), model, 0.0
@@ -145,7 +149,13 @@ class _Mending:
 
     def _fit(self, made: RoutedModel, questions: Sequence[Question]) -> _Fit:
         """What its routers read of questions, and what its experts are worth to them along its own pathways."""
-        worth = -taught(INTEGRATED_GRADIENT, made, questions, self.settings, format=self.format, progress=self.progress)
+        folder = self.folder if made is self.model else None  # nobody asks for a mended model's again
+        worth = -taught(
+            *(INTEGRATED_GRADIENT, made, questions, self.settings),
+            format=self.format,
+            folder=folder,
+            progress=self.progress,
+        )
         reads: Reads | None = None
         for part in self.progress(parts_of(questions), "repair: what routers read"):
             more, flops = read(made, prefilled(self.model, part, self.format))

@@ -2,7 +2,8 @@
 
 import json
 from collections import Counter
-from functools import cache
+from dataclasses import replace
+from functools import cache, partial
 
 import numpy as np
 import pytest
@@ -200,7 +201,18 @@ class TestAnswerer:
         asked = [Question("new", "alb 99: which of these", ("alb0", "tok1", "mir2"))]
         (answer,) = made.answer(asked)
         assert answer.once > 0 and answer.base_scores == context.plain(asked)[0].scores
-        assert (answer.scores != answer.base_scores) == made.repair.helps
+        assert (answer.scores != answer.base_scores) == (made.model is not None)
+
+    def test_what_was_mended_is_kept_beside_the_references(self, tmp_path, monkeypatch):
+        context, strategy = toy_context(), default_registry().create("answerer", "repaired")
+        kept = partial(replace, context, build_references=lambda: replace(context.references, folder=tmp_path))
+        asked = [Question("new", "alb 99: which of these", ("alb0", "tok1", "mir2"))]
+        monkeypatch.setattr(Repair, "helps", True)
+        first = strategy.prepare(kept()).answer(asked)
+        monkeypatch.setattr("c3po_repair.mend.taught", None)
+        (again,) = strategy.prepare(kept()).answer(asked)
+        assert (again.scores, again.once) == (first[0].scores, first[0].once) and again.scores != again.base_scores
+        assert (tmp_path / "artifacts").exists(), "what references teach, too"
 
     def test_refuses_too_few(self):
         with pytest.raises(SettingError, match="at least 20 references, got 5"):
