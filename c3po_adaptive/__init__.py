@@ -45,8 +45,10 @@ if TYPE_CHECKING:
     from .models.checkpoint import save_weights as save_weights
     from .models.loading import load_moe_model as load_moe_model
     from .models.names import public_name as public_name
+    from .models.reading import SeenRouting as SeenRouting
     from .models.reading import TokenRouting as TokenRouting
     from .models.reading import read_routing as read_routing
+    from .models.reading import watching as watching
     from .models.replaying import replaying as replaying
     from .models.routed import RoutedModel as RoutedModel
     from .models.with_tensors import check_weights as check_weights

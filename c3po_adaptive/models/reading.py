@@ -1,10 +1,10 @@
-"""What every router of a model makes of every token, in one call."""
+"""What every router of a model makes of every token: in one call, or of all calls in a block."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -116,40 +116,108 @@ def _beside(inputs: object, model: Any) -> dict[str, Any]:
     return {name: on_device(value, model) for name, value in others.items()}
 
 
+@dataclass(frozen=True, eq=False)
+class SeenRouting:
+    """What one MoE layer did with R tokens, as ``watching`` tells it; with gradients, if the model has them.
+
+    Attributes:
+        position: of the MoE layer, 0 … L-1.
+        weights: ``[R, k]`` what the experts' outputs are multiplied with (llama4: their inputs).
+        experts: ``[R, k]`` ids of the experts that are used.
+        output: of the router, as its family gives it.
+        site: the layer itself.
+    """
+
+    position: int
+    weights: Tensor
+    experts: Tensor
+    output: Any
+    site: Site
+
+    @property
+    def logits(self) -> Tensor:
+        """``[R, E]`` the router's scores, float32; of routers that hand out probabilities, their logarithms."""
+        found = router_logits(self.output, self.site).float()
+        return found.log() if self.site.scoring == "given" else found
+
+    @property
+    def probabilities(self) -> Tensor:
+        """``[R, E]`` how much the router makes of each expert, rows summing to one."""
+        return self.site.probabilities(self.output)
+
+
+@contextmanager
+def watching(
+    model: RoutedModel | nn.Module, see: Callable[[SeenRouting], None]
+) -> Iterator[tuple[tuple[int, ...], int]]:
+    """Inside the block ``see`` is told what each MoE layer does with the tokens of every call, which goes on as it would.
+
+    That is every call of the model: in training and evaluation, by ``generate``, and again where gradient checkpointing
+    runs layers in ``backward``. Tokens come as the layer has them: B·T rows, padding among them.
+
+    Args:
+        model: a ``RoutedModel``, or one of transformers with PEFT's adapters or without.
+        see: is called layer by layer; what it raises ends the call.
+
+    Yields:
+        The decoder layer index of each of the L MoE layers, and E, the number of experts of each.
+
+    Raises:
+        SettingError: another model.
+        ModelError: it is dense, or its routing cannot be reached; or, on leaving, it was run and hooks were left out
+            (``torch.compile``?).
+    """
+    base = transformers_model(model)
+    with lock_of(base):
+        sites = sites_of(base)
+    with _watched(sites, see):
+        yield tuple(site.layer for site in sites), sites[0].n_experts
+
+
+@contextmanager
+def _watched(sites: Sequence[Site], see: Callable[[SeenRouting], None]) -> Iterator[None]:
+    outputs: dict[int, Any] = {}
+
+    def keeping(position: int) -> Any:
+        def keep(module: nn.Module, args: Any, output: Any) -> None:
+            outputs[position] = output
+
+        return keep
+
+    def tell(position: int, index: Tensor, weights: Tensor) -> None:
+        see(SeenRouting(position, weights, index, outputs.pop(position), sites[position]))
+
+    with ExitStack() as stack:
+        for position, site in enumerate(sites):
+            stack.callback(site.router.register_forward_hook(keeping(position)).remove)
+        stack.enter_context(intercepted(sites, tell))
+        yield
+
+
 def _read(
     model: Any, sites: Sequence[Site], tokens: Tensor, real: Tensor, shown: Mapping[str, Any]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Logits ``[B, T, L, E]``, and weights and experts ``[B, T, L, k]``."""
-    scores: dict[int, Tensor] = {}
-    used: dict[int, tuple[Tensor, Tensor]] = {}
+    seen: dict[int, SeenRouting] = {}
 
-    def scoring(position: int, site: Site) -> Any:
-        def score(module: nn.Module, args: Any, output: Any) -> None:
-            found = router_logits(output, site).float()
-            scores[position] = found.log() if site.scoring == "given" else found
-
-        return score
-
-    def read(position: int, index: Tensor, weights: Tensor) -> None:
-        used[position] = index, weights.float()
+    def keep(routing: SeenRouting) -> None:
+        seen[routing.position] = routing
 
     decoder = decoder_of(model)
     named: dict[str, Any] = {"input_ids": tokens, "attention_mask": real.long(), "use_cache": False}
     if "position_ids" in inspect.signature(decoder.forward).parameters and not shown:
         named["position_ids"] = (real.long().cumsum(1) - 1).clamp_min(0)
     with ExitStack() as stack:
-        for position, site in enumerate(sites):
-            stack.callback(site.router.register_forward_hook(scoring(position, site)).remove)
-        stack.enter_context(intercepted(sites, read))
+        stack.enter_context(_watched(sites, keep))
         if shown:  # what they become is the whole model's matter
             stack.enter_context(as_it_was(model))
             stack.enter_context(forward_as(projection(model), lambda hidden: hidden))
             model(**named, **shown)
         else:
             decoder(**named)
-    order = range(len(sites))
-    parts = ([scores[i] for i in order], [used[i][1] for i in order], [used[i][0] for i in order])
+    read = [seen[position] for position in range(len(sites))]
     logits, weights, experts = (
-        torch.stack([one.to(tokens.device) for one in part], 1).view(*tokens.shape, len(sites), -1) for part in parts
+        torch.stack([part.to(tokens.device) for part in parts], 1).view(*tokens.shape, len(sites), -1)
+        for parts in zip(*((one.logits, one.weights.float(), one.experts) for one in read), strict=True)
     )
     return logits, weights, experts

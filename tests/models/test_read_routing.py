@@ -9,7 +9,7 @@ from models.test_replaying import LENGTHS, batch, recorded
 from rounding import assert_near
 from routing.naive import shared_model
 
-from c3po_adaptive import read_routing, replaying
+from c3po_adaptive import read_routing, replaying, watching
 from c3po_adaptive.errors import DataError, SettingError, ShapeError
 from c3po_adaptive.models.traced import record
 from c3po_adaptive.testing import tiny_moe
@@ -107,3 +107,20 @@ def test_what_cannot_be_read_is_refused():
         read_routing(model, "")
     with pytest.raises(DataError, match="Expected texts"):
         read_routing(model, [])
+
+
+def test_watching_tells_what_each_layer_does_in_every_call():
+    model, inputs, seen = made("olmoe"), batch("left"), []
+    with watching(model, seen.append) as (layers, experts):
+        model(**inputs)
+        model.generate(input_ids=inputs["input_ids"][:1], max_new_tokens=2, min_new_tokens=2, do_sample=False)
+    L, rows = len(layers), inputs["input_ids"].numel()
+    assert [one.position for one in seen] == [*range(L)] * 3 and seen[0].probabilities.shape == (rows, experts)
+    assert [len(one.experts) for one in seen[::L]] == [rows, inputs["input_ids"].shape[1], 1], "a prompt, then a token"
+    read = read_routing(model, inputs)
+    for one in seen[:L]:
+        real = read.real.flatten()
+        assert torch.equal(one.experts[real], read.experts[..., one.position, :].flatten(0, 1)[real])
+        assert_near(one.logits[real], read.logits[..., one.position, :].flatten(0, 1)[real], by=2e-5)
+    model(**inputs)
+    assert len(seen) == 3 * L

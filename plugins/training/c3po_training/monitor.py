@@ -1,0 +1,153 @@
+"""How a model routes while it is trained, beside what its trainer logs."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import Trainer, TrainerCallback
+
+from c3po_adaptive import ModelError, SeenRouting, read_routing, watching
+
+from .load import Load
+
+PROBE = 8
+"""Sequences of the first batch whose routing is held against that of the model as it began."""
+
+
+class MoEMonitor(TrainerCallback):
+    """Logs how a model of transformers routes while ``Trainer``, or one of TRL's trainers, trains it::
+
+        trainer = Trainer(model=model, …)
+        monitor = MoEMonitor().attach(trainer)
+        trainer.train()
+
+    Beside the loss, so whenever the trainer logs and wherever it logs to, of the tokens trained on since it last did:
+
+    - ``moe/max_vio``, ``moe/min_vio``, ``moe/avg_vio``: how far the load of experts is from an even one: of the most and
+      the least used expert of a layer, and of its experts on average, over the even load, and that averaged over layers
+      (MaxVio of arXiv 2408.15664, eq. 4; 0 is even, -1 of ``min_vio`` an expert that nobody uses).
+    - ``moe/dead_experts``: how many experts, of all layers, no token used.
+    - ``moe/entropy``: of what routers make of experts, the mean over tokens and layers, in nats.
+    - ``moe/drift``: of the experts that tokens of the first batch used as the model began, the share that they no
+      longer use; each time for one forward of at most eight sequences, without gradients.
+
+    Padding does not count where ``attention_mask [B, T]`` tells it, nor do evaluation, generation, and what gradient
+    checkpointing runs again. Of several processes the load is that of all.
+
+    Args:
+        by_layer: log ``moe/max_vio/LAYER`` and ``moe/dead_experts/LAYER``, too, for each MoE layer, by its index in the
+            decoder.
+        drift: whether to ask the model as it is now, each time.
+    """
+
+    def __init__(self, *, by_layer: bool = False, drift: bool = True) -> None:
+        self.by_layer, self.drift = by_layer, drift
+        self.load: Load | None = None
+        self._first = False
+        self._open = ExitStack()
+        self._real: Tensor | None = None
+        self._probe: dict[str, Tensor] = {}
+        self._began: Tensor | None = None
+
+    def attach(self, trainer: Trainer) -> MoEMonitor:
+        """Watch a trainer, before those who report what it logs."""
+        trainer.callback_handler.callbacks.insert(0, self)
+        self._first = True
+        return self
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, *, model: nn.Module, **kwargs: Any) -> None:
+        """Begin to watch.
+
+        Raises:
+            ModelError: the model is dense, or its routing cannot be reached.
+        """
+        if args.report_to and not self._first:
+            warnings.warn(
+                f"MoEMonitor was given as a callback, so {', '.join(args.report_to)} will not have what it logs, only "
+                "the trainer's own log; say MoEMonitor().attach(trainer) instead.",
+                stacklevel=2,
+            )
+        self.close()
+        self._probe, self._began = {}, None
+        layers, experts = self._open.enter_context(watching(model, self._see))
+        self.load = Load(layers, experts)
+        called = model.register_forward_pre_hook(self._called, with_kwargs=True)
+        self._open.callback(called.remove)
+
+    def on_log(self, args: Any, state: Any, control: Any, *, logs: dict[str, Any], **kwargs: Any) -> None:
+        """Say what was seen since it was last said, in a log of the loss."""
+        if self.load is None or "loss" not in logs:
+            return
+        if not (found := self.load.told(by_layer=self.by_layer)):
+            warnings.warn(
+                "MoEMonitor saw no token since it last said so, and says nothing: torch.compile may leave hooks out.",
+                stacklevel=2,
+            )
+            return
+        if self._began is not None:
+            found["drift"] = self._drift(kwargs["model"])
+        self.load.clear()
+        said = {f"moe/{name}": value for name, value in found.items()}
+        logs.update(said)
+        if state.log_history:
+            state.log_history[-1].update(said)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Leave the model as it was."""
+        self.close()
+
+    def close(self) -> None:
+        """Stop to watch, as after training that an error ended."""
+        try:
+            self._open.close()
+        except ModelError as error:  # hooks that were left out are no reason to lose what was trained
+            warnings.warn(f"MoEMonitor did not see all layers: {error}", stacklevel=2)
+
+    def _called(self, model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """Note which tokens of a batch are real; and, of the first one, how they are routed."""
+        if not model.training:
+            return
+        mask, ids = kwargs.get("attention_mask"), kwargs.get("input_ids")
+        self._real = mask.bool() if isinstance(mask, Tensor) and mask.ndim == 2 else None
+        if self.drift and self._began is None and isinstance(ids, Tensor):
+            self._probe = {"input_ids": ids[:PROBE].clone()}
+            if self._real is not None:
+                self._probe["attention_mask"] = mask[:PROBE].clone()
+            self._began = _experts(model, self._probe)
+
+    def _see(self, routing: SeenRouting) -> None:
+        if self.load is not None and routing.site.router.training and not _in_backward():
+            self.load.add(routing, self._real)
+
+    def _drift(self, model: nn.Module) -> float:
+        began, now = self._began, _experts(model, self._probe)
+        kept = (now[..., :, None] == began[..., None, :]).any(-1)
+        return 1 - float(kept[began >= 0].double().mean())
+
+
+def _experts(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+    """``[B, T, L, k]`` experts of each token, without dropout; -1 in padding."""
+    with torch.no_grad(), _evaluating(model):
+        return read_routing(model, batch).experts
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Every module in evaluation, and each in its own mode again."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def _in_backward() -> bool:
+    """Whether autograd is running, as where gradient checkpointing runs layers again."""
+    return torch._C._current_graph_task_id() != -1
