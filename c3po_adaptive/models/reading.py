@@ -150,7 +150,7 @@ class SeenRouting:
 def watching(
     model: RoutedModel | nn.Module, see: Callable[[SeenRouting], None]
 ) -> Iterator[tuple[tuple[int, ...], int]]:
-    """Inside the block ``see`` is told what each MoE layer does with the tokens of every call, which goes on as it would.
+    """Inside the block ``see`` is told what each MoE layer does with the tokens of every call; nothing is changed.
 
     That is every call of the model: in training and evaluation, by ``generate``, and again where gradient checkpointing
     runs layers in ``backward``. Tokens come as the layer has them: B·T rows, padding among them.

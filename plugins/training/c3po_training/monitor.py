@@ -28,9 +28,9 @@ class MoEMonitor(TrainerCallback):
 
     Beside the loss, so whenever the trainer logs and wherever it logs to, of the tokens trained on since it last did:
 
-    - ``moe/max_vio``, ``moe/min_vio``, ``moe/avg_vio``: how far the load of experts is from an even one: of the most and
-      the least used expert of a layer, and of its experts on average, over the even load, and that averaged over layers
-      (MaxVio of arXiv 2408.15664, eq. 4; 0 is even, -1 of ``min_vio`` an expert that nobody uses).
+    - ``moe/max_vio``, ``moe/min_vio``, ``moe/avg_vio``: how far the most and the least used expert of a layer, and its
+      experts on average, are from an even load, over that load; averaged over layers (MaxVio of arXiv 2408.15664; 0 is
+      even, -1 of ``min_vio`` an expert that nobody uses).
     - ``moe/dead_experts``: how many experts, of all layers, no token used.
     - ``moe/entropy``: of what routers make of experts, the mean over tokens and layers, in nats.
     - ``moe/drift``: of the experts that tokens of the first batch used as the model began, the share that they no
