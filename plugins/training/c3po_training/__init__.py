@@ -1,5 +1,7 @@
-"""Training of Mixture-of-Experts models, watched."""
+"""Training of Mixture-of-Experts models: watched, and along routes."""
 
 from .monitor import MoEMonitor as MoEMonitor
+from .replayed import ReplayedTrainer as ReplayedTrainer
+from .replayed import with_routes as with_routes
 
-__all__ = ["MoEMonitor"]
+__all__ = ["MoEMonitor", "ReplayedTrainer", "with_routes"]

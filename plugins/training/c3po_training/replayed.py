@@ -1,0 +1,63 @@
+"""Trainers whose steps go along the routes that their batches bring."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import Trainer
+
+from c3po_adaptive import SettingError, replaying
+
+ROUTES = "routes"
+"""What they are called in a batch."""
+
+
+class ReplayedTrainer(Trainer):
+    """A trainer that routes each batch as its ``routes`` say (``replaying``), forward and backward.
+
+    As a first base it makes another trainer one: ``class Replayed(ReplayedTrainer, GRPOTrainer)``. Routes are expert
+    ids ``[B, T, L, k]`` beside padded tokens, or a list of ids ``[T_i, L, k]``, a sequence each. ``TrainingArguments``
+    have to keep the column: ``remove_unused_columns=False``.
+    """
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
+        """One step; what ``compute_loss`` opens stays open for its ``backward``, which runs checkpointed layers again.
+
+        Raises:
+            ShapeError, SettingError, ModelError: as ``replaying``.
+        """
+        with ExitStack() as self._replays:
+            return super().training_step(*args, **kwargs)
+
+    def compute_loss(self, model: nn.Module, inputs: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """The loss along the batch's routes.
+
+        Raises:
+            SettingError: it has none; or as ``replaying``.
+        """
+        if inputs.get(ROUTES) is None:
+            raise SettingError(
+                f"Expected {ROUTES!r} in each batch, got {', '.join(inputs)}; say remove_unused_columns=False, and let "
+                "the collator keep them: with_routes(collator)."
+            )
+        rest = {name: value for name, value in inputs.items() if name != ROUTES}
+        along = replaying(self.accelerator.unwrap_model(model), inputs[ROUTES])
+        if model.training:
+            self._replays.enter_context(along)
+            return super().compute_loss(model, rest, *args, **kwargs)
+        with along:
+            return super().compute_loss(model, rest, *args, **kwargs)
+
+
+def with_routes(collate: Callable[[Sequence[Mapping[str, Any]]], Mapping[str, Any]]) -> Callable[..., dict[str, Any]]:
+    """A collator that keeps each row's ``routes [T, L, k]`` beside what another makes of the rest."""
+
+    def collated(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        rest = [{name: value for name, value in row.items() if name != ROUTES} for row in rows]
+        return {**collate(rest), ROUTES: [torch.as_tensor(row[ROUTES]) for row in rows]}
+
+    return collated

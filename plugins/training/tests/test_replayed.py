@@ -1,0 +1,68 @@
+"""Steps of trainers along routes: held against a step by hand."""
+
+import pytest
+import torch
+from c3po_training import MoEMonitor, ReplayedTrainer, with_routes
+from transformers import DataCollatorForLanguageModeling, TrainingArguments
+
+from c3po_adaptive import SettingError, read_routing, replaying
+from c3po_adaptive.testing import tiny_moe, tiny_tokenizer
+
+TEXTS = ("the boat floats on water", "who sells bread", "a stone sinks", "so")
+
+
+@pytest.fixture
+def model():
+    return tiny_moe("qwen3_moe").train()
+
+
+@pytest.fixture
+def tokenizer():
+    found = tiny_tokenizer()
+    found.padding_side = "right"
+    return found
+
+
+def routed(model, tokenizer):
+    """Texts with routes that are not the model's own: each token's least wanted experts."""
+    for text in TEXTS:
+        row = dict(tokenizer(text))
+        with torch.no_grad():
+            read = read_routing(model, {"input_ids": torch.tensor([row["input_ids"]])})
+        yield {**row, "routes": (-read.logits[0]).topk(2, -1).indices}
+
+
+def arguments(folder, **more):
+    given = {"report_to": "none", "use_cpu": True, "disable_tqdm": True, "save_strategy": "no", "max_steps": 1}
+    return TrainingArguments(str(folder), per_device_train_batch_size=4, remove_unused_columns=False, **given, **more)
+
+
+@pytest.mark.parametrize("checkpointed", [False, True])
+def test_a_step_is_that_along_the_routes(model, tokenizer, tmp_path, checkpointed):
+    if checkpointed:
+        (getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable)()
+    rows, collate = [*routed(model, tokenizer)], DataCollatorForLanguageModeling(tokenizer, mlm=False)
+    given = arguments(tmp_path, optim="sgd", learning_rate=1.0, max_grad_norm=0)
+    trainer = ReplayedTrainer(model, given, with_routes(collate), train_dataset=rows)
+    before = {name: tensor.detach().clone() for name, tensor in model.named_parameters()}
+    monitor = MoEMonitor(drift=False).attach(trainer)
+    trainer.train()
+    stepped = {name: before[name] - tensor.detach() for name, tensor in model.named_parameters()}
+    with torch.no_grad():
+        for name, tensor in model.named_parameters():
+            tensor.copy_(before[name])
+    model.zero_grad()
+    batch = with_routes(collate)(rows)
+    with replaying(model, batch.pop("routes")):
+        model(**batch).loss.backward()
+    for name, tensor in model.named_parameters():
+        torch.testing.assert_close(stepped[name], tensor.grad, atol=1e-5, rtol=1e-4, msg=name)
+    assert monitor.load.counts.sum() == 2 * 3 * sum(len(row["input_ids"]) for row in rows), "of three layers, once"
+
+
+def test_a_batch_without_routes_is_refused(model, tokenizer, tmp_path):
+    rows, collate = [*routed(model, tokenizer)], DataCollatorForLanguageModeling(tokenizer, mlm=False)
+    plain = [{name: value for name, value in row.items() if name != "routes"} for row in rows]
+    trainer = ReplayedTrainer(model, arguments(tmp_path), collate, train_dataset=plain)
+    with pytest.raises(SettingError, match="with_routes"):
+        trainer.train()
