@@ -488,6 +488,50 @@ def test_bfloat16_by_autocast(weighed):
     assert all(gradient.isfinite().all() for gradient in gradients.values())
 
 
+def test_a_model_in_bfloat16_goes_along_the_routes_of_one_in_float32():
+    model, inputs = tiny_moe("qwen3_moe").train(), batch()
+    routes = others(model, inputs)
+    with replaying(model, routes):
+        wanted = model(**inputs).loss.item()
+    with replaying(model.to(torch.bfloat16), routes):
+        loss = model(**inputs).loss
+        loss.backward()
+    assert loss.item() == pytest.approx(wanted, rel=0.05)
+
+
+@pytest.mark.parametrize("family", ["olmoe", "deepseek_v3", "granitemoe"])
+def test_packed_sequences_are_those_alone_each_along_its_routes(family):
+    model = tiny_moe(family).eval().requires_grad_(False)
+    sequences = [torch.arange(5 + 9 * length, 5 + 10 * length)[None] for length in (5, 9, 3)]
+    routes, alone = [], []
+    for ids in sequences:
+        routes.append(recorded(model, {"input_ids": ids.flip(1), "use_cache": False})[1])
+        with replaying(model, routes[-1]):
+            alone.append(model(input_ids=ids, use_cache=False).logits)
+    places = torch.cat([torch.arange(ids.shape[1]) for ids in sequences])[None]
+    with replaying(model, torch.cat(routes, 1)):
+        packed = model(input_ids=torch.cat(sequences, 1), position_ids=places, use_cache=False).logits
+    torch.testing.assert_close(packed, torch.cat(alone, 1), atol=1e-4, rtol=0)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # dynamo looks at it
+@pytest.mark.parametrize("compiled_before", [False, True])
+def test_a_compiled_model_goes_along_the_routes(compiled_before):
+    torch._dynamo.reset()
+    model, inputs = tiny_moe("qwen3_moe").train(), batch()
+    routes, compiled = others(model, inputs), torch.compile(model, backend="eager")
+    if compiled_before:
+        compiled(**inputs)
+    with replaying(model, routes):
+        wanted = step(model, inputs)
+    with replaying(model, routes):
+        model.zero_grad()
+        out = compiled(**inputs)
+        out.loss.backward()
+    found = {name: one.grad for name, one in model.named_parameters() if one.grad is not None}
+    assert_same((out.logits.detach(), found), wanted)
+
+
 TARGETS = ["q_proj", "v_proj"]
 FUSED = ["mlp.experts.gate_up_proj", "mlp.experts.down_proj", "mlp.gate.weight"]
 

@@ -34,15 +34,22 @@ def routed(model, tokenizer):
 
 def arguments(folder, **more):
     given = {"report_to": "none", "use_cpu": True, "disable_tqdm": True, "save_strategy": "no", "max_steps": 1}
-    return TrainingArguments(str(folder), per_device_train_batch_size=4, remove_unused_columns=False, **given, **more)
+    return TrainingArguments(str(folder), remove_unused_columns=False, **given, **more)
 
 
-@pytest.mark.parametrize("checkpointed", [False, True])
-def test_a_step_is_that_along_the_routes(model, tokenizer, tmp_path, checkpointed):
+@pytest.mark.parametrize(("checkpointed", "accumulated"), [(False, 1), (True, 1), (True, 2)])
+def test_a_step_is_that_along_the_routes(model, tokenizer, tmp_path, checkpointed, accumulated):
     if checkpointed:
         (getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable)()
     rows, collate = [*routed(model, tokenizer)], DataCollatorForLanguageModeling(tokenizer, mlm=False)
-    given = arguments(tmp_path, optim="sgd", learning_rate=1.0, max_grad_norm=0)
+    given = arguments(
+        tmp_path,
+        optim="sgd",
+        learning_rate=1.0,
+        max_grad_norm=0,
+        per_device_train_batch_size=4 // accumulated,
+        gradient_accumulation_steps=accumulated,
+    )
     trainer = ReplayedTrainer(model, given, with_routes(collate), train_dataset=rows)
     before = {name: tensor.detach().clone() for name, tensor in model.named_parameters()}
     monitor = MoEMonitor(drift=False).attach(trainer)

@@ -1,0 +1,46 @@
+"""One of two processes that train a sharded model along routes; says how far its gradients are from a plain model's."""
+
+import json
+import sys
+
+import torch
+from torch import distributed
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+
+from c3po_adaptive import read_routing, replaying
+from c3po_adaptive.testing import tiny_moe
+
+
+def step(family, mesh, rank):
+    """The largest difference of a gradient from a plain model's, and the sum of gradients."""
+    plain, model = (tiny_moe(family).train().requires_grad_(True) for _ in range(2))
+    drawn = torch.Generator().manual_seed(1)
+    ids, others = (torch.randint(5, 60, (4, 9), generator=drawn) for _ in range(2))
+    with torch.no_grad():
+        routes = read_routing(plain, {"input_ids": others}).experts
+    for layer in model.model.layers:
+        fully_shard(layer, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+    halves = slice(0, 2), slice(2, 4)
+    for trained, parts in ((model, [halves[rank]]), (plain, halves)):
+        for part in parts:
+            with replaying(trained, routes[part]):
+                loss = trained(input_ids=ids[part], labels=ids[part], use_cache=False).loss
+                (loss / len(parts)).backward()
+    pairs = [(own.grad.full_tensor(), hers.grad) for own, hers in zip(model.parameters(), plain.parameters(),
+             strict=True) if own.grad is not None]  # fmt: skip
+    return max(float((a - b).abs().max()) for a, b in pairs), sum(float(b.abs().sum()) for _, b in pairs)
+
+
+def main(families):
+    distributed.init_process_group("gloo")
+    rank, mesh = distributed.get_rank(), init_device_mesh("cpu", (2,))
+    found = {family: step(family, mesh, rank) for family in families}
+    if rank == 0:
+        print(json.dumps(found))
+    distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
