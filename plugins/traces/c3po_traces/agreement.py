@@ -1,0 +1,265 @@
+"""Two sets of routes of the same texts: by how much they agree, in which layers, at which tokens, how near to a tie."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from c3po_adaptive import SettingError, over_values, read_routing
+from c3po_adaptive.models.traced import Trace, compared, recorded_in_both
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from c3po_adaptive import RoutedModel
+
+    Floats = NDArray[np.float64]
+
+QUARTERS = 4
+"""Of all places, from those nearest to a tie on."""
+
+
+class Mean(NamedTuple):
+    """A mean over texts, each counted once, with its interval of 95 %; NaN at both ends for one text."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Part(NamedTuple):
+    """Some places (a token in a layer), and what is the same there.
+
+    Attributes:
+        name: which they are.
+        places: how many.
+        experts: the share of the one's experts that the other uses, too.
+        same: the share of places where the sets of experts are the same.
+    """
+
+    name: str
+    places: int
+    experts: float
+    same: float
+
+
+class Beginning(NamedTuple):
+    """Where two routes of a text first use other experts: its number, the token's place and text, the decoder layer."""
+
+    text: int
+    token: int
+    piece: str
+    layer: int
+
+
+@dataclass(frozen=True, eq=False)
+class Agreement:
+    """Two sets of routes held against each other, at places that both recorded.
+
+    Attributes:
+        names: of the two models.
+        layers: decoder layer index of each of the L rows.
+        texts: how many pairs there are.
+        experts: the share of the one's experts that the other uses, too.
+        same: the share of places where the sets of experts are the same.
+        weights: of those that have weights: half the sum of differences of the experts' shares of a token's weight.
+        nats: with a model: what the other's routes make of a token's log-likelihood, less what the one's make of it.
+        by_layer: a part a layer.
+        by_token: by a token's place in its text, in doubling steps.
+        by_margin: with a model: quarters of all places by how far its k-th best router score is above the next, from
+            those nearest to a tie on.
+        load: ``[L]`` the share of the load that is on other experts (total variation).
+        beginnings: where each text that differs first does.
+    """
+
+    names: tuple[str, str]
+    layers: tuple[int, ...]
+    texts: int
+    experts: Mean
+    same: Mean
+    weights: Mean | None
+    nats: Mean | None
+    by_layer: tuple[Part, ...]
+    by_token: tuple[Part, ...]
+    by_margin: tuple[Part, ...]
+    load: tuple[float, ...]
+    beginnings: tuple[Beginning, ...]
+
+    def pieces(self, count: int = 5) -> list[tuple[str, int]]:
+        """The tokens at which texts begin to differ most often."""
+        return Counter(one.piece for one in self.beginnings).most_common(count)
+
+
+def agreement(pairs: Iterable[tuple[Trace, Trace]], model: RoutedModel | None = None) -> Agreement:
+    """How far two sets of routes agree.
+
+    Args:
+        pairs: two traces of the same tokens each, as ``paired`` finds them.
+        model: the one's, to tell what other experts cost in log-likelihood, and how near to a tie its router was.
+
+    Raises:
+        SettingError: no pair; pairs of several models; two traces that cannot be held against each other.
+        DataError: tokens that the model cannot read.
+    """
+    sums: _Sums | None = None
+    for one, other in pairs:
+        sums = sums or _Sums(one, other)
+        sums.add(one, other, model)
+    if sums is None:
+        raise SettingError("Expected two sets with traces of the same tokens, got none in both; record the same texts.")
+    return sums.told()
+
+
+def paired(one: Iterable[Trace], other: Iterable[Trace]) -> tuple[list[tuple[Trace, Trace]], int]:
+    """Traces of two sets that are of the same tokens, in the one's order; and how many of both have no partner."""
+    known: dict[tuple[int, ...], list[Trace]] = {}
+    for trace in other:
+        known.setdefault(tuple(trace.tokens.tolist()), []).append(trace)
+    found, alone = [], 0
+    for trace in one:
+        if partners := known.get(tuple(trace.tokens.tolist())):
+            found.append((trace, partners.pop(0)))
+        else:
+            alone += 1
+    return found, alone + sum(map(len, known.values()))
+
+
+@dataclass(eq=False)
+class _Sums:
+    """What is known so far.
+
+    Attributes:
+        layers: of the first pair.
+        experts: E.
+        names: of its models.
+        each: of every text ``[T, L]`` the share of experts, with NaN where nothing is known; its ``[T, L]`` margins.
+    """
+
+    first: Trace
+    second: Trace
+    shares: list[Tensor] = field(default_factory=list)
+    margins: list[Tensor] = field(default_factory=list)
+    moved: list[float] = field(default_factory=list)
+    nats: list[float] = field(default_factory=list)
+    beginnings: list[Beginning] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.loads = torch.zeros(2, len(self.first.layers), self.first.n_experts, dtype=torch.float64)
+
+    def add(self, one: Trace, other: Trace, model: RoutedModel | None) -> None:
+        for trace, known in ((one, self.first), (other, self.second)):
+            if (trace.layers, trace.n_experts, trace.model, trace.name) != (
+                *(known.layers, known.n_experts, known.model, known.name),
+            ):
+                raise SettingError(
+                    f"Expected routes of one model in a set, got those of {known.name or 'an unknown model'} and of "
+                    f"{trace.name or 'an unknown model'}; hold them against each other one by one."
+                )
+        both = recorded_in_both(one, other)
+        used = torch.stack([_used(trace) for trace in (one, other)])
+        kept = (used[0] & used[1]).sum(-1) / used[0].sum(-1).clamp_min(1)
+        same = (used[0] == used[1]).all(-1)
+        shares = torch.where(same, 1.0, kept.minimum(torch.tensor(1 - 1e-9)).double())  # of more experts, none is lost
+        self.shares.append(shares.masked_fill(~both, torch.nan))
+        self.loads += (used & both[..., None]).sum(1)
+        self._note_beginning(one, both & ~same)
+        if one.weights is not None and other.weights is not None:
+            apart = (_weighed(one) - _weighed(other)).abs().sum(-1) / 2
+            self.moved.append(float(apart[both].mean()))
+        if model is not None:
+            before, after = compared(model, one, other)
+            self.nats.append(float((after - before)[both[:-1].any(1)].mean()))
+            self.margins.append(_margins(model, one))
+
+    def _note_beginning(self, trace: Trace, other: Tensor) -> None:
+        if places := other.nonzero().tolist():
+            token, row = places[0]
+            number = int(trace.tokens[token])
+            piece = trace.pieces.get(number, str(number))
+            self.beginnings.append(Beginning(len(self.shares) - 1, token, piece, trace.layers[row]))
+
+    def told(self) -> Agreement:
+        every = torch.cat(self.shares)
+        loads = self.loads / self.loads.sum(-1, keepdim=True).clamp_min(1)
+        return Agreement(
+            names=(self.first.name, self.second.name),
+            layers=self.first.layers,
+            texts=len(self.shares),
+            experts=_mean([float(one.nanmean()) for one in self.shares]),
+            same=_mean([float((one[~one.isnan()] == 1).double().mean()) for one in self.shares]),
+            weights=_mean(self.moved) if len(self.moved) == len(self.shares) else None,
+            nats=_mean(self.nats) if self.nats else None,
+            by_layer=tuple(_part(str(layer), every[:, row]) for row, layer in enumerate(self.first.layers)),
+            by_token=tuple(self._by_token()),
+            by_margin=tuple(self._by_margin()),
+            load=tuple(((loads[0] - loads[1]).abs().sum(-1) / 2).tolist()),
+            beginnings=tuple(self.beginnings),
+        )
+
+    def _by_token(self) -> Iterable[Part]:
+        places = torch.cat([torch.arange(len(one)) for one in self.shares])
+        every, first = torch.cat(self.shares), 0
+        while first < len(places) and (at := (places >= first) & (places < 2 * first + 1)).any():
+            last = 2 * first
+            yield _part(str(first) if first == last else f"{first} to {last}", every[at])
+            first = last + 1
+
+    def _by_margin(self) -> Iterable[Part]:
+        if not self.margins:
+            return
+        every, margins = torch.cat(self.shares).flatten(), torch.cat(self.margins).flatten()
+        known = ~every.isnan() & ~margins.isnan()
+        every, margins = every[known], margins[known]
+        for part in margins.argsort(stable=True).chunk(QUARTERS):
+            low, high = margins[part[0]], margins[part[-1]]
+            yield _part(f"{low:.2f} to {high:.2f}", every[part])
+
+
+def _used(trace: Trace) -> Tensor:
+    """``[T, L, E]`` bool."""
+    there = trace.experts >= 0
+    if trace.weights is not None:
+        there = there & (trace.weights > 0)
+    marks = torch.zeros(*trace.experts.shape[:2], trace.n_experts + 1, dtype=torch.bool)
+    return marks.scatter(2, torch.where(there, trace.experts, trace.n_experts), torch.ones_like(there))[..., :-1]
+
+
+def _weighed(trace: Trace) -> Tensor:
+    """``[T, L, E]`` each expert's share of a token's weight."""
+    assert trace.weights is not None
+    weights = trace.weights.detach().double() * (trace.experts >= 0)
+    found = torch.zeros(*trace.experts.shape[:2], trace.n_experts, dtype=torch.float64)
+    found.scatter_add_(2, trace.experts.clamp_min(0), weights)
+    return found / found.sum(-1, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
+
+
+def _margins(model: RoutedModel, trace: Trace) -> Tensor:
+    """``[T, L]`` by how much the model's own k-th best router score is above the next."""
+    with torch.no_grad():
+        read = read_routing(model, {"input_ids": trace.tokens[None]})
+    k = read.experts.shape[-1]
+    if read.logits.shape[-1] == k:
+        return torch.full(read.logits.shape[1:3], torch.nan)
+    best = read.logits[0].cpu().topk(k + 1, -1).values
+    return best[..., -2] - best[..., -1]
+
+
+def _part(name: str, shares: Tensor) -> Part:
+    known = shares[~shares.isnan()]
+    if not len(known):
+        return Part(name, 0, float("nan"), float("nan"))
+    return Part(name, len(known), float(known.mean()), float((known == 1).double().mean()))
+
+
+def _mean(values: Sequence[float]) -> Mean:
+    each: Floats = np.array(values, dtype=float)
+    if len(each) < 2:
+        return Mean(float(each.mean()), float("nan"), float("nan"))
+    found = over_values(each[:, None], seed=0)
+    return Mean(float(each.mean()), found.low, found.high)

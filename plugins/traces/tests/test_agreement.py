@@ -1,0 +1,87 @@
+"""Two sets of routes held against each other: counted by hand, and on a model whose routers were moved a little."""
+
+import copy
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from c3po_traces.agreement import agreement, paired
+
+from c3po_adaptive import RoutedModel, SettingError
+from c3po_adaptive.models.traced import Trace, record
+from c3po_adaptive.testing import tiny_moe, tiny_tokenizer
+
+E = 6
+
+
+def trace(experts, tokens=None, weights=None, **more):
+    experts = torch.tensor(experts)
+    tokens = torch.arange(len(experts)) if tokens is None else torch.tensor(tokens)
+    weights = None if weights is None else torch.tensor(weights)
+    return Trace(tokens, (1, 3), experts, weights, E, name="toy", pieces={0: "a", 1: "b", 2: "c"}, **more)
+
+
+ONE = trace([[[0, 1], [2, 3]], [[0, 1], [2, 3]], [[0, 1], [2, 3]]])
+OTHER = trace([[[1, 0], [2, 3]], [[0, 2], [2, 3]], [[4, 5], [-1, -1]]])
+
+
+def test_shares_and_sets_are_counted_where_both_recorded():
+    found = agreement([(ONE, OTHER)])
+    assert [(p.name, p.places) for p in found.by_layer] == [("1", 3), ("3", 2)]
+    assert [p.experts for p in found.by_layer] == pytest.approx([0.5, 1])
+    assert [p.same for p in found.by_layer] == pytest.approx([1 / 3, 1])
+    assert found.experts.value == pytest.approx(3.5 / 5) and found.same.value == pytest.approx(3 / 5)
+    assert [(p.name, p.places, p.experts) for p in found.by_token] == [
+        ("0", 2, 1.0), ("1 to 2", 3, pytest.approx(0.5)),
+    ]  # fmt: skip
+    assert found.load == pytest.approx((0.5, 0)), "three of six uses are on other experts"
+    assert found.beginnings == ((0, 1, "b", 1),) and found.pieces() == [("b", 1)]
+    assert found.weights is None and found.nats is None and not found.by_margin
+
+
+def test_weights_move_by_half_the_sum_of_differences():
+    one = trace([[[0, 1], [2, 3]]], weights=[[[0.5, 0.5], [2.0, 0.0]]])
+    other = trace([[[1, 0], [2, 4]]], weights=[[[0.9, 0.1], [1.0, 0.0]]])
+    found = agreement([(one, other)])
+    assert found.weights.value == pytest.approx((0.4 + 0) / 2)
+    assert found.same.value == 1, "an expert without weight is not used"
+
+
+def test_texts_count_once_each_and_have_an_interval():
+    found = agreement([(ONE, ONE)] * 3 + [(ONE, OTHER)])
+    assert found.texts == 4 and found.same.value == pytest.approx((3 + 3 / 5) / 4)
+    assert found.same.low < found.same.value < found.same.high
+    assert [one.text for one in found.beginnings] == [3]
+    assert math.isnan(agreement([(ONE, OTHER)]).same.low)
+
+
+def test_partners_are_of_the_same_tokens():
+    longer = trace([[[0, 1], [2, 3]]] * 4)
+    found, alone = paired([ONE, longer, ONE], [OTHER, ONE])
+    assert [pair[1] for pair in found] == [OTHER, ONE] and alone == 1
+    with pytest.raises(SettingError, match="none in both"):
+        agreement(paired([ONE], [longer])[0])
+
+
+def test_sets_of_several_models_are_refused():
+    with pytest.raises(SettingError, match=r"'?toy'? and of other"):
+        agreement([(ONE, OTHER), (replace(ONE, name="other"), OTHER)])
+
+
+def test_routes_part_where_routers_are_near_a_tie():
+    plain = RoutedModel(tiny_moe("olmoe"), tiny_tokenizer(), name="plain")
+    moved = copy.deepcopy(plain.model)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for layer in moved.model.layers:
+            layer.mlp.gate.weight += 0.05 * torch.randn(layer.mlp.gate.weight.shape, generator=generator)
+    moved = RoutedModel(moved, tiny_tokenizer(), name="moved")
+    texts = ["the boat floats on the water", "who sells bread in the town", "a stone sinks", "snow lies in the hills"]
+    found = agreement([(record(plain, text), record(moved, text)) for text in texts], plain)
+    assert found.names == ("plain", "moved") and 0.5 < found.experts.value < 1
+    assert len(found.by_margin) == 4 and found.by_margin[0].same < found.by_margin[-1].same
+    assert sum(p.places for p in found.by_margin) == sum(p.places for p in found.by_layer)
+    assert found.nats.value != 0
+    same = agreement([(record(plain, text), record(plain, text)) for text in texts], plain)
+    assert same.same.value == 1 and same.nats.value == pytest.approx(0, abs=1e-5) and not same.beginnings
