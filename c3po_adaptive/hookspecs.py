@@ -76,6 +76,11 @@ def register_reports() -> Mapping[str, Callable[[Path], None]]:
 
 
 @hookspec
+def register_side_by_side() -> Mapping[str, Callable[..., tuple[object, object]]]:
+    """What puts runs side by side, by their kind: ``(a, b, out, *, arms, datasets)`` to a summary and its ``Table``."""
+
+
+@hookspec
 def register_trace_readers() -> Mapping[str, TraceReader]:
     """What makes routing traces of other engines' files, by the engine's name."""
 

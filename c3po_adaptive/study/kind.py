@@ -9,9 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
-from ..errors import SettingError
 from ..progress import Progress, silent
-from ..records.summary import TwoRuns
 from ..registry import Registry
 from ..settings import Settings
 from ..storage.json_values import Values
@@ -121,30 +119,6 @@ class Study(ABC, Generic[C]):
         Yields:
             What has to be said about it.
         """
-
-    def compare_runs(
-        self,
-        a: Path,
-        b: Path,
-        out: Path | None = None,
-        *,
-        arms: Mapping[str, str] | None = None,
-        datasets: Mapping[str, str] | None = None,
-    ) -> tuple[TwoRuns, Table]:
-        """Compare two runs of this kind: the summary, and what the terminal shows of it.
-
-        Args:
-            a: the folder of one.
-            b: that of another.
-            out: a folder to write ``summary.json`` and ``report.html`` to; None: none.
-            arms: what those of the first are called in the other, where they are called otherwise.
-            datasets: likewise.
-
-        Raises:
-            SettingError: runs of this kind are not compared, or a name is none of theirs.
-            DataError: these have nothing in common.
-        """
-        raise SettingError(f"Expected two runs of a kind that is compared side by side, got {self.kind}; report each.")
 
     @abstractmethod
     def table(self, summary: Any) -> Table:

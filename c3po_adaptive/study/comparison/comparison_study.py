@@ -13,7 +13,7 @@ from ...errors import ArtifactError, DataError, PluginError, UnknownNameError
 from ...models.footprint import Footprint
 from ...records.answer import AnswerRecord
 from ...records.parquet import PARQUET, write_parquet
-from ...records.summary import Row, Summary, TwoRuns
+from ...records.summary import Row, Summary
 from ...registry import Registry
 from ...report.sentences import sentences
 from ...storage.json_values import Values
@@ -28,7 +28,6 @@ from .comparison_config import ComparisonConfig, parsed
 from .comparison_worker import ComparisonWorker
 from .conclusion import conclude, draw_report
 from .foreseen_power import findable, lines, values
-from .two_runs import compare_runs, table_of
 
 COLUMNS = (
     *("data set", "arm", "n", "accuracy", "gain [95 %]", "up/down", "NLL [difference, 95 %]"),
@@ -103,18 +102,6 @@ class ComparisonStudy(StudyInPieces[ComparisonConfig, ComparisonWorker]):
             yield from (f"not finished: {what}" for what in told.missing)
         if said := changed_since(told.hashes.get("rules")):
             yield said
-
-    def compare_runs(
-        self,
-        a: Path,
-        b: Path,
-        out: Path | None = None,
-        *,
-        arms: Mapping[str, str] | None = None,
-        datasets: Mapping[str, str] | None = None,
-    ) -> tuple[TwoRuns, Table]:
-        found = compare_runs(a, b, out, arms=arms or {}, datasets=datasets or {})
-        return found, table_of(found)
 
     def table(self, summary: Summary) -> Table:
         several = len({row.dataset for row in summary.rows}) > 1

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from c3po_bed import KINDS
 
-from c3po_adaptive.analysis import paired
-from c3po_adaptive.analysis import statistics as stats
-from c3po_adaptive.analysis.paired_runs import Run
+from c3po_adaptive.analysis import differences, gold_nll
 from c3po_adaptive.errors import DataError
-from c3po_adaptive.records.answer import Answered
+from c3po_adaptive.study import Answered
 
 from .kept_answers import kind_of
+from .paired_runs import Run
 from .protocol import Group, Measure, Side, Unit
 
 if TYPE_CHECKING:
@@ -28,9 +27,9 @@ Key = tuple[str, str, str]
 Draws = dict[int, float]
 
 VALUES: dict[Measure, Callable[[Answered], float]] = {
-    "correct": stats.is_correct,
-    "loss": stats.gold_nll,
-    "cost": stats.total_cost,
+    "correct": lambda answered: float(answered.correct),
+    "loss": gold_nll,
+    "cost": lambda answered: answered.cost.total,
 }
 
 
@@ -130,7 +129,7 @@ class Answers:
         self._check_whole(group, a, one, blank)
         if not (kept := _of_all_models(group, [*one], unit)):
             raise DataError("Expected questions that all models of the group answered, got none; name other models.")
-        arrays = paired.differences(*(_by_model(kept, of) for of in (one, two)))
+        arrays = differences(*(_by_model(kept, of) for of in (one, two)))
         in_order = sorted(kept, key=lambda key: [*arrays].index(key[0]))
         rows = list(zip(in_order, np.concatenate([*arrays.values()]), strict=True))
         found = self._pairs(rows, group, a, unit, flips=measure == "correct" and not (a.less or b.less))
