@@ -15,7 +15,7 @@ from .dataset_in_words import asked_again
 from .holm_families import corrected, named_beforehand
 from .judging_rules import rules
 from .unfinished_run import answered_by_base
-from .verdict import Audited, judge, why_untellable
+from .verdict import judge, why_untellable
 
 
 def summarize(
@@ -31,7 +31,7 @@ def summarize(
     primary: Sequence[tuple[str, str, Unit]] = (),
     inputs: Values | None = None,
     missing: Sequence[str] = (),
-    audited: Audited | None = None,
+    audited: str | None = None,
 ) -> Summary:
     """What ``summary.json`` holds.
 
@@ -75,7 +75,7 @@ def summarize(
     untellable = {} if audited is None else _untellable(table, rows, gains)
     return Summary(
         missing=tuple(missing),
-        audit=None if audited is None else audited.line,
+        audit=audited,
         baseline=baseline,
         compare=tuple(compare),
         rows=tuple(judge(rows, gains, others, untellable)),

@@ -93,19 +93,6 @@ def verdict(
     return Verdict(NONE, f"it gains, but is not told{after} from {_named(most)}, which is not shown to gain")
 
 
-@dataclass(frozen=True)
-class Audited:
-    """What an audit of the model says, which a null result stands beside.
-
-    Attributes:
-        line: what it found, in words.
-        model: fingerprint of the model that it is of.
-    """
-
-    line: str
-    model: str
-
-
 def why_untellable(base: AboveChance, gains: Sequence[Comparison], positive: Collection[str]) -> list[str]:
     """Why a null result says nothing of a method, on one data set or over all; [] where it does say something.
 

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from ..records.answer import Answered as Answered
     from ..records.answer import AnswerRecord as AnswerRecord
     from ..records.answer import ScoredAnswer as ScoredAnswer
-    from ..records.audit import Audit as Audit
     from ..records.base import Interval as Interval
     from ..records.base import Part as Part
     from ..records.base import Record as Record
@@ -58,6 +57,7 @@ if TYPE_CHECKING:
     from .arms import OnOneArm as OnOneArm
     from .comparison import ComparisonConfig as ComparisonConfig
     from .comparison import ComparisonWorker as ComparisonWorker
+    from .comparison.audited import Audit as Audit
     from .comparison.run_answers import RunAnswers as RunAnswers
     from .comparison.run_answers import answers_in as answers_in
     from .kind import Study as Study

@@ -5,7 +5,7 @@ import pytest
 from records.made import sentences, summarize
 
 from c3po_adaptive.analysis.matching_controls import controls_of
-from c3po_adaptive.analysis.verdict import Audited, verdict
+from c3po_adaptive.analysis.verdict import verdict
 from c3po_adaptive.records.setting import Setting
 from c3po_adaptive.records.summary import Comparison
 
@@ -338,7 +338,7 @@ def test_holm_is_over_the_whole_table():
     assert all(row["p_beyond"] is None for row in summary["rows"] if not row["controls"])
 
 
-AUDITED = Audited(line="Permuting the routers costs 0.9 points [-8.0, 9.8].", model="m")
+AUDITED = "Permuting the routers costs 0.9 points [-8.0, 9.8]."
 
 
 class TestCannotTell:
@@ -367,8 +367,8 @@ class TestCannotTell:
         rows, summary = self.judged(self.table(), AUDITED)
         assert rows["ngd"]["verdict"] == "no evidence"
         assert rows["ngd"]["because"].startswith("the interval holds zero")
-        assert summary["audit"] == AUDITED.line
-        assert sentences(summary)[-1] == AUDITED.line
+        assert summary["audit"] == AUDITED
+        assert sentences(summary)[-1] == AUDITED
 
     def test_base_at_chance(self):
         rows, _ = self.judged(self.table(0.25), AUDITED)

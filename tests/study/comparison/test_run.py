@@ -480,7 +480,7 @@ class TestShared:
         pooled = config("first", "second", arms={k: ARMS[k] for k in ("base", "ngd")})
         evaluate(pooled, tmp_path / "run")
         assert len(made) == 2
-        monkeypatch.setattr(ComparisonWorker, "_taught", lambda self, dataset: dataset)
+        monkeypatch.setattr(ComparisonWorker, "_taught", {"first": "first", "second": "second"})
         evaluate(pooled, tmp_path / "each")
         assert len(made) == 2 + 4
         assert rows(tmp_path / "each") == close(rows(tmp_path / "run"))
