@@ -1,7 +1,8 @@
 """What people look at: pages, plots and sentences; from here, what the pages of plugins are made of."""
 
+from .drawing import COLORS, LINE, WIDTH, cells, color_of, panels, square, standalone, style, svg
 from .page import draw, finished_summary
-from .plots import COLORS, LINE, WIDTH, Mark, cells, color_of, forest, panels, square, standalone, style, svg
+from .plots import Mark, forest
 
 __all__ = [
     "COLORS",
