@@ -11,8 +11,7 @@ if TYPE_CHECKING:
     from .comparison_folder import records_in as records_in
     from .comparison_folder import summary_in as summary_in
     from .crossed import Crossed as Crossed
-    from .dataset_in_words import asked_again as asked_again
-    from .dataset_in_words import references_of as references_of
+    from .dataset_in_words import DatasetsInWords as DatasetsInWords
     from .judging_rules import rules as rules
     from .over_kinds import over_units as over_units
     from .paired import differences as differences

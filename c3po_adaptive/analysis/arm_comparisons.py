@@ -9,11 +9,10 @@ from ..errors import DataError
 from ..records.answer import Answered, AnswerRecord
 from ..records.setting import Setting
 from ..records.summary import Agreement, AmongDraws, Comparison, Coverage, Predicted, Row
-from ..storage.json_values import Values
 from . import statistics as stats
 from .arm_row import row, settings_of
 from .by_dataset import Arms
-from .dataset_in_words import format_of, references_of
+from .dataset_in_words import DatasetsInWords
 from .matching_controls import RANDOM_NEIGHBOURS, controls_of
 from .over_kinds import compare_over_kinds
 from .pathway_similarity import similarity_of_pathways
@@ -78,13 +77,21 @@ class ArmComparisons:
             for arm in arms
         }
 
-    def rows(self, config: Values, headline: str | None) -> Iterator[Row]:
+    def rows(self, asked: DatasetsInWords, headline: str | None) -> Iterator[Row]:
         """Of every arm, the base included; without a verdict, which takes all comparisons."""
         for (dataset, arm), gain in self.gains.items():
             own, base = self._pair(dataset, arm, self.baseline)
-            asked_with = {"references": references_of(config, dataset), "format": format_of(config, dataset)}
-            found = row(dataset, asked_with, own, base, gain, self.seed)
-            yield found.model_copy(update={"controls": tuple(self.controls[dataset, arm]), "headline": arm == headline})
+            yield row(
+                dataset,
+                own,
+                base,
+                gain,
+                self.seed,
+                references=asked.references(dataset),
+                format=asked.format(dataset),
+                controls=tuple(self.controls[dataset, arm]),
+                headline=arm == headline,
+            )
 
     def with_controls(self, compare: Sequence[tuple[str, str]]) -> list[Comparison]:
         """Every arm minus its controls, and pairs that are asked for; each pair once, and none with the base."""

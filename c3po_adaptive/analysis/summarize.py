@@ -11,7 +11,7 @@ from ..storage.json_values import Values
 from .arm_comparisons import ArmComparisons
 from .by_dataset import grouped
 from .chance import above_chance
-from .dataset_in_words import asked_again
+from .dataset_in_words import DatasetsInWords
 from .holm_families import corrected, named_beforehand
 from .judging_rules import rules
 from .unfinished_run import answered_by_base
@@ -64,14 +64,15 @@ def summarize(
     """
     records, inputs = list(records), inputs or {}
     told = answered_by_base(records, baseline) if missing else records
-    again = asked_again(config, {r.dataset for r in told})
+    in_words = DatasetsInWords(config)
+    again = in_words.again({r.dataset for r in told})
     groups = grouped(told, unfinished=bool(missing), again=again)
     table = ArmComparisons(groups, baseline, seed, unfinished=bool(missing))
     named = named_beforehand({name: arms for name, arms in groups.items() if name not in again}, primary)
     gains = corrected([gain for gain in table.gains.values() if gain.a != baseline], named)
     others = corrected([*table.with_controls(compare), *table.over_kinds(by_kind)], named)
     gains, others = ([c.model_copy(update={"headline": c.a == headline}) for c in each] for each in (gains, others))
-    rows = list(table.rows(config, headline))
+    rows = list(table.rows(in_words, headline))
     untellable = {} if audited is None else _untellable(table, rows, gains)
     return Summary(
         missing=tuple(missing),

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from ..analysis.calibration import reliability
 from ..analysis.comparison_folder import results_in
-from ..analysis.dataset_in_words import benchmark_of, scored_twice
+from ..analysis.dataset_in_words import DatasetsInWords
 from ..analysis.expert_use import expert_use
 from ..analysis.gain_by_kind import KindRow, gain_by_kind
-from ..analysis.reliability import reliability
 from ..analysis.statistics import first_draw
 from ..records.answer import AnswerRecord
 from ..records.summary import Predicted, Row, Summary
@@ -52,7 +52,7 @@ def render(
     first, others = _opening(sentences(summary), arm or summary.baseline, rows)
     single = first_draw(records)  # what a page shows answer by answer
     figures = _figures(summary, single)
-    uses = _uses(single)
+    uses = expert_use(single)
     html = draw(
         __package__,
         "template.html.j2",
@@ -65,7 +65,7 @@ def render(
         others=others,
         gains=[figure for figure in figures if figure["title"] == GAINS],
         tables=[(dataset, summary.on(dataset)) for dataset in summary.datasets],
-        twice=scored_twice(summary.config),
+        twice=DatasetsInWords(summary.config).scored_twice(),
         roles=list(dict.fromkeys(row.role for row in rows)),
         controlled=any(row.controls for row in summary.rows),
         kinds=_arms_together(kinds),
@@ -168,10 +168,10 @@ def _with_published(summary: Summary) -> Iterator[tuple[str, str, str]]:
     model = summary.config.get("published")
     if not isinstance(model, str):
         return
-    label = f"published, {published_figures.called(model)}"
+    label, asked = f"published, {published_figures.called(model)}", DatasetsInWords(summary.config)
     for dataset in summary.datasets:
         rows = summary.on(dataset)
-        known = published_figures.accuracy(model, benchmark_of(summary.config, dataset))
+        known = published_figures.accuracy(model, asked.benchmark(dataset))
         there = {r.arm: known[r.optimizer] for r in rows if _as_published(r) and r.optimizer in known}
         if there:
             caption = (
@@ -241,17 +241,3 @@ def _in_ranks(predicted: Sequence[Predicted]) -> str:
         "Whether the signal says what re-mixing does to a question, with 95 % intervals; a signal that says nothing is "
         f"flat. Rank correlation over questions: {'; '.join(said)}."
     )
-
-
-def _uses(records: Sequence[AnswerRecord]) -> dict[str, object]:
-    """Counts of layers × experts by arm, as the page's script takes them."""
-    return {
-        arm: {
-            "n": use.n,
-            "layers": use.layers,
-            "changed": use.changed.tolist(),
-            "raised": use.raised.tolist(),
-            "lowered": use.lowered.tolist(),
-        }
-        for arm, use in expert_use(records).items()
-    }

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
+    from ..analysis.calibration import Bin
     from ..analysis.gain_by_kind import KindRow
-    from ..analysis.reliability import Bin
     from ..pictures import Panel
     from ..records.summary import Coverage, Predicted, Row, RowCost
 

@@ -12,7 +12,7 @@ from .. import elsewhere
 from ..errors import UnknownNameError, suggestion
 from ..remixing.presets import PRESETS
 from ..settings import RemixSettings
-from .overrides import with_settings
+from .overrides import parsed
 from .study_config import OnQuestions, Spec, read_yaml
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def parse_arm(arm: Arm, settings: Sequence[str]) -> Arm:
     Raises:
         SettingError: an unknown key, or a value of the wrong kind; the key is named.
     """
-    return Arm.of(with_settings(arm.model_dump(mode="json"), settings, Arm))
+    return parsed(Arm, arm.model_dump(mode="json"), settings)
 
 
 DEMO = read_yaml(Path(__file__).with_name("demo.yaml"))

@@ -16,7 +16,7 @@ from ..storage.json_values import Values
 from ..storage.lock import held
 from ..storage.run_folder import DRAWN, RECORDS, check_folder, claim
 from .executor import HERE, Executor
-from .overrides import with_settings
+from .overrides import parsed
 from .plan import Plan
 
 C = TypeVar("C", bound=Settings)
@@ -68,7 +68,7 @@ class Study(ABC, Generic[C]):
         Raises:
             SettingError: an unknown key, or a value of the wrong kind; the key is named.
         """
-        return self.config(**with_settings(raw, settings, self.config))
+        return parsed(self.config, raw, settings)
 
     @abstractmethod
     def strategies(self, config: C, registry: Registry) -> Iterator[tuple[str, Any]]:

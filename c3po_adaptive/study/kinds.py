@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import PluginError
 from ..storage.run_folder import FILES, claimed_config
-from .comparison import comparison_config
+from .comparison import ComparisonConfig
+from .overrides import parsed
 from .study_config import of_datasets, read_yaml
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def read_study(
     """
     raw = read_yaml(path)
     if raw.get("kind", DEFAULT) == DEFAULT:
-        config = of_datasets(comparison_config.parsed(raw, settings), datasets)
+        config = of_datasets(parsed(ComparisonConfig, raw, settings), datasets)
         return _comparison(), config
     study = kind_of(raw, registry())
     return study, of_datasets(study.parse(raw, settings), datasets)

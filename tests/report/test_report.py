@@ -445,8 +445,8 @@ class TestExperts:
         (record,) = (r for r in synthetic(1) if r["arm"] == "ngd")
         changed = {"layers": [25], "experts": {"25": [1, 2, 3, 4, 5]}, "pathway": {}, "layer_scores": {}}
         (use,) = expert_use(made([record | changed | {"raised": {"25": [2]}}])).values()
-        assert use.raised.tolist() == [[0, 0, 1, 0, 0, 0]]
-        assert use.lowered.tolist() == [[0, 1, 0, 1, 1, 1]]
+        assert use["raised"] == [[0, 0, 1, 0, 0, 0]]
+        assert use["lowered"] == [[0, 1, 0, 1, 1, 1]]
 
 
 def test_what_is_drawn_at_random_is_named_a_control(tmp_path):

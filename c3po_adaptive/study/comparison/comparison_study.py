@@ -9,24 +9,29 @@ from typing import ClassVar
 from ...analysis.comparison_folder import records_in, summary_in
 from ...analysis.judging_rules import changed_since
 from ...analysis.matching_controls import lacking_in_words
+from ...analysis.summarize import summarize
+from ...analysis.unfinished_run import missing
 from ...errors import ArtifactError, DataError, PluginError, UnknownNameError
 from ...models.footprint import Footprint
 from ...records.answer import AnswerRecord
+from ...records.jsonl import read_records
 from ...records.parquet import PARQUET, write_parquet
 from ...records.summary import Row, Summary
 from ...registry import Registry
+from ...report.comparison_page import render
 from ...report.sentences import sentences
+from ...storage.files import write_text
 from ...storage.json_values import Values
 from ...storage.lock import held
 from ...storage.run_folder import FILES, claimed_config
 from ...tasks.sources import questions as read_questions
-from ..data import Asked, Data, read_data
+from ..data import Asked, Data, counted_once, poisoned_in_words, read_data
 from ..kind import Table
 from ..on_questions import StudyInPieces
 from .added_controls import with_controls
-from .comparison_config import ComparisonConfig, parsed
+from .audited import audited
+from .comparison_config import ComparisonConfig
 from .comparison_worker import ComparisonWorker
-from .conclusion import conclude, draw_report
 from .foreseen_power import findable, lines, values
 
 COLUMNS = (
@@ -45,7 +50,6 @@ class ComparisonStudy(StudyInPieces[ComparisonConfig, ComparisonWorker]):
     config = ComparisonConfig
     worker = ComparisonWorker
     record = AnswerRecord
-    parse = staticmethod(parsed)
 
     def whole(self, config: ComparisonConfig, registry: Registry) -> ComparisonConfig:
         return with_controls(config, registry)
@@ -73,7 +77,7 @@ class ComparisonStudy(StudyInPieces[ComparisonConfig, ComparisonWorker]):
         if failed and (config.baseline in failed or failed.keys() == config.arms.keys() - {config.baseline}):
             raise PluginError("\n".join(failed.values()))
         asked = {name: len(part.questions) for name, part in data.items()}
-        return conclude(out, config, worker.inputs or {}, data, asked, failed)
+        return _concluded(out, config, worker.inputs or {}, data, asked, failed)
 
     def foretold(self, config: ComparisonConfig) -> Iterator[str]:
         return lines(findable(config, read_data(config)))
@@ -93,12 +97,12 @@ class ComparisonStudy(StudyInPieces[ComparisonConfig, ComparisonWorker]):
                 yield f"ids instead of texts: {error}"
         told = summary_in(out)
         if told is not None and not told.missing:
-            draw_report(out, data)
+            _draw(out, data)
             write_parquet(records_in(out), out / PARQUET)
         else:
             asked = {} if questions else {name: len(part.questions) for name, part in data.items()}
             with held(out):  # a run that goes on there writes its own
-                told = conclude(out, config, inputs, data, asked, {} if told is None else told.failed)
+                told = _concluded(out, config, inputs, data, asked, {} if told is None else told.failed)
             yield from (f"not finished: {what}" for what in told.missing)
         if said := changed_since(told.hashes.get("rules")):
             yield said
@@ -109,6 +113,60 @@ class ComparisonStudy(StudyInPieces[ComparisonConfig, ComparisonWorker]):
 
 
 STUDY = ComparisonStudy()
+
+
+def _concluded(
+    out: Path,
+    config: ComparisonConfig,
+    inputs: Values,
+    data: Data,
+    asked: Mapping[str, int],
+    failed: Mapping[str, str],
+) -> Summary:
+    """Write the summary and draw the report of a run's records, as far as they go.
+
+    Args:
+        out: the run's folder.
+        config: what was run.
+        inputs: what the run was claimed with beside its configuration.
+        data: its questions and references, as far as they are at hand.
+        asked: how many questions each data set has, as far as that is known.
+        failed: arms that are left out, and why.
+
+    Raises:
+        DataError: there are no records, or none of ours, or none of the base; or the audit is of another model.
+    """
+    going = {name: arm.draws for name, arm in config.arms.items() if name not in failed}
+    records = [record for record in read_records(out, AnswerRecord) if record.arm not in failed]
+    compared = [each for each in config.compared if not {*each.pair} & failed.keys()]
+    summary = summarize(
+        records,
+        config=config.model_dump(mode="json"),
+        seed=config.seed,
+        baseline=config.baseline,
+        standard=None if config.standard in failed else config.standard,
+        headline=None if config.headline in failed else config.headline,
+        compare=list(dict.fromkeys(each.pair for each in compared)),
+        by_kind=[each.pair for each in compared if each.unit == "kind"],
+        primary=[(*each.pair, each.unit) for each in compared if each.primary],
+        inputs=inputs,
+        audited=audited(config, inputs),
+        missing=[f"{arm} failed" for arm in failed]
+        + missing(records, going, {d.name: asked.get(d.name) for d in config.datasets}),
+    )
+    told = {"counted_once": tuple(counted_once(data)), "poisoned": tuple(poisoned_in_words(data))}
+    summary = summary.model_copy(update={"failed": dict(failed), **told})
+    write_text(out / "summary.json", summary.model_dump_json(indent=1) + "\n")
+    write_parquet(records, out / PARQUET)
+    _draw(out, data)
+    return summary
+
+
+def _draw(out: Path, data: Data) -> None:
+    """Draw ``report.html`` of a run's summary and records; ids stand for texts that are not at hand."""
+    asked = {(name, q.id): q for name, part in data.items() for q in part.questions}
+    known = {(name, q.id): q for name, part in data.items() for q in part.references}
+    render(out, asked, known)
 
 
 def _rows(summary: Summary) -> Iterator[list[str]]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from math import ceil, inf, log10
 
-from ...analysis.dataset_in_words import asked_again
+from ...analysis.dataset_in_words import DatasetsInWords
 from ...analysis.power import FLIPPING, POWER, foreseen, needed
 from ...storage.json_values import Values
 from ..data import Data
@@ -72,7 +72,7 @@ def findable(config: ComparisonConfig, data: Data) -> list[Findable]:
         data: its questions.
     """
     sizes = {name: [len(part.questions)] for name, part in data.items()}
-    again = asked_again(config.model_dump(mode="json"), sizes)
+    again = DatasetsInWords(config.model_dump(mode="json")).again(sizes)
     counted = [name for name in sizes if name not in again]
     if len(counted) > 1:
         sizes["all"] = [n for name in counted for n in sizes[name]]

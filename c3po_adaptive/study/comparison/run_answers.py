@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...analysis.comparison_folder import records_in
-from ...analysis.dataset_in_words import format_of
+from ...analysis.dataset_in_words import DatasetsInWords
 from ...analysis.statistics import first_draw
 from ...errors import DataError, SettingError
 from ...models.loading import load_tokenizer
@@ -18,7 +18,8 @@ from ...tasks.sources import questions as read_questions
 from ...types import Question
 from ..data import source_of
 from ..kinds import DEFAULT
-from .comparison_config import ComparisonConfig, parsed
+from ..overrides import parsed
+from .comparison_config import ComparisonConfig
 
 Key = tuple[str, str]
 """Data set and id of a question."""
@@ -42,7 +43,7 @@ class RunAnswers:
 
     def format_in_words(self, dataset: str) -> str:
         """How a data set's questions were put."""
-        return format_of(self.config.model_dump(mode="json"), dataset)
+        return DatasetsInWords(self.config.model_dump(mode="json")).format(dataset)
 
 
 def answers_in(run: Path | str, questions: Sequence[str] = ()) -> RunAnswers:
@@ -60,7 +61,7 @@ def answers_in(run: Path | str, questions: Sequence[str] = ()) -> RunAnswers:
     claim = claimed_config(run)
     if (kind := claim.pop("kind", DEFAULT)) != DEFAULT:
         raise SettingError(f"Expected the run of a comparison, whose records are answers, got one of {kind}.")
-    config = parsed({key: value for key, value in claim.items() if key != "inputs"})
+    config = parsed(ComparisonConfig, {key: value for key, value in claim.items() if key != "inputs"})
     records = first_draw(records_in(run))
     asked = _questions(config, records, questions)
     return RunAnswers(config, records, asked, _put(config, asked))

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from c3po_adaptive.analysis import asked_again, records_in, references_of
+from c3po_adaptive.analysis import DatasetsInWords, records_in
 from c3po_adaptive.errors import DataError, SettingError, suggestion
 from c3po_adaptive.report import draw
 from c3po_adaptive.study import Table, check_ours, claimed_config, command_line, holds, made_by, out_folder, write_text
@@ -59,12 +59,17 @@ def compare_runs(
     called = [{"arm": _called(r.arm, arms), "dataset": _called(r.dataset, datasets)} for r in others]
     others = [r.model_copy(update=names) for r, names in zip(others, called, strict=True)]
     both = {r.dataset for r in records} & {r.dataset for r in others}
-    again = asked_again(one, both) | asked_again(other, both)
+    asked = [DatasetsInWords(config) for config in (one, other)]
+    again = {name for of in asked for name in of.again(both)}
     found = side_by_side(Run(str(a), records), Run(str(b), others), again=again)
     names = dict.fromkeys(row.dataset for row in found.rows)
-    references = {name: (references_of(one, name), references_of(other, name)) for name in names}
-    told = {"fields": tuple(differing(one, other)), "references": references}
-    found = found.model_copy(update=told | {"arms": dict(arms), "datasets": dict(datasets)})
+    told = {
+        "fields": tuple(differing(one, other)),
+        "references": {name: tuple(of.references(name) for of in asked) for name in names},
+        "arms": dict(arms),
+        "datasets": dict(datasets),
+    }
+    found = found.model_copy(update=told)
     if out is not None:
         write_text(out / SUMMARY, found.model_dump_json(indent=1) + "\n")
         models = dict.fromkeys((made_by(folder) or {}).get("model") or "not recorded" for folder in (a, b))
