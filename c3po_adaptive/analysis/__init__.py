@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .statistics import FEW_FLIPS as FEW_FLIPS
     from .statistics import TAIL as TAIL
     from .statistics import compare as compare
+    from .statistics import first_draw as first_draw
     from .statistics import flips as flips
     from .statistics import gold_nll as gold_nll
     from .statistics import holm as holm

@@ -58,8 +58,6 @@ if TYPE_CHECKING:
     from .comparison import ComparisonConfig as ComparisonConfig
     from .comparison import ComparisonWorker as ComparisonWorker
     from .comparison.audited import Audit as Audit
-    from .comparison.run_answers import RunAnswers as RunAnswers
-    from .comparison.run_answers import answers_in as answers_in
     from .kind import Study as Study
     from .kind import Table as Table
     from .kind import claimed as claimed

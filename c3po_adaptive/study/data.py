@@ -116,7 +116,7 @@ def read_data(config: OnQuestions, registry: Registry | None = None) -> dict[str
     """
     poisons = {d.name: d.poison for d in config.datasets if d.poison is not None}
     attacks = {name: (registry or default_registry()).other("attack", p.attack) for name, p in poisons.items()}
-    found = {d.name: _told_apart(d, _read(d)) for d in config.datasets}
+    found = {d.name: _read(d) for d in config.datasets}
     return found | {name: _attacked(found[name], p, attacks[name], config.embedder) for name, p in poisons.items()}
 
 
@@ -139,18 +139,14 @@ def _attacked(asked: Asked, poison: Poison, attack: Attack, embedder: str) -> As
 
 
 def _read(dataset: Dataset) -> Asked:
-    questions, again = _asked(dataset)
-    return Asked(questions, references_of(dataset), again)
-
-
-def _told_apart(dataset: Dataset, asked: Asked) -> Asked:
-    """The data set as it was read.
+    """A data set as it is.
 
     Raises:
         DataError: one id stands for two questions: then a question would leave out another than itself.
     """
-    by_id = {q.id: q for q in asked.questions}
-    for reference in asked.references:
+    (questions, again), references = _asked(dataset), references_of(dataset)
+    by_id = {q.id: q for q in questions}
+    for reference in references:
         own = by_id.get(reference.id, reference)
         if (own.question, own.choices, own.images) != (reference.question, reference.choices, reference.images):
             raise DataError(
@@ -158,7 +154,7 @@ def _told_apart(dataset: Dataset, asked: Asked) -> Asked:
                 f"and, among the references, {reference.question[:60]!r}; rename one of the files (ids are made from "
                 "their names), or give ids."
             )
-    return asked
+    return Asked(questions, references, again)
 
 
 def load_model(config: OnQuestions) -> RoutedModel:
@@ -204,11 +200,6 @@ def file_digest(path: str) -> str:
         raise DataError(f"Expected a file at {path}, got: {disk_says(error)}; check the path.") from None
 
 
-def source_of(dataset: Dataset) -> list[Question]:
-    """All that its source has, whichever of them are asked."""
-    return read_questions(dataset.questions, split=dataset.split, usual=ASKED)
-
-
 def questions_of(dataset: Dataset) -> list[Question]:
     """Those that are asked, each once."""
     return _asked(dataset)[0]
@@ -216,7 +207,7 @@ def questions_of(dataset: Dataset) -> list[Question]:
 
 def _asked(dataset: Dataset) -> tuple[list[Question], list[tuple[Question, Question]]]:
     """Those that are asked, and those that are left out because one of these was the same."""
-    shared = _in_share(source_of(dataset), dataset.share, dataset.name)
+    shared = _in_share(read_questions(dataset.questions, split=dataset.split, usual=ASKED), dataset.share, dataset.name)
     again = given_again(shared)
     left_out = {question.id for question, _ in again}
     questions = first_of([q for q in shared if q.id not in left_out], dataset.limit)

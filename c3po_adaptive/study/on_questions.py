@@ -22,9 +22,10 @@ from ..storage.json_files import Ours
 from ..storage.json_values import Values
 from ..storage.lock import held
 from ..storage.run_folder import made_by
+from .data import counted, counted_in_words
 from .executor import HERE, Executor, Piece
 from .kind import Study
-from .plan import Plan, footprint_of, foresee, left, planned
+from .plan import Plan, footprint_of, foresee, left
 from .study_config import OnQuestions
 from .worker import Worker, pieces_left, run_pieces
 
@@ -86,10 +87,14 @@ class StudyInPieces(Study[C], Generic[C, W]):
         config = worker.config
         worker.check()
         data, weights = worker.data, footprint_of(config)
-        foreseen = foresee(config, data, self.times(config, weights), weights)
+        forecast = foresee(config, data, sum(self.times(config, weights).values()), weights)
         worker.fits(weights.layers, weights.n_experts, weights.top_k)
         rest = left(begun, self.record, data, Counter(name for name, _ in self.arms(config)))
-        return planned(self.kind, data, foreseen, *self.told(worker, weights), rest)
+        values, lines = self.told(worker, weights)
+        return Plan(
+            {"kind": self.kind, "datasets": counted(data), **values, "forecast": forecast.values()},
+            [*counted_in_words(data), *lines, *forecast.lines(), *rest],
+        )
 
     def run(
         self,

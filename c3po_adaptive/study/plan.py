@@ -5,7 +5,7 @@ how long the rest takes at the pace of finished answers.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -20,7 +20,7 @@ from ..references.embedding import default_embedder
 from ..storage.json_values import Values
 from ..tasks.formats import Format, format_key
 from ..types import Question
-from .data import Data, counted, counted_in_words, spread
+from .data import Data, spread
 from .study_config import OnQuestions
 
 SAMPLE = 64  # questions of a data set whose tokens are counted
@@ -73,25 +73,6 @@ class Forecast:
             yield self.note
 
 
-def planned(
-    kind: str, data: Data, forecast: Forecast, values: Values, lines: Iterable[str], left: Iterable[str] = ()
-) -> Plan:
-    """The plan of a study on questions.
-
-    Args:
-        kind: of study.
-        data: its questions and references.
-        forecast: what it takes at least.
-        values: what is its own, for programs.
-        lines: what is its own, for a person.
-        left: what of a run that was begun is left.
-    """
-    return Plan(
-        {"kind": kind, "datasets": counted(data), **values, "forecast": forecast.values()},
-        [*counted_in_words(data), *lines, *forecast.lines(), *left],
-    )
-
-
 def footprint_of(config: OnQuestions) -> Footprint:
     """The sizes of a study's model.
 
@@ -101,23 +82,21 @@ def footprint_of(config: OnQuestions) -> Footprint:
     return model_footprint(config.model, dtype=config.dtype, quantize=config.quantize, revision=config.revision)
 
 
-def foresee(config: OnQuestions, data: Data, arms: Mapping[str, int], weights: Footprint | None = None) -> Forecast:
+def foresee(config: OnQuestions, data: Data, times: int, weights: Footprint) -> Forecast:
     """What a study takes.
 
     Args:
         config: of the study.
         data: its questions and references.
-        arms: how often each arm answers a question.
-        weights: sizes of its model, where they are known already.
+        times: how often a question is answered.
+        weights: sizes of its model.
 
     Raises:
-        ModelError: there is no such model, it has no MoE layer, or its tokenizer cannot be read.
+        ModelError: its tokenizer cannot be read.
     """
-    weights = weights or footprint_of(config)
     tokenizer, note = _tokenizer(config)
     longest = int(getattr(model_config(config.model, config.revision), "max_position_embeddings", 0) or 1 << 20)
-    times, tokens = sum(arms.values()), 0.0
-    pools: set[Any] = set()
+    tokens, pools = 0.0, set[Any]()
     for name, asked in data.items():
         format = config.format_of(name)
         tokens += times * _tokens(asked.questions, format, tokenizer, longest)

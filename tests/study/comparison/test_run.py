@@ -5,6 +5,7 @@ import shutil
 
 import own_plugin
 import pytest
+from c3po_harness.run_answers import answers_in
 from records.made import plain
 from study.configs import parse_config, registry_of, with_all_arms
 from typer.testing import CliRunner
@@ -22,7 +23,6 @@ from c3po_adaptive.references.embedding import default_embedder
 from c3po_adaptive.registry import default_registry
 from c3po_adaptive.remixing.remixer import Remixer
 from c3po_adaptive.routing.generation import Written
-from c3po_adaptive.study import answers_in
 from c3po_adaptive.study.comparison import STUDY
 from c3po_adaptive.study.comparison.comparison_worker import ComparisonWorker
 from c3po_adaptive.testing import write_tiny_checkpoint
