@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 
 from ..records.answer import Answered
@@ -53,11 +54,11 @@ def row(
         calibration_ci_low=calibration.low,
         calibration_ci_high=calibration.high,
         layers=stats.mean(own, lambda r: len(r.layers)),
-        moved=_known(own, lambda r: r.moved),
-        neighbours_used=_known(own, lambda r: r.neighbours_used),
-        labels=_known(own, lambda r: r.labels),
-        parameters=_known(own, lambda r: r.parameters),
-        cost=_cost(own),
+        cost=RowCost(
+            **{name: stats.mean(own, attrgetter(f"cost.{name}")) for name in RowCost.model_fields if name != "once"},
+            once=_known(own, "once"),
+        ),
+        **{name: _known(own, name) for name in ("moved", "neighbours_used", "labels", "parameters")},
         **{name: getattr(gain, name) for name in ("n", "draws", "flips_up", "flips_down")},
         **known,
     )
@@ -71,22 +72,11 @@ def _role(record: Answered, gain: Comparison) -> Role:
     return "oracle" if record.needs_label else "method"
 
 
-def _cost(own: Sequence[Answered]) -> RowCost:
-    phases = (name for name in RowCost.model_fields if name != "once")
-    means = {name: stats.mean(own, _phase(name)) for name in phases}
-    return RowCost(**means, once=_known(own, lambda r: r.once))
-
-
-def _phase(name: str) -> Callable[[Answered], float]:
-    """In base forwards of the question."""
-    return lambda r: float(getattr(r.cost, name))
-
-
-def _known(records: Sequence[Answered], value: Callable[[Answered], float | None]) -> float | None:
+def _known(records: Sequence[Answered], field: str) -> float | None:
     """Its mean; None if a record does not say."""
-    if any(value(r) is None for r in records):
+    if any(getattr(r, field) is None for r in records):
         return None
-    return stats.mean(records, lambda r: float(value(r) or 0))
+    return stats.mean(records, attrgetter(field))
 
 
 def settings_of(arms: Mapping[str, Sequence[Answered]]) -> dict[str, Setting]:

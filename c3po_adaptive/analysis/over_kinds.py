@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TypeVar
+
+import numpy as np
 
 from ..records.answer import Answered
 from ..records.summary import Comparison
 from . import statistics as stats
-from .crossed import Crossed, crossed
+from .crossed import Crossed, Floats, crossed
 from .power import detectable
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Floats = NDArray[Any]
 
 R = TypeVar("R", bound=Answered)
 
@@ -90,15 +87,11 @@ def _by_kind(a: Sequence[R], b: Sequence[R]) -> list[Floats]:
 
 def _means(each: Sequence[Floats]) -> Floats:
     """``[K, R]`` of each kind, by draw."""
-    import numpy as np
-
     return np.array([kind.mean(0) for kind in each])
 
 
 def _bootstrap(each: Sequence[Floats], seed: int, times: int) -> Crossed:
     """Kinds are drawn with replacement, and as many questions within each as it has; p is left to the others."""
-    import numpy as np
-
     rng = np.random.default_rng(seed)
     drawn = rng.integers(len(each), size=(times, len(each)))
     counts = np.bincount(drawn.ravel(), minlength=len(each))

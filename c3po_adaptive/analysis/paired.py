@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from ..errors import DataError
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Floats = NDArray[Any]
+from .crossed import Floats
 
 Values = Mapping[str, Mapping[str, Mapping[int, float]]]
 """Of an arm, by data set, question and draw, which goes by its seed."""
@@ -26,8 +23,6 @@ def differences(a: Values, b: Values) -> dict[str, Floats]:
         DataError: the arms did not answer the same questions, have no draw in common, or one left a question out in
             some draw.
     """
-    import numpy as np
-
     _check_questions(a, b)
     left, right = ({name: _columns(questions) for name, questions in side.items()} for side in (a, b))
     pairs = {name: _pairs(left[name], right[name]) for name in a}
@@ -71,8 +66,6 @@ def _pairs(a: Collection[int], b: Collection[int]) -> dict[int, tuple[int, int]]
 
 def _in_order(column: Mapping[str, float], ids: Iterable[str]) -> Floats:
     """``[N]``, in the order of the ids."""
-    import numpy as np
-
     values: Floats = np.array([column[id_] for id_ in ids])
     return values
 

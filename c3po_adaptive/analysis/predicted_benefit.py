@@ -50,7 +50,10 @@ def predicted_benefit(
             **_correlation("rank_correlation", strength, change, everywhere, names, seed),
             **_correlation("within", strength, change, names, names, seed),
             **_correlation("acted", strength[acted], change[acted], everywhere[acted], names[acted], seed),
-            bins=_bins(strength, change, seed),
+            bins=tuple(
+                _bin(strength[part], change[part], seed)
+                for part in np.array_split(np.argsort(strength, kind="stable"), BINS)
+            ),
         )
     ]
 
@@ -95,11 +98,6 @@ def _correlation(name: str, x: Any, y: Any, ranked: Any, drawn: Any, seed: int) 
 
 def _of_ranks(x: Any, y: Any, groups: Any) -> float:
     return float(np.corrcoef(_ranks(x, groups), _ranks(y, groups))[0, 1])
-
-
-def _bins(strength: Any, change: Any, seed: int) -> tuple[Fifth, ...]:
-    parts = np.array_split(np.argsort(strength, kind="stable"), BINS)
-    return tuple(_bin(strength[part], change[part], seed) for part in parts)
 
 
 def _bin(strength: Any, change: Any, seed: int) -> Fifth:

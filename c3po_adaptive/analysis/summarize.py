@@ -90,7 +90,7 @@ def summarize(
         config=dict(config),
         hashes={
             "config": digest(config),
-            "records": digest([_timeless(r) for r in records]),
+            "records": digest([r.model_dump(mode="json", exclude={"seconds"}) for r in records]),
             "rules": rules(),
             **{name: value for name, value in inputs.items() if name != "versions"},
         },
@@ -107,7 +107,3 @@ def _untellable(table: ArmComparisons, rows: Sequence[Row], gains: Sequence[Comp
         )
         for dataset, arms in table.groups.items()
     }
-
-
-def _timeless(record: Answered) -> dict[str, object]:
-    return record.model_dump(mode="json", exclude={"seconds"})

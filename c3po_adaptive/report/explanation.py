@@ -13,8 +13,9 @@ from torch import Tensor
 
 from ..storage.text_checksum import EXPLANATION, write_page
 from ..types import Pathway, Question
+from .drawing import COLORS
 from .page import draw
-from .plots import COLORS, pathway_maps, pathway_panels, scored_layers
+from .plots import pathway_maps, pathway_panels, scored_layers
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -76,7 +77,18 @@ class Explanation:
 
     def html(self, command: str | None = None) -> str:
         """The explanation as a page, self-contained; ``command`` is the command line that made it, if one did."""
-        return _page(self, command)
+        rows = [self.pathway.layers.index(layer) for layer in self.layers]
+        own, new = self.pathway.own[rows].numpy(), self.pathway.weights[rows].numpy()
+        scores = {"": {layer: [score] for layer, score in self.layer_scores.items()}}
+        return draw(
+            __package__,
+            "explanation.html.j2",
+            made={"model": self.model, "command": command},
+            found=self,
+            most=MOST,
+            scores=scored_layers(scores, lambda _, layer: COLORS["method" if layer in self.layers else "base"]),
+            maps=pathway_maps(own, new, self.layers) if rows else "",
+        )
 
     def save(self, path: str | Path, command: str | None = None) -> Path:
         """Write the page, whole or not at all; an old one of that name is replaced, if nobody altered it.
@@ -284,19 +296,3 @@ def _bars(values: dict[str, float], marked: set[str], width: int = 30) -> Iterat
     for name, value in values.items():
         bar = "█" * round(width * max(value, 0) / most)
         yield f"  {'*' if name in marked else ' '} {name:9} {value:9.3g}  {bar}"
-
-
-def _page(found: Explanation, command: str | None) -> str:
-    """The page as HTML, self-contained."""
-    rows = [found.pathway.layers.index(layer) for layer in found.layers]
-    own, new = found.pathway.own[rows].numpy(), found.pathway.weights[rows].numpy()
-    scores = {"": {layer: [score] for layer, score in found.layer_scores.items()}}
-    return draw(
-        __package__,
-        "explanation.html.j2",
-        made={"model": found.model, "command": command},
-        found=found,
-        most=MOST,
-        scores=scored_layers(scores, lambda _, layer: COLORS["method" if layer in found.layers else "base"]),
-        maps=pathway_maps(own, new, found.layers) if rows else "",
-    )

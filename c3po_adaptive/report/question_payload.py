@@ -132,7 +132,9 @@ class _Details:
         """Of the neighbours that are named, ``[question, right answer]`` by data set and id."""
         texts: dict[str, dict[str, list[str]]] = {}
         for dataset, id_ in sorted(self._used.keys() & self._references.keys()):
-            texts.setdefault(dataset, {})[id_] = _reference(self._references[dataset, id_])
+            near = self._references[dataset, id_]
+            right = "" if near.answer is None else near.choices[near.answer]
+            texts.setdefault(dataset, {})[id_] = [near.question, right]
         return texts
 
     def _detail(self, record: AnswerRecord) -> dict[str, object]:
@@ -173,11 +175,6 @@ def _asked(record: AnswerRecord, question: Question | None) -> dict[str, object]
             f"{len(question.choices)} and {question.answer}; give the question file that the run was made with."
         )
     return {**asked, "text": question.question, "choices": list(question.choices)}
-
-
-def _reference(question: Question) -> list[str]:
-    answer = "" if question.answer is None else question.choices[question.answer]
-    return [question.question, answer]
 
 
 def _whole(values: Any) -> list[int]:

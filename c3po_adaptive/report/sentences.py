@@ -68,7 +68,8 @@ def _sentence(row: Row, summary: Summary) -> str:
     head += f" (primary, tested alone: p = {gain.p:.2g})" if gain.primary else ""
     if row.role == "oracle":
         return f"{head}: an upper bound that uses the labels{_by_steps(row)}, not a method."
-    head = f"{head}: {_claim(gain) if row.role == 'control' else _verdict(row)}"
+    said = _claim(gain) if row.role == "control" else f"{row.verdict or 'no verdict'} ({row.because})"
+    head += f": {said}"
     if row.layers == 0 and row.setting.selector is not None:
         head = f"{head} (it re-mixed no layer of any question)"
     head += _fewer(row) + _likelihood(row.nll_difference, row.nll_ci_low, row.nll_ci_high)
@@ -155,10 +156,6 @@ def _fewer(row: Row) -> str:
     if asked is None or used > asked - 0.05:
         return ""
     return f" (it used {used:.1f} of {asked} neighbours on average: no more were found, or fit into the context)"
-
-
-def _verdict(row: Row) -> str:
-    return f"{row.verdict or 'no verdict'} ({row.because})"
 
 
 def _claim(c: Comparison) -> str:

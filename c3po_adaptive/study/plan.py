@@ -14,7 +14,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from ..models.footprint import GIB, Footprint, available
-from ..models.loading import has_tokenizer, load_tokenizer, model_config, model_footprint
+from ..models.loading import has_tokenizer, load_tokenizer, model_config
 from ..records.jsonl import read_records
 from ..references.embedding import default_embedder
 from ..storage.json_values import Values
@@ -71,15 +71,6 @@ class Forecast:
         yield f"{self.answers:,} answers, plain ones: {self.flops:.2e} FLOPs with the references' prompts"
         if self.note:
             yield self.note
-
-
-def footprint_of(config: OnQuestions) -> Footprint:
-    """The sizes of a study's model.
-
-    Raises:
-        ModelError: there is no such model, or it has no MoE layer.
-    """
-    return model_footprint(config.model, dtype=config.dtype, quantize=config.quantize, revision=config.revision)
 
 
 def foresee(config: OnQuestions, data: Data, times: int, weights: Footprint) -> Forecast:

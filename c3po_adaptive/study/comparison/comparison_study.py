@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import ClassVar
 
@@ -32,7 +33,7 @@ from .added_controls import with_controls
 from .audited import audited
 from .comparison_config import ComparisonConfig
 from .comparison_worker import ComparisonWorker
-from .foreseen_power import findable, lines, values
+from .foreseen_power import findable, lines
 
 COLUMNS = (
     *("data set", "arm", "n", "accuracy", "gain [95 %]", "up/down", "NLL [difference, 95 %]"),
@@ -62,7 +63,7 @@ class ComparisonStudy(StudyInPieces[ComparisonConfig, ComparisonWorker]):
         arms = {name: arm.model_dump(mode="json", exclude_defaults=True) for name, arm in config.arms.items()}
         found = findable(config, worker.data)
         lacks = worker.lacking_controls()
-        plain: Values = {"arms": arms, "lacking": dict(lacks), "power": values(found)}
+        plain: Values = {"arms": arms, "lacking": dict(lacks), "power": [asdict(one) for one in found]}
         told = [f"  {name}: {arm or 'defaults'}" for name, arm in arms.items()]
         told += [lacking_in_words(arm, words) for arm, words in lacks.items()]
         return plain, [*told, *lines(found)]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from math import ceil, inf, log10
 
 from ...analysis.dataset_in_words import DatasetsInWords
 from ...analysis.power import FLIPPING, POWER, foreseen, needed
-from ...storage.json_values import Values
 from ..data import Data
 from .comparison_config import Compared, ComparisonConfig
 
@@ -80,8 +79,8 @@ def findable(config: ComparisonConfig, data: Data) -> list[Findable]:
     over_base = [each for each in primary if config.baseline in each.pair and each.unit == "question"]
     gains = len(sizes) * (len(config.arms) - 1) - len(over_base)
     where = "all" if "all" in sizes else counted[0]
-    found = [_of_gains(name, sizes[name], gains) for name in sizes] if gains else []
-    found += [_tested(each, where, sizes[where], 1) for each in primary if each.unit == "question"]
+    found = [_findable(name, GAIN, sizes[name], gains) for name in sizes] if gains else []
+    found += [_findable(where, _difference(each), sizes[where], 1) for each in primary if each.unit == "question"]
     kinds = {name: len({q.subject for q in part.questions}) for name, part in data.items()}
     kinds |= {"all": sum(kinds[name] for name in counted)} if len(counted) > 1 else {}
     several = [name for name, count in kinds.items() if count > 1]
@@ -91,16 +90,13 @@ def findable(config: ComparisonConfig, data: Data) -> list[Findable]:
     for each in by_kind:
         for name in [where] if each.primary else several:
             if kinds[name] > 1:
-                found.append(_tested(each, name, sizes[name], 1 if each.primary else shared, kinds[name]))
+                tests = 1 if each.primary else shared
+                found.append(_findable(name, _difference(each), sizes[name], tests, kinds[name]))
     return found
 
 
-def _of_gains(dataset: str, sizes: Sequence[int], comparisons: int) -> Findable:
-    return _findable(dataset, GAIN, sizes, comparisons)
-
-
-def _tested(each: Compared, dataset: str, sizes: Sequence[int], comparisons: int, kinds: int | None = None) -> Findable:
-    return _findable(dataset, f"a difference of {each.a} and {each.b}", sizes, comparisons, kinds)
+def _difference(each: Compared) -> str:
+    return f"a difference of {each.a} and {each.b}"
 
 
 def _findable(dataset: str, of: str, sizes: Sequence[int], comparisons: int, kinds: int | None = None) -> Findable:
@@ -108,11 +104,6 @@ def _findable(dataset: str, of: str, sizes: Sequence[int], comparisons: int, kin
     least, usual = (100 * foreseen(sizes, comparisons, flipping, freedom) for flipping in (0.0, FLIPPING))
     wanted = (needed(WANTED, comparisons, 0.0), needed(WANTED, comparisons)) if kinds is None else None
     return Findable(dataset, of, sum(sizes), kinds, comparisons, round(least, 2), round(usual, 2), wanted)
-
-
-def values(found: Sequence[Findable]) -> list[Values]:
-    """For programs."""
-    return [asdict(one) for one in found]
 
 
 def lines(found: Sequence[Findable]) -> Iterator[str]:

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 
-from .kept_answers import answers
+if TYPE_CHECKING:
+    from .kept_answers import answers
 
 __all__ = ["answers"]
 
@@ -25,3 +26,12 @@ def _two_comparisons(*given: Any, **named: Any) -> object:
 
     found = compare_runs(*given, **named)
     return found, table_of(found)
+
+
+def __getattr__(name: str) -> Any:
+    """What takes its time to import, when it is asked for."""
+    if name == "answers":
+        from .kept_answers import answers
+
+        return answers
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}")

@@ -4,7 +4,7 @@ import pytest
 from study.configs import parse_config
 
 from c3po_adaptive.analysis.power import detectable, foreseen, needed
-from c3po_adaptive.study.comparison.foreseen_power import findable, lines, values
+from c3po_adaptive.study.comparison.foreseen_power import findable, lines
 from c3po_adaptive.study.data import Asked
 from c3po_adaptive.types import Question
 
@@ -47,7 +47,7 @@ def test_the_correction_is_the_verdicts():
     both = (0.2 / 200 + 0.2 / 50) ** 0.5 / 2
     assert found[2].usual == pytest.approx(100 * detectable(both, 250, 5), abs=0.01)
     assert found[3].usual < found[2].usual
-    assert values(found)[3]["of"] == "a difference of ngd and base"
+    assert found[3].of == "a difference of ngd and base"
     told = list(lines(found))
     assert [line.split(" cannot")[0] for line in told[:3]] == [
         "power: 250 questions",
