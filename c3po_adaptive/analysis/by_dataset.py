@@ -19,8 +19,6 @@ def grouped(
     "all" has the arms that answered every data set; an unfinished run in which an arm lacks a data set has none.
 
     Args:
-        records: of arms.
-        unfinished: of a run.
         again: data sets that ask others' questions once more: they come after these, and "all" is without them.
 
     Raises:

@@ -13,12 +13,7 @@ Named = Collection[tuple[str, frozenset[str], Unit]]
 
 
 def named_beforehand(groups: Mapping[str, object], primary: Iterable[tuple[str, str, Unit]]) -> Named:
-    """Primary comparisons on the one data set, or on "all" of several: one test each, and not one for each data set.
-
-    Args:
-        groups: what there is, by data set.
-        primary: arms and unit.
-    """
+    """Primary comparisons on the one data set, or on "all" of several: one test each, and not one for each data set."""
     where = "all" if len(groups) > 1 else next(iter(groups))
     return {(where, frozenset((a, b)), unit) for a, b, unit in primary}
 

@@ -24,11 +24,6 @@ def compare_over_kinds(a: Iterable[R], b: Iterable[R], *, seed: int) -> Comparis
     is told; of arms in several draws also of that over kinds and draws (``crossed``). The first is a little too wide
     where a kind has few questions, the second holds its level with few kinds.
 
-    Args:
-        a: records of one arm, on one data set or on several.
-        b: of another, on the same questions.
-        seed: of the bootstrap.
-
     Returns:
         As ``compare``, with ``unit`` and ``kinds``; None of a single kind, which tells nothing of others.
 
@@ -61,7 +56,6 @@ def over_units(each: Sequence[Floats], *, seed: int, times: int = stats.RESAMPLE
 
     Args:
         each: ``[N, R]`` of each of two units or more, by question and draw.
-        seed: of the bootstrap.
         times: how often units are resampled.
     """
     found = [_bootstrap(each, seed, times), _student(each)]

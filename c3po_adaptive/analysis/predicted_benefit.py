@@ -75,12 +75,10 @@ def _correlation(name: str, x: Any, y: Any, ranked: Any, drawn: Any, seed: int) 
     """Spearman's, with ends; None where either is all the same, or of too few questions.
 
     Args:
-        name: of what is told.
         x: a value of each question.
         y: another value of each.
         ranked: in which group each is ranked.
         drawn: from which group each is drawn again.
-        seed: of that.
     """
     keys = (name, f"{name}_low", f"{name}_high")
     if len(x) < FEWEST or np.ptp(x) == 0 or np.ptp(y) == 0:

@@ -36,7 +36,6 @@ def render(
     """Draw the report of a run folder from its records and summary.
 
     Args:
-        folder: holds ``records.jsonl`` and ``summary.json``; ``report.html`` is written there.
         questions: texts of the test questions by data set and id, from local files; without them ids are shown.
         references: texts of the neighbours, by data set and id.
 

@@ -84,7 +84,6 @@ def with_published(rows: Sequence[Row], published: Mapping[str, float], label: s
     """Each arm's accuracy, and dashed what others report of its method.
 
     Args:
-        rows: of one data set.
         published: percent by the arm's name.
         label: whose figures these are.
     """
@@ -129,11 +128,7 @@ def gains_by_kind(rows: Sequence[KindRow], roles: Mapping[str, str]) -> Figure:
 
 @as_svg("Accuracy by confidence, base beside the arm that the run is about, with 95 % intervals")
 def reliability(bins: Mapping[str, tuple[str, Sequence[Bin]]]) -> Figure:
-    """Accuracy against confidence, with intervals; below, how many answers each bin holds.
-
-    Args:
-        bins: role and bins of each arm.
-    """
+    """Accuracy against confidence, with intervals; below, how many answers each bin holds."""
     figure, (axes, counts) = panels(3.9, 2, (3, 1))
     axes.plot([0, 100], [0, 100], color=COLORS["text"], linewidth=0.8, linestyle="--")
     for k, (arm, (role, found)) in enumerate(bins.items()):
@@ -247,12 +242,7 @@ def costs_over(rows: Sequence[Row]) -> Figure | None:
 
 
 def cost_over(cost: RowCost, questions: float) -> float:
-    """Base forwards a question: the answer's own, and its share of what its references, gradients or training took.
-
-    Args:
-        cost: of an arm.
-        questions: how many are asked.
-    """
+    """Base forwards a question: the answer's own, and its share of what its references, gradients or training took."""
     return cost.total + (cost.once or 0.0) / questions
 
 
@@ -338,12 +328,7 @@ def _with_intervals(axes: Axes, points: Sequence[tuple[float, ...]], mark: str, 
 
 @as_svg("How often each decoder layer was re-mixed, by kind of question")
 def by_kind(chosen: Mapping[str, Sequence[Sequence[int]]], layers: Sequence[int]) -> Figure:
-    """How often each decoder layer was re-mixed, by kind of question.
-
-    Args:
-        chosen: layers of each question, by kind.
-        layers: those of the model.
-    """
+    """How often each decoder layer was re-mixed, by kind of question."""
     rows = {f"{kind} ({len(each)})": each for kind, each in chosen.items()}
     figure, (axes,) = panels(0.8 + LINE * len(rows))
     for y, each in enumerate(rows.values()):
@@ -363,7 +348,6 @@ def scored_layers(
 
     Args:
         scores: of each question, by selector and layer.
-        color: of a bar, by selector and layer.
     """
     from scipy.stats import sem, t
 

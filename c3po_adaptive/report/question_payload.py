@@ -28,13 +28,6 @@ def payload(
 ) -> dict[str, object]:
     """The data; numbers after the point are integers over ``scale``, and what answers share is stored once.
 
-    Args:
-        records: of all arms.
-        arms: their names.
-        baseline: the arm that left the model alone.
-        questions: texts by data set and id; without them ids are shown.
-        references: texts of the neighbours, by data set and id.
-
     Returns:
         ``questions``; ``answers``, each ``[question, arm, seed, choice, before, after, layers, cost, seconds, detail]``
         where before, layers and detail are places in the lists of these names (no detail: null); ``own``: weights of

@@ -105,10 +105,6 @@ def _right(question: Question) -> str | None:
 def read_data(config: OnQuestions, registry: Registry | None = None) -> dict[str, Asked]:
     """Every data set of a configuration, from where it is, after what its configuration says was done to it.
 
-    Args:
-        config: of the study.
-        registry: of attacks; default: those of installed plugins.
-
     Raises:
         DataError: a source is missing or broken, or has nothing that an attack needs.
         UnknownNameError: no plugin brings the attack.
@@ -169,9 +165,6 @@ def inputs_of(model: RoutedModel, data: Data, registry: Registry, files: Mapping
     """What decides a run's results beside its configuration: resumed with anything else it would be two runs in one.
 
     Args:
-        model: that answers.
-        data: what is asked and learned from.
-        registry: of the strategies.
         files: paths of what these read, by the names that the configuration has for them.
 
     Raises:

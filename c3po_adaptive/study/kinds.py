@@ -76,7 +76,6 @@ def read_study(
     which takes seconds.
 
     Args:
-        path: of the file.
         settings: ``key.key=value``, on top.
         datasets: names of those that are run; none: all.
         registry: gives that of plugins' kinds.

@@ -29,11 +29,6 @@ S = TypeVar("S", bound=Settings)
 def parsed(of: type[S], raw: Mapping[str, object], settings: Sequence[str] = ()) -> S:
     """A checked configuration.
 
-    Args:
-        of: its class.
-        raw: plain values.
-        settings: ``key.key=value``, on top.
-
     Raises:
         SettingError: an unknown key, or a value of the wrong kind; the key is named.
     """

@@ -76,12 +76,6 @@ class Forecast:
 def foresee(config: OnQuestions, data: Data, times: int, weights: Footprint) -> Forecast:
     """What a study takes.
 
-    Args:
-        config: of the study.
-        data: its questions and references.
-        times: how often a question is answered.
-        weights: sizes of its model.
-
     Raises:
         ModelError: its tokenizer cannot be read.
     """
@@ -129,7 +123,6 @@ def left(folder: Path | None, kind: type[Any], data: Data, arms: Mapping[str, in
     Args:
         folder: of the run that was begun; None: nothing is told.
         kind: of its records, which say how long they took.
-        data: questions of the study.
         arms: how often each arm answers a question, by the name that records have.
 
     Raises:

@@ -24,9 +24,7 @@ def three_sentences(merged: Summary, shipped: Summary, arm: str, labels: int, fo
     Args:
         merged: a run of experts behind routers that nobody fitted.
         shipped: a run of the same behind the routers that they were trained with, on the same questions.
-        arm: of both runs.
         labels: labeled questions that it learned from.
-        following: what to type next.
     """
     mended, as_it_is = (_gain(summary, arm) for summary in (merged, shipped))
     before, after = (_row(merged, name) for name in (merged.baseline, arm))

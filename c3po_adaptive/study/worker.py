@@ -228,12 +228,6 @@ def pieces_left(
 ) -> Iterator[Piece]:
     """Pieces that some question's row is missing of: all arms on the same questions in turn, which the model then reads
     once, however little memory there is for states.
-
-    Args:
-        config: of the study.
-        data: its questions.
-        records: that there are already.
-        arms: names and draws.
     """
     done, size = records.done(), config.batch_size
     for dataset, asked in data.items():

@@ -17,8 +17,6 @@ def record_of(question: Question, answer: Answer, layers: Sequence[int], *, once
     """The record of an answer.
 
     Args:
-        question: that was asked.
-        answer: to it.
         layers: the model's decoder layers that are MoE layers.
         once: what was spent before the first question, in base forwards.
         known: other fields: what is the arm's, the data set's or the run's.

@@ -127,12 +127,9 @@ def _concluded(
     """Write the summary and draw the report of a run's records, as far as they go.
 
     Args:
-        out: the run's folder.
-        config: what was run.
         inputs: what the run was claimed with beside its configuration.
         data: its questions and references, as far as they are at hand.
         asked: how many questions each data set has, as far as that is known.
-        failed: arms that are left out, and why.
 
     Raises:
         DataError: there are no records, or none of ours, or none of the base; or the audit is of another model.

@@ -65,10 +65,6 @@ def findable(config: ComparisonConfig, data: Data) -> list[Findable]:
 
     Of the others only those that are written down count among the comparisons that share a correction, so that what is
     told is the least.
-
-    Args:
-        config: what is to be run.
-        data: its questions.
     """
     sizes = {name: [len(part.questions)] for name, part in data.items()}
     again = DatasetsInWords(config.model_dump(mode="json")).again(sizes)
