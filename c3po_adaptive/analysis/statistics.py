@@ -62,12 +62,12 @@ def compare(a: Iterable[ScoredAnswer], b: Iterable[ScoredAnswer], *, seed: int) 
     found, draws = over_flips(strata, seed=seed), strata[0].shape[1]
     up, down = flips(strata)
     if not (divisor := mean(b, total_cost)):
-        raise DataError(f"Expected a cost above zero for arm {_arm(b)!r}, got 0; its records hold no cost.total.")
+        raise DataError(f"Expected a cost above zero for arm {b[0].arm!r}, got 0; its records hold no cost.total.")
     n = sum(map(len, strata))
     return Comparison(
         dataset=next(iter(by_draw)) if len(strata) == 1 else "all",
-        a=_arm(a),
-        b=_arm(b),
+        a=a[0].arm,
+        b=b[0].arm,
         n=n,
         difference=100 * _mean_of_means(*(d.mean(1) for d in strata)),
         ci_low=100 * found.low,
@@ -204,10 +204,6 @@ def values(records: Iterable[R], value: Callable[[R], float]) -> dict[str, dict[
 def differences(a: Iterable[R], b: Iterable[R], value: Callable[[R], float]) -> dict[str, Floats]:
     """``value(a) - value(b)`` of each data set, ``[N, R]`` by question and draw; see ``paired.differences``."""
     return paired.differences(values(a, value), values(b, value))
-
-
-def _arm(records: Sequence[ScoredAnswer]) -> str:
-    return records[0].arm
 
 
 def is_correct(record: ScoredAnswer) -> float:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import PluginError
 from ..storage.run_folder import FILES, claimed_config
+from . import comparison
 from .comparison import ComparisonConfig
 from .overrides import parsed
 from .study_config import of_datasets, read_yaml
@@ -29,13 +30,7 @@ def kinds(registry: Registry | None = None) -> dict[str, Study[Any]]:
         PluginError: a plugin brought something else, or another comparison.
     """
     names = [] if registry is None else registry.others(KIND)
-    return {DEFAULT: _comparison()} | {name: _brought(name, registry) for name in names if registry is not None}
-
-
-def _comparison() -> Study[Any]:
-    from .comparison import STUDY
-
-    return STUDY
+    return {DEFAULT: comparison.STUDY} | {name: _brought(name, registry) for name in names if registry is not None}
 
 
 def _brought(name: str, registry: Registry) -> Study[Any]:
@@ -87,7 +82,7 @@ def read_study(
     raw = read_yaml(path)
     if raw.get("kind", DEFAULT) == DEFAULT:
         config = of_datasets(parsed(ComparisonConfig, raw, settings), datasets)
-        return _comparison(), config
+        return comparison.STUDY, config
     study = kind_of(raw, registry())
     return study, of_datasets(study.parse(raw, settings), datasets)
 
