@@ -58,7 +58,10 @@ def row(
             **{name: stats.mean(own, attrgetter(f"cost.{name}")) for name in RowCost.model_fields if name != "once"},
             once=_known(own, "once"),
         ),
-        **{name: _known(own, name) for name in ("moved", "neighbours_used", "labels", "parameters")},
+        moved=_known(own, "moved"),
+        neighbours_used=_known(own, "neighbours_used"),
+        labels=_known(own, "labels"),
+        parameters=_known(own, "parameters"),
         **{name: getattr(gain, name) for name in ("n", "draws", "flips_up", "flips_down")},
         **known,
     )

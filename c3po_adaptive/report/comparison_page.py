@@ -17,6 +17,7 @@ from ..storage.files import write_text
 from ..storage.run_folder import made_by
 from ..types import Question
 from . import plots, published_figures
+from .drawing import COLORS
 from .page import draw
 from .question_payload import Key, payload
 from .sentences import sentences
@@ -152,7 +153,7 @@ def _figures(summary: Summary, records: Sequence[AnswerRecord]) -> list[dict[str
             SCORES,
             "What the selector of each arm gave the layers, chosen or not: means over questions, lines are 95 % "
             "intervals over them. Each selector has a unit of its own.",
-            plots.scored_layers(scores, lambda arm, _: plots.COLORS[roles[arm]]),
+            plots.scored_layers(scores, lambda arm, _: COLORS[roles[arm]]),
         ),
     ]
     figures += _of_headline(summary, records)
