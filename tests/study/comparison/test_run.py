@@ -659,15 +659,6 @@ class TestRecords:
         assert {r["labels"] for r in of(whole[0], "ngd")} == {14}
         assert {r["parameters"] for r in whole[0]} == {0}
 
-    def test_one_row_a_question_and_arm(self, whole):
-        assert len({(r["arm"], r["id"]) for r in whole[0]}) == len(whole[0]) == 7 * len(ARMS)
-
-    def test_flags_follow_from_scores(self, whole):
-        for r in whole[0]:
-            assert r["choice"] == max(range(len(r["scores"])), key=r["scores"].__getitem__)
-            assert r["correct"] == (r["choice"] == r["answer"])
-            assert r["base_correct"] == (r["base_choice"] == r["answer"])
-
     def test_costs_add_up(self, whole):
         for r in whole[0]:
             parts = sum(v for k, v in r["flops"].items() if k != "total")
