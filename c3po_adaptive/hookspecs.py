@@ -67,7 +67,7 @@ def register_executors() -> Mapping[str, Callable[[str | None, int | None], obje
 
 @hookspec
 def register_attacks() -> Mapping[str, Callable[..., object]]:
-    """What does what a data set's ``poison`` says, a ``c3po_adaptive.study.poison.Attack``, by the attack's name."""
+    """What does what a data set's ``poison`` says, a ``c3po_adaptive.study.data.Attack``, by the attack's name."""
 
 
 @hookspec

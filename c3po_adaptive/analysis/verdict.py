@@ -129,10 +129,11 @@ def judge(
     over_questions = [one for one in beside if one.unit == "question"]
     against = {(c.dataset, c.a, c.b): c for one in over_questions for c in (one.mirrored, one)}
     own = [[c for x in row.controls if (c := against.get((row.dataset, row.arm, x)))] for row in rows]
-    drawn = {(row.dataset, row.arm) for row in rows if row.setting.varies}
     settings = {row.dataset: {r.arm: r.setting for r in rows if r.dataset == row.dataset} for row in rows}
-    judged = [_judged(row, of, each, p, drawn, settings) for row, each, p in zip(rows, own, _beyond(own), strict=True)]
-    return [_told_apart(row, untellable.get(row.dataset, ())) for row in judged]
+    return [
+        _judged(row, of, each, p, settings[row.dataset], untellable.get(row.dataset, ()))
+        for row, each, p in zip(rows, own, _beyond(own), strict=True)
+    ]
 
 
 def _beyond(own: Sequence[Sequence[Comparison]]) -> list[float | None]:
@@ -143,27 +144,23 @@ def _beyond(own: Sequence[Sequence[Comparison]]) -> list[float | None]:
     return [p if p is None or named else next(adjusted) for p, named in zip(largest, alone, strict=True)]
 
 
-def _told_apart(row: Row, why: Sequence[str]) -> Row:
-    """Where nothing could have been found, that nothing was is no evidence of anything."""
-    if row.verdict != NONE or not why:
-        return row
-    return row.model_copy(update={"verdict": UNTELLABLE, "because": f"{'; '.join(why)}; {row.because}"})
-
-
 def _judged(
     row: Row,
     of: Mapping[tuple[str, str], Comparison],
     beside: Sequence[Comparison],
     p: float | None,
-    drawn: Collection[tuple[str, str]],
-    settings: Mapping[str, Mapping[str, Setting]],
+    settings: Mapping[str, Setting],
+    why: Sequence[str],
 ) -> Row:
+    """``why`` nothing could have been found: then that nothing was is no evidence of anything."""
     gain, found = of.get((row.dataset, row.arm)), Verdict(None, "")
     if gain is not None and not row.needs_label and not row.setting.only_a_control:
         gains = {name: c for (dataset, name), c in of.items() if dataset == row.dataset}
-        chance = {name for dataset, name in drawn if dataset == row.dataset}
-        lacks = lacking(row.arm, row.controls, settings[row.dataset])
+        chance = {name for name, setting in settings.items() if setting.varies}
+        lacks = lacking(row.arm, row.controls, settings)
         found = verdict(gain, beside, gains, 1.0 if p is None else p, chance, lacks)
+    if found.name == NONE and why:
+        found = Verdict(UNTELLABLE, f"{'; '.join(why)}; {found.because}")
     told = {"p_beyond": p, "verdict": found.name, "because": found.because}
     return row.model_copy(update=told | {"detectable": None if gain is None else gain.detectable})
 

@@ -29,6 +29,7 @@ MOVED = 3  # experts per layer, in the terminal
 NEAREST = 8  # neighbours, in the terminal
 MOST = 16  # neighbours, on the page
 LINE = 80  # characters of a text that has one line
+BAR = 30  # characters of the longest bar
 TINY = 1e-30  # the least probability that a logarithm is taken of
 
 
@@ -188,9 +189,10 @@ class Explanation:
             yield f"  … and {len(self.neighbours) - NEAREST} more"
         if self.layer_scores:
             yield "layers by score (* chosen):"
-            yield from _bars(
-                {f"layer {n}": v for n, v in self.layer_scores.items()}, set(map("layer {}".format, self.layers))
-            )
+            most = max(*self.layer_scores.values(), 1e-12)
+            for n, score in self.layer_scores.items():
+                bar = "█" * round(BAR * max(score, 0) / most)
+                yield f"  {'*' if n in self.layers else ' '} {f'layer {n}':9} {score:9.3g}  {bar}"
         options = self.options if self.tokens else tuple(map(_line, self.options))
         likeliest = max(range(len(options)), key=lambda i: self.after[i])
         yield f"layers: {', '.join(map(str, self.layers)) or f'none, left alone: {self.left_alone}'}"
@@ -289,10 +291,3 @@ def _line(text: str) -> str:
     """A text in one line; a long one without its middle, as many end with what they ask."""
     words, half = " ".join(text.split()), LINE // 2 - 1
     return words if len(words) <= LINE else f"{words[:half].rsplit(' ', 1)[0]} … {words[-half:].split(' ', 1)[-1]}"
-
-
-def _bars(values: dict[str, float], marked: set[str], width: int = 30) -> Iterator[str]:
-    most = max(max(values.values()), 1e-12)
-    for name, value in values.items():
-        bar = "█" * round(width * max(value, 0) / most)
-        yield f"  {'*' if name in marked else ' '} {name:9} {value:9.3g}  {bar}"

@@ -21,10 +21,9 @@ from .executor import Done as Done
 from .executor import Executor as Executor
 from .executor import Piece as Piece
 from .executor import done as done
-from .poison import Poison as Poison
-from .poison import Poisoned as Poisoned
 from .study_config import Datasets as Datasets
 from .study_config import OnQuestions as OnQuestions
+from .study_config import Poison as Poison
 from .study_config import Spec as Spec
 from .study_config import read_yaml as read_yaml
 
@@ -58,6 +57,7 @@ if TYPE_CHECKING:
     from .comparison import ComparisonConfig as ComparisonConfig
     from .comparison import ComparisonWorker as ComparisonWorker
     from .comparison.audited import Audit as Audit
+    from .data import Poisoned as Poisoned
     from .kind import Study as Study
     from .kind import Table as Table
     from .kind import claimed as claimed

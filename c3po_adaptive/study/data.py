@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import DataError, PluginError, disk_says
 from ..models.fingerprint import fingerprint
@@ -21,8 +24,7 @@ from ..tasks.question_files import first_of, given_again, unique, within
 from ..tasks.sources import ASKED
 from ..tasks.sources import questions as read_questions
 from ..types import Question
-from .poison import Attack, Poison, Poisoned
-from .study_config import Dataset, OnQuestions
+from .study_config import Dataset, OnQuestions, Poison
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,29 @@ class Asked:
 
 Data = Mapping[str, Asked]
 """By the data set's name."""
+
+
+@dataclass(frozen=True)
+class Poisoned:
+    """A data set after an attack.
+
+    Attributes:
+        questions: that are asked.
+        references: that may be learned from: those that there were, in their order, under any labels, and behind them
+            what was added. Of these alone the model is run again.
+        told: what was done, in a sentence.
+    """
+
+    questions: Sequence[Question]
+    references: Sequence[Question]
+    told: str
+
+
+Encode = Callable[[Sequence[str]], NDArray[np.float32]]
+"""Texts to unit vectors ``[N, D]``, by the embedder of the study's retrieval."""
+Attack = Callable[[Poison, tuple[Question, ...], tuple[Question, ...], Encode], Poisoned]
+"""What ``register_attacks`` brings: what the configuration says, the questions, the references and the embedder to what
+they are after it. It has to be the same whenever it is asked for."""
 
 
 def spread(questions: Sequence[Question], number: int) -> Sequence[Question]:
