@@ -16,9 +16,8 @@ from .dataset_in_words import DatasetsInWords
 from .matching_controls import RANDOM_NEIGHBOURS, controls_of
 from .over_kinds import compare_over_kinds
 from .pathway_similarity import similarity_of_pathways
-from .predicted_benefit import predicted_benefit
 from .repeated_controls import among_draws
-from .risk_by_coverage import risk_by_coverage
+from .strength_of_signal import predicted_benefit, risk_by_coverage
 
 
 class ArmComparisons:

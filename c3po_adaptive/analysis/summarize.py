@@ -12,10 +12,9 @@ from .arm_comparisons import ArmComparisons
 from .by_dataset import grouped
 from .chance import above_chance
 from .dataset_in_words import DatasetsInWords
-from .holm_families import corrected, named_beforehand
 from .judging_rules import rules
 from .unfinished_run import answered_by_base
-from .verdict import judge, why_untellable
+from .verdict import corrected, judge, named_beforehand, why_untellable
 
 
 def summarize(

@@ -191,7 +191,7 @@ class Fifth(Part):
 
 
 class Predicted(Part):
-    """Predicted beside realised benefit of an arm: see ``analysis.predicted_benefit``."""
+    """Predicted beside realised benefit of an arm: see ``analysis.strength_of_signal``."""
 
     dataset: str
     arm: str

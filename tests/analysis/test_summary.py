@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from records.made import made, plain, row_of, sentences, summarize
 
-from c3po_adaptive.analysis import predicted_benefit as predicted
-from c3po_adaptive.analysis import risk_by_coverage as risk
+from c3po_adaptive.analysis import strength_of_signal as signal
 from c3po_adaptive.analysis.matching_controls import RANDOM_NEIGHBOURS
 from c3po_adaptive.analysis.verdict import judge
 from c3po_adaptive.errors import DataError
@@ -47,11 +46,11 @@ def base(correct, **more):
 
 
 def predicted_benefit(dataset, own, base, **how):
-    return [plain(row) for row in predicted.predicted_benefit(dataset, made(own), made(base), **how)]
+    return [plain(row) for row in signal.predicted_benefit(dataset, made(own), made(base), **how)]
 
 
 def risk_by_coverage(dataset, own, **how):
-    return [plain(row) for row in risk.risk_by_coverage(dataset, made(own), **how)]
+    return [plain(row) for row in signal.risk_by_coverage(dataset, made(own), **how)]
 
 
 def run(arms):

@@ -86,7 +86,7 @@ def test_a_base_alone_has_nothing_to_find():
 
 def test_the_summary_says_no_less_afterwards():
     """However answers flip, what a summary calls detectable is not below what was told before."""
-    from c3po_adaptive.analysis.holm_families import corrected
+    from c3po_adaptive.analysis.verdict import corrected
     from c3po_adaptive.records.summary import Comparison
 
     (gain,) = study(40, arms={"base": {"optimizer": "none"}, "ngd": {}})
