@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from c3po_adaptive import load_run
 from c3po_adaptive.cli import app
 from c3po_adaptive.errors import DataError
+from c3po_adaptive.registry import new_registry
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 OPTIONS = ("demo", "--model", "model", "--references", "references.jsonl", "--limit", "8", "--arm", "kernel-regression")
@@ -70,6 +71,12 @@ class TestList:
             shutil.copytree("A", tmp_path / name / "run")
         found = json.loads(call("runs", tmp_path / "one", tmp_path / "two", tmp_path, "--json"))
         assert sorted(r["folder"] for r in found) == [str(tmp_path / name / "run") for name in ("one", "two")]
+
+
+def test_two_of_them_are_put_side_by_side_by_a_companion(runs, monkeypatch):
+    monkeypatch.setattr("c3po_adaptive.cli.runs.registry_with", lambda plugins: new_registry(installed=False))
+    result = CliRunner().invoke(app, ["report", "A", "B"])
+    assert (result.exit_code, "plugins/compare, which is installed with" in result.stderr) == (1, True)
 
 
 class TestLoad:

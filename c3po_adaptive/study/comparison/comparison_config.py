@@ -103,8 +103,7 @@ class ComparisonConfig(OnQuestions):
     def _settings_of_the_run(cls, given: Any) -> Any:
         if not isinstance(given, Mapping):
             return given
-        arms = given.get("arms", {name: arm.model_dump(exclude_unset=True) for name, arm in DEMO_ARMS.items()})
-        return {**given, "arms": in_a_run(arms, given)}
+        return {**given, "arms": in_a_run(given.get("arms", DEMO_ARMS), given)}
 
     @model_validator(mode="after")
     def _arms_are_there(self) -> ComparisonConfig:
