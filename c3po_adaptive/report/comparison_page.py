@@ -68,8 +68,8 @@ def render(
         twice=DatasetsInWords(summary.config).scored_twice(),
         roles=list(dict.fromkeys(row.role for row in rows)),
         controlled=any(row.controls for row in summary.rows),
-        kinds=_arms_together(kinds),
-        by_kind=plots.gains_by_kind(kinds, {row.arm: row.role for row in rows}) if kinds else "",
+        kinds=kinds,
+        by_kind=plots.gains_by_kind([row for each in kinds for row in each], {row.arm: row.role for row in rows}),
         figures=[figure for figure in figures if figure["title"] not in (GAINS, SCORES)],
         folded=[figure for figure in figures if figure["title"] == SCORES],
         settings=_settings(summary),
@@ -100,22 +100,18 @@ def _shown_arm(rows: Sequence[Row]) -> str | None:
     return next(iter([*named, *(row.arm for row in rows if row.role == "method")]), None)
 
 
-def _by_kind(summary: Summary, records: Sequence[AnswerRecord], arm: str | None) -> list[KindRow]:
-    """The shown arm's gains, and those of a control beside it, if one was run: rather one that it is compared with."""
+def _by_kind(summary: Summary, records: Sequence[AnswerRecord], arm: str | None) -> list[list[KindRow]]:
+    """The shown arm's gain on each kind, and that of a control beside it, if one was run: rather one that it is
+    compared with."""
     if arm is None:
         return []
     rows = {row.arm: row for row in summary.rows}
     beside = [b for a, b in summary.compare if a == arm] + [*rows[arm].controls, *rows]
     control = [name for name in beside if rows[name].role == "control" and name != arm][:1]
-    found = [gain_by_kind(records, name, summary.baseline, seed=summary.seed) for name in [arm, *control]]
-    return [row for together in _arms_together([row for of_arm in found for row in of_arm]) for row in together]
-
-
-def _arms_together(kinds: Sequence[KindRow]) -> list[list[KindRow]]:
-    """The arms' rows of one kind together."""
     found: dict[tuple[str, str | None], list[KindRow]] = {}
-    for row in kinds:
-        found.setdefault((row.dataset, row.kind), []).append(row)
+    for name in [arm, *control]:
+        for row in gain_by_kind(records, name, summary.baseline, seed=summary.seed):
+            found.setdefault((row.dataset, row.kind), []).append(row)
     return list(found.values())
 
 
@@ -144,11 +140,7 @@ def _figures(summary: Summary, records: Sequence[AnswerRecord]) -> list[dict[str
             plots.costs_over(rows),
         ),
         _reliability(summary, records, rows),
-        (
-            "Layers chosen",
-            "Share of questions for which a layer was re-mixed.",
-            plots.layers(chosen, roles),
-        ),
+        ("Layers chosen", "Share of questions for which a layer was re-mixed.", plots.layers(chosen, roles)),
         (
             SCORES,
             "What the selector of each arm gave the layers, chosen or not: means over questions, lines are 95 % "

@@ -100,14 +100,16 @@ def with_published(rows: Sequence[Row], published: Mapping[str, float], label: s
 
 
 @as_svg("Gain over base by data set and kind of question, in points, with 95 % intervals")
-def gains_by_kind(rows: Sequence[KindRow], roles: Mapping[str, str]) -> Figure:
+def gains_by_kind(rows: Sequence[KindRow], roles: Mapping[str, str]) -> Figure | None:
     """The gain on each data set, and (set in) on each kind of question in it, with its interval; an arm's marks stand
-    below the other's.
+    below the other's. Empty if there are none.
 
     Args:
         rows: as of ``gain_by_kind``; those of several arms on one kind follow each other.
         roles: of the arms.
     """
+    if not rows:
+        return None
     places = list(dict.fromkeys((row.dataset, row.kind) for row in rows))
     arms = list(dict.fromkeys((row.arm, roles[row.arm]) for row in rows))
     names = [name if kind is None else f"{kind or 'no kind'} " for name, kind in places]
