@@ -59,7 +59,6 @@ def render(
         made=made_by(folder),
         model=summary.config.get("model"),
         summary=summary,
-        headline=summary.shown_dataset,
         shown_arm=arm,
         sentences=first,
         others=others,
