@@ -152,8 +152,8 @@ class ArmComparisons:
     def _compared(self, one: Sequence[Answered], two: Sequence[Answered]) -> Comparison:
         """With the difference of their log-likelihoods."""
         nll = stats.paired_mean(one, two, stats.gold_nll, seed=self.seed)
-        told = {"nll_difference": nll.value, "nll_ci_low": nll.low, "nll_ci_high": nll.high}
-        return stats.compare(one, two, seed=self.seed).model_copy(update=told)
+        fields = {"nll_difference": nll.value, "nll_ci_low": nll.low, "nll_ci_high": nll.high}
+        return stats.compare(one, two, seed=self.seed).model_copy(update=fields)
 
     def _pair(self, dataset: str, a: str, b: str) -> tuple[list[Answered], list[Answered]]:
         """What of two arms can be compared."""

@@ -75,18 +75,18 @@ def predicted_benefit(
     before = {(r.dataset, r.id): _lead(r) for r in first_draw(base)}
     if len(records) < FEWEST or any(r.strength is None for r in records):
         return []
-    kept = [r for r in records if (r.dataset, r.id) in before]
-    strength = np.array([r.strength for r in kept])
-    change = np.array([_lead(r) - before[r.dataset, r.id] for r in kept])
-    if len(kept) < FEWEST or np.ptp(strength) == 0 or np.ptp(change) == 0:
+    both = [r for r in records if (r.dataset, r.id) in before]
+    strength = np.array([r.strength for r in both])
+    change = np.array([_lead(r) - before[r.dataset, r.id] for r in both])
+    if len(both) < FEWEST or np.ptp(strength) == 0 or np.ptp(change) == 0:
         return []
-    names = np.array([r.dataset for r in kept])
-    everywhere, acted = np.zeros(len(kept)), change != 0
+    names = np.array([r.dataset for r in both])
+    everywhere, acted = np.zeros(len(both)), change != 0
     return [
         Predicted(
             dataset=dataset,
-            arm=kept[0].arm,
-            n=len(kept),
+            arm=both[0].arm,
+            n=len(both),
             n_acted=int(acted.sum()),
             **_correlation("rank_correlation", strength, change, everywhere, names, seed),
             **_correlation("within", strength, change, names, names, seed),

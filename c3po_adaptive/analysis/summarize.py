@@ -62,10 +62,10 @@ def summarize(
             questions.
     """
     records, inputs = list(records), inputs or {}
-    told = answered_by_base(records, baseline) if missing else records
+    counted = answered_by_base(records, baseline) if missing else records
     in_words = DatasetsInWords(config)
-    again = in_words.again({r.dataset for r in told})
-    groups = grouped(told, unfinished=bool(missing), again=again)
+    again = in_words.again({r.dataset for r in counted})
+    groups = grouped(counted, unfinished=bool(missing), again=again)
     table = ArmComparisons(groups, baseline, seed, unfinished=bool(missing))
     named = named_beforehand({name: arms for name, arms in groups.items() if name not in again}, primary)
     gains = corrected([gain for gain in table.gains.values() if gain.a != baseline], named)

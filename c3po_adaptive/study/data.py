@@ -93,11 +93,11 @@ def counted(data: Data) -> list[dict[str, str | int]]:
 
 def counted_in_words(data: Data) -> list[str]:
     """How many questions and references there are of each data set, in sentences."""
-    told = [f"{name}: {len(d.questions)} questions, {len(d.references)} references" for name, d in data.items()]
+    counts = [f"{name}: {len(d.questions)} questions, {len(d.references)} references" for name, d in data.items()]
     references = {name: given_again(d.references) for name, d in data.items()}
     few = {name: len(d.references) for name, d in data.items() if 0 < len(d.references) < FEW_REFERENCES}
     return [
-        *told,
+        *counts,
         *(f"few references: {name} has {n}: neighbours are most of them, near or not" for name, n in few.items()),
         *(f"poisoned: {line}" for line in poisoned_in_words(data)),
         *(f"counted once: {line}" for line in counted_once(data)),
@@ -148,8 +148,8 @@ def _attacked(asked: Asked, poison: Poison, attack: Attack, embedder: str) -> As
         raise PluginError(
             f"Expected the attack {poison.attack!r} to give a Poisoned, got {type(found).__name__}; correct its plugin."
         )
-    kept = zip(found.references, references, strict=False)
-    if tuple(replace(new, answer=old.answer) for new, old in kept) != references:
+    pairs = zip(found.references, references, strict=False)
+    if tuple(replace(new, answer=old.answer) for new, old in pairs) != references:
         raise PluginError(
             f"Expected the attack {poison.attack!r} to leave the references as they are, but for their answers, and to "
             "add others behind them, got other texts or another order; correct its plugin."
@@ -262,6 +262,6 @@ def _in_share(questions: Sequence[Question], share: tuple[float, float] | None, 
     """
     if share is None:
         return questions
-    if kept := within(questions, share):
-        return kept
+    if inside := within(questions, share):
+        return inside
     raise DataError(f"{name}: expected questions in the share {list(share)}, got none of {len(questions)}; widen it.")

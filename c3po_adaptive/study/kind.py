@@ -40,9 +40,9 @@ class Table:
 
     def in_brief(self) -> Table:
         """The same with its brief columns alone."""
-        kept = [i for i, name in enumerate(self.columns) if not self.brief or name in self.brief]
-        rows = [[row[i] for i in kept] for row in self.rows]
-        return Table(tuple(self.columns[i] for i in kept), rows, self.sentences)
+        shown = [i for i, name in enumerate(self.columns) if not self.brief or name in self.brief]
+        rows = [[row[i] for i in shown] for row in self.rows]
+        return Table(tuple(self.columns[i] for i in shown), rows, self.sentences)
 
 
 class Study(ABC, Generic[C]):

@@ -64,9 +64,9 @@ class ComparisonStudy(StudyInPieces[ComparisonConfig, ComparisonWorker]):
         found = findable(config, worker.data)
         lacks = worker.lacking_controls()
         plain: Values = {"arms": arms, "lacking": dict(lacks), "power": [asdict(one) for one in found]}
-        told = [f"  {name}: {arm or 'defaults'}" for name, arm in arms.items()]
-        told += [lacking_in_words(arm, words) for arm, words in lacks.items()]
-        return plain, [*told, *lines(found)]
+        shown = [f"  {name}: {arm or 'defaults'}" for name, arm in arms.items()]
+        shown += [lacking_in_words(arm, words) for arm, words in lacks.items()]
+        return plain, [*shown, *lines(found)]
 
     def conclude(self, out: Path, worker: ComparisonWorker, failed: Mapping[str, str]) -> Summary:
         """One arm of several that fails is left out of the summary, which says so in ``failed``.
@@ -96,16 +96,16 @@ class ComparisonStudy(StudyInPieces[ComparisonConfig, ComparisonWorker]):
                 data = read_data(config)
             except (DataError, ArtifactError, UnknownNameError) as error:
                 yield f"ids instead of texts: {error}"
-        told = summary_in(out)
-        if told is not None and not told.missing:
+        summary = summary_in(out)
+        if summary is not None and not summary.missing:
             _draw(out, data)
             write_parquet(records_in(out), out / PARQUET)
         else:
             asked = {} if questions else {name: len(part.questions) for name, part in data.items()}
             with held(out):  # a run that goes on there writes its own
-                told = _concluded(out, config, inputs, data, asked, {} if told is None else told.failed)
-            yield from (f"not finished: {what}" for what in told.missing)
-        if said := changed_since(told.hashes.get("rules")):
+                summary = _concluded(out, config, inputs, data, asked, {} if summary is None else summary.failed)
+            yield from (f"not finished: {what}" for what in summary.missing)
+        if said := changed_since(summary.hashes.get("rules")):
             yield said
 
     def table(self, summary: Summary) -> Table:
@@ -152,8 +152,8 @@ def _concluded(
         missing=[f"{arm} failed" for arm in failed]
         + missing(records, going, {d.name: asked.get(d.name) for d in config.datasets}),
     )
-    told = {"counted_once": tuple(counted_once(data)), "poisoned": tuple(poisoned_in_words(data))}
-    summary = summary.model_copy(update={"failed": dict(failed), **told})
+    found = {"counted_once": tuple(counted_once(data)), "poisoned": tuple(poisoned_in_words(data))}
+    summary = summary.model_copy(update={"failed": dict(failed), **found})
     write_text(out / "summary.json", summary.model_dump_json(indent=1) + "\n")
     write_parquet(records, out / PARQUET)
     _draw(out, data)
@@ -169,10 +169,10 @@ def _draw(out: Path, data: Data) -> None:
 
 def _rows(summary: Summary) -> Iterator[list[str]]:
     """The arms on each data set, after what its references are and what guessing would reach."""
-    told = set()
+    seen = set()
     for row in summary.rows:
-        if row.dataset not in told:
-            told.add(row.dataset)
+        if row.dataset not in seen:
+            seen.add(row.dataset)
             beside = [f"{row.dataset} ← {row.references}", "(chance)", str(row.n), f"{row.chance:.1f}"]
             yield beside + [""] * (len(COLUMNS) - len(beside))
         yield _shown(row)

@@ -43,20 +43,20 @@ class Findable:
     def __str__(self) -> str:
         unit = "" if self.kinds is None else f" ({self.kinds} kinds)"
         place = "" if self.dataset == "all" else f" of {self.dataset}"
-        told = f"power: {self.questions:,} questions{place}{unit} cannot show {self.of} "
+        text = f"power: {self.questions:,} questions{place}{unit} cannot show {self.of} "
         if self.least >= 100:
-            told += "at all"
+            text += "at all"
         elif self.kinds is not None:
-            told += f"of less than about {_points(self.usual)} points, or of more where kinds differ"
+            text += f"of less than about {_points(self.usual)} points, or of more where kinds differ"
         else:
-            told += f"of less than about {_points(self.least)} points"
+            text += f"of less than about {_points(self.least)} points"
             if self.usual > self.least:
-                told += f", nor of less than {_points(self.usual)} where a fifth of the answers change"
+                text += f", nor of less than {_points(self.usual)} where a fifth of the answers change"
         if self.needed is not None and self.usual > 100 * WANTED:
             best, usual = map(_rounded, self.needed)
-            told += f"; for {100 * WANTED:.0f} points take {usual:,}, at best {best:,}"
+            text += f"; for {100 * WANTED:.0f} points take {usual:,}, at best {best:,}"
         alone = "tested alone" if self.comparisons == 1 else f"after Holm's correction over {self.comparisons}"
-        return f"{told} ({alone})"
+        return f"{text} ({alone})"
 
 
 def findable(config: ComparisonConfig, data: Data) -> list[Findable]:
