@@ -11,7 +11,6 @@ from ..records.answer import Answered
 from ..records.summary import Comparison
 from . import statistics as stats
 from .crossed import Crossed, Floats, crossed
-from .power import detectable
 
 R = TypeVar("R", bound=Answered)
 
@@ -35,20 +34,8 @@ def compare_over_kinds(a: Iterable[R], b: Iterable[R], *, seed: int) -> Comparis
     if len(each) < 2:
         return None
     plain, found = stats.compare(a, b, seed=seed), over_units(each, seed=seed)
-    return plain.model_copy(
-        update={
-            "difference": 100 * float(_means(each).mean()),
-            "ci_low": 100 * found.low,
-            "ci_high": 100 * found.high,
-            "p": found.p,
-            "p_holm": found.p,
-            "error": 100 * found.error,
-            "freedom": found.freedom,
-            "detectable": 100 * detectable(found.error, plain.n, freedom=found.freedom),
-            "unit": "kind",
-            "kinds": len(each),
-        }
-    )
+    unit = {"unit": "kind", "kinds": len(each)}
+    return plain.model_copy(update=stats.in_points(float(_means(each).mean()), found, plain.n) | unit)
 
 
 def over_units(each: Sequence[Floats], *, seed: int, times: int = stats.RESAMPLES) -> Crossed:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import exp, fsum, log
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -69,19 +69,19 @@ def compare(a: Iterable[ScoredAnswer], b: Iterable[ScoredAnswer], *, seed: int) 
         a=a[0].arm,
         b=b[0].arm,
         n=n,
-        difference=100 * _mean_of_means(*(d.mean(1) for d in strata)),
-        ci_low=100 * found.low,
-        ci_high=100 * found.high,
-        p=found.p,
-        p_holm=found.p,
-        error=100 * found.error,
-        freedom=found.freedom,
-        detectable=100 * detectable(found.error, n, freedom=found.freedom),
+        **in_points(_mean_of_means(*(d.mean(1) for d in strata)), found, n),
         draws=draws,
         cost_ratio=mean(a, total_cost) / divisor,
         flips_up=up,
         flips_down=down,
     )
+
+
+def in_points(difference: float, found: Crossed, n: int) -> dict[str, Any]:
+    """What a comparison of ``n`` questions says of their mean difference, before any correction."""
+    ends = {"difference": 100 * difference, "ci_low": 100 * found.low, "ci_high": 100 * found.high}
+    test = {"p": found.p, "p_holm": found.p, "error": 100 * found.error, "freedom": found.freedom}
+    return ends | test | {"detectable": 100 * detectable(found.error, n, freedom=found.freedom)}
 
 
 def over_flips(by_draw: Sequence[Floats], *, seed: int, times: int = RESAMPLES) -> Crossed:

@@ -188,8 +188,8 @@ def _judged(
         found = verdict(gain, beside, gains, 1.0 if p is None else p, chance, lacks)
     if found.name == NONE and why:
         found = Verdict(UNTELLABLE, f"{'; '.join(why)}; {found.because}")
-    fields = {"p_beyond": p, "verdict": found.name, "because": found.because}
-    return row.model_copy(update=fields | {"detectable": None if gain is None else gain.detectable})
+    least = None if gain is None else gain.detectable
+    return row.model_copy(update={"p_beyond": p, "verdict": found.name, "because": found.because, "detectable": least})
 
 
 def _how(gain: Comparison) -> str:
