@@ -89,13 +89,13 @@ class StudyInPieces(Study[C], Generic[C, W]):
         worker.check()
         data = worker.data
         weights = model_footprint(config.model, dtype=config.dtype, quantize=config.quantize, revision=config.revision)
-        forecast = foresee(config, data, sum(self.times(config, weights).values()), weights)
+        forecast, takes = foresee(config, data, sum(self.times(config, weights).values()), weights)
         worker.fits(weights.layers, weights.n_experts, weights.top_k)
         rest = left(begun, self.record, data, Counter(name for name, _ in self.arms(config)))
         values, lines = self.told(worker, weights)
         return Plan(
-            {"kind": self.kind, "datasets": counted(data), **values, "forecast": forecast.values()},
-            [*counted_in_words(data), *lines, *forecast.lines(), *rest],
+            {"kind": self.kind, "datasets": counted(data), **values, "forecast": forecast},
+            [*counted_in_words(data), *lines, *takes, *rest],
         )
 
     def run(

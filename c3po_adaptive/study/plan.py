@@ -39,42 +39,12 @@ class Plan:
     lines: Sequence[str]
 
 
-@dataclass(frozen=True)
-class Forecast:
-    """What a study takes at least.
+def foresee(config: OnQuestions, data: Data, times: int, weights: Footprint) -> tuple[Values, list[str]]:
+    """What a study takes at least where each question is answered so many ``times``, for programs and for a person.
 
-    Attributes:
-        weights: sizes of the model.
-        room: bytes that are free where it would be loaded; None: not known.
-        answers: how many are given.
-        flops: of as many plain answers, and of the references' prompts once: matrices of the model times tokens.
-            Re-mixing costs more; a finished run says how much of each arm, in such answers.
-        note: what a person has to know of all this.
-    """
-
-    weights: Footprint
-    room: int | None
-    answers: int
-    flops: float
-    note: str = ""
-
-    def values(self) -> Values:
-        """Plain ones, for programs."""
-        return {**asdict(self.weights), "room": self.room, "answers": self.answers, "flops": self.flops}
-
-    def lines(self) -> Iterator[str]:
-        """For a person to read."""
-        yield f"model: {self.weights}"
-        if self.room is not None:
-            fits = "" if self.weights.bytes <= self.room else "; it does not fit: take dtype bfloat16, or quantize"
-            yield f"memory: {self.room / GIB:.1f} GiB are free{fits}"
-        yield f"{self.answers:,} answers, plain ones: {self.flops:.2e} FLOPs with the references' prompts"
-        if self.note:
-            yield self.note
-
-
-def foresee(config: OnQuestions, data: Data, times: int, weights: Footprint) -> Forecast:
-    """What a study takes.
+    FLOPs are those of plain answers, and of the references' prompts once: matrices of the model times tokens. Re-mixing
+    costs more; a finished run says how much of each arm, in such answers. ``room`` is what is free, in bytes, where the
+    model would be loaded; None: not known.
 
     Raises:
         ModelError: its tokenizer cannot be read.
@@ -89,17 +59,21 @@ def foresee(config: OnQuestions, data: Data, times: int, weights: Footprint) -> 
         if pool not in pools:  # data sets with one pool share it
             tokens += _tokens(asked.references, format, tokenizer, longest)
             pools.add(pool)
-    answers = times * sum(len(asked.questions) for asked in data.values())
-    device = None if config.device in (None, "auto", "cpu") else str(config.device)
-    return Forecast(weights, _room(device), answers, tokens * weights.flops_per_token, note)
+    answers, flops = times * sum(len(asked.questions) for asked in data.values()), tokens * weights.flops_per_token
+    room, lines = _room(config.device), [f"model: {weights}"]
+    if room is not None:
+        fits = "" if weights.bytes <= room else "; it does not fit: take dtype bfloat16, or quantize"
+        lines.append(f"memory: {room / GIB:.1f} GiB are free{fits}")
+    lines.append(f"{answers:,} answers, plain ones: {flops:.2e} FLOPs with the references' prompts")
+    return {**asdict(weights), "room": room, "answers": answers, "flops": flops}, [*lines, *note]
 
 
-def _tokenizer(config: OnQuestions) -> tuple[PreTrainedTokenizerBase, str]:
+def _tokenizer(config: OnQuestions) -> tuple[PreTrainedTokenizerBase, list[str]]:
     """The model's; in the place of one that a folder lacks, the embedder's, which is said."""
     if has_tokenizer(config.model):
-        return load_tokenizer(config.model, config.revision), ""
+        return load_tokenizer(config.model, config.revision), []
     said = f"tokens: counted by the embedder's tokenizer, as {config.model} has none; a run needs the model's own"
-    return default_embedder().tokenizer, said
+    return default_embedder().tokenizer, [said]
 
 
 def _tokens(questions: Sequence[Question], format: Format, tokenizer: Any, longest: int) -> float:
@@ -113,7 +87,9 @@ def _tokens(questions: Sequence[Question], format: Format, tokenizer: Any, longe
 def _room(device: str | None) -> int | None:
     import torch
 
-    return None if device is not None and not torch.cuda.is_available() else available(device)
+    if device in (None, "auto", "cpu"):
+        return available(None)
+    return available(device) if torch.cuda.is_available() else None
 
 
 def left(folder: Path | None, kind: type[Any], data: Data, arms: Mapping[str, int]) -> Iterator[str]:
