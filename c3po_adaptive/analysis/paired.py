@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
@@ -29,17 +29,11 @@ def differences(a: Values, b: Values) -> dict[str, Floats]:
     common = set.intersection(*(set(found) for found in pairs.values()))
     if not common:
         raise DataError("Expected two arms with the same seeds, got no draw that both have.")
-    return {
-        name: np.stack(
-            [
-                _in_order(left[name][one], a[name]) - _in_order(right[name][two], a[name])
-                for label, (one, two) in found.items()
-                if label in common
-            ],
-            axis=1,
-        )
-        for name, found in pairs.items()
-    }
+    found = {}
+    for name, ids in a.items():
+        draws = [pair for label, pair in pairs[name].items() if label in common]
+        found[name] = np.array([[left[name][one][id_] - right[name][two][id_] for one, two in draws] for id_ in ids])
+    return found
 
 
 def _columns(questions: Mapping[str, Mapping[int, float]]) -> dict[int, dict[str, float]]:
@@ -62,12 +56,6 @@ def _pairs(a: Collection[int], b: Collection[int]) -> dict[int, tuple[int, int]]
     if len(a) == 1 or len(b) == 1:
         return {x if len(a) > 1 else y: (x, y) for x in a for y in b}
     return {seed: (seed, seed) for seed in a if seed in b}
-
-
-def _in_order(column: Mapping[str, float], ids: Iterable[str]) -> Floats:
-    """``[N]``, in the order of the ids."""
-    values: Floats = np.array([column[id_] for id_ in ids])
-    return values
 
 
 def _check_questions(a: Values, b: Values) -> None:
