@@ -5,7 +5,7 @@ import shutil
 
 import own_plugin
 import pytest
-from c3po_harness.run_answers import answers_in
+from c3po_harness import answers_in
 from records.made import plain
 from study.configs import parse_config, registry_of, with_all_arms
 from typer.testing import CliRunner
