@@ -117,13 +117,12 @@ class ArmComparisons:
         """Where each arm stands among the draws of each of its controls that was drawn several times."""
         if self.unfinished:
             return []
-        found = []
-        for (dataset, arm), names in self.controls.items():
-            for control in names:
-                own, drawn, base = (self.groups[dataset][name] for name in (arm, control, self.baseline))
-                place = among_draws(dataset, own, drawn, base)
-                found += [place] if place else []
-        return found
+        places = (
+            among_draws(dataset, *(self.groups[dataset][name] for name in (arm, control, self.baseline)))
+            for (dataset, arm), names in self.controls.items()
+            for control in names
+        )
+        return [place for place in places if place is not None]
 
     def risk(self) -> list[Coverage]:
         """Risk against coverage of every arm that weighs a signal."""

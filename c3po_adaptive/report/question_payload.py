@@ -38,10 +38,10 @@ def payload(
     """
     shown = _shown(records)
     records = [r for r in records if (r.dataset, r.id) in shown]
-    places = {key: i for i, key in enumerate(dict.fromkeys((r.dataset, r.id) for r in records))}
     first: dict[Key, AnswerRecord] = {}
     for r in records:
         first.setdefault((r.dataset, r.id), r)
+    places = {key: i for i, key in enumerate(first)}
     base = {(r.dataset, r.id): r for r in records if r.arm == baseline}
     before, layers, details = _Once(), _Once(), _Details(records, references)
     answers = []
