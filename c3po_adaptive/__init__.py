@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from .models.checkpoint import new_checkpoint as new_checkpoint
     from .models.checkpoint import save_weights as save_weights
     from .models.loading import load_moe_model as load_moe_model
+    from .models.loading import load_tokenizer as load_tokenizer
     from .models.names import public_name as public_name
     from .models.reading import SeenRouting as SeenRouting
     from .models.reading import TokenRouting as TokenRouting

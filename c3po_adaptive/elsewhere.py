@@ -12,6 +12,7 @@ BROUGHT = {
     ("kind of study", "speed"): "--plugin studies/speed/kind.py",
     ("source of questions", "bed"): f"plugins/bed, {_WHOLE}",
     ("source of questions", "lm_eval"): "pip install 'c3po_adaptive[eval]' (plugins/harness)",
+    ("report of two", "comparison"): f"plugins/compare, {_WHOLE}",
     ("engine", "ray"): f"plugins/ray, {_WHOLE}",
     **{("trace reader", engine): _ENGINES for engine in ("transformers", "vllm", "sglang")},
     **{("trace writer", engine): _ENGINES for engine in ("vllm", "sglang")},

@@ -67,12 +67,17 @@ def register_executors() -> Mapping[str, Callable[[str | None, int | None], obje
 
 @hookspec
 def register_attacks() -> Mapping[str, Callable[..., object]]:
-    """What does what a data set's ``poison`` says, a ``c3po_adaptive.study.poison.Attack``, by the attack's name."""
+    """What does what a data set's ``poison`` says, a ``c3po_adaptive.study.data.Attack``, by the attack's name."""
 
 
 @hookspec
 def register_reports() -> Mapping[str, Callable[[Path], None]]:
     """What draws the page of a run folder, for ``c3po report``, by the kind of run where that is no kind of study."""
+
+
+@hookspec
+def register_side_by_side() -> Mapping[str, Callable[..., tuple[object, object]]]:
+    """What puts runs side by side, by their kind: ``(a, b, out, *, arms, datasets)`` to a summary and its ``Table``."""
 
 
 @hookspec

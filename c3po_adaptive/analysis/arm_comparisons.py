@@ -9,17 +9,15 @@ from ..errors import DataError
 from ..records.answer import Answered, AnswerRecord
 from ..records.setting import Setting
 from ..records.summary import Agreement, AmongDraws, Comparison, Coverage, Predicted, Row
-from ..storage.json_values import Values
 from . import statistics as stats
 from .arm_row import row, settings_of
 from .by_dataset import Arms
-from .dataset_in_words import format_of, references_of
+from .dataset_in_words import DatasetsInWords
 from .matching_controls import RANDOM_NEIGHBOURS, controls_of
 from .over_kinds import compare_over_kinds
 from .pathway_similarity import similarity_of_pathways
-from .predicted_benefit import predicted_benefit
 from .repeated_controls import among_draws
-from .risk_by_coverage import risk_by_coverage
+from .strength_of_signal import predicted_benefit, risk_by_coverage
 
 
 class ArmComparisons:
@@ -78,13 +76,21 @@ class ArmComparisons:
             for arm in arms
         }
 
-    def rows(self, config: Values, headline: str | None) -> Iterator[Row]:
+    def rows(self, asked: DatasetsInWords, headline: str | None) -> Iterator[Row]:
         """Of every arm, the base included; without a verdict, which takes all comparisons."""
         for (dataset, arm), gain in self.gains.items():
             own, base = self._pair(dataset, arm, self.baseline)
-            asked_with = {"references": references_of(config, dataset), "format": format_of(config, dataset)}
-            found = row(dataset, asked_with, own, base, gain, self.seed)
-            yield found.model_copy(update={"controls": tuple(self.controls[dataset, arm]), "headline": arm == headline})
+            yield row(
+                dataset,
+                own,
+                base,
+                gain,
+                self.seed,
+                references=asked.references(dataset),
+                format=asked.format(dataset),
+                controls=tuple(self.controls[dataset, arm]),
+                headline=arm == headline,
+            )
 
     def with_controls(self, compare: Sequence[tuple[str, str]]) -> list[Comparison]:
         """Every arm minus its controls, and pairs that are asked for; each pair once, and none with the base."""
@@ -111,13 +117,12 @@ class ArmComparisons:
         """Where each arm stands among the draws of each of its controls that was drawn several times."""
         if self.unfinished:
             return []
-        found = []
-        for (dataset, arm), names in self.controls.items():
-            for control in names:
-                own, drawn, base = (self.groups[dataset][name] for name in (arm, control, self.baseline))
-                place = among_draws(dataset, own, drawn, base)
-                found += [place] if place else []
-        return found
+        places = (
+            among_draws(dataset, *(self.groups[dataset][name] for name in (arm, control, self.baseline)))
+            for (dataset, arm), names in self.controls.items()
+            for control in names
+        )
+        return [place for place in places if place is not None]
 
     def risk(self) -> list[Coverage]:
         """Risk against coverage of every arm that weighs a signal."""
@@ -146,8 +151,8 @@ class ArmComparisons:
     def _compared(self, one: Sequence[Answered], two: Sequence[Answered]) -> Comparison:
         """With the difference of their log-likelihoods."""
         nll = stats.paired_mean(one, two, stats.gold_nll, seed=self.seed)
-        told = {"nll_difference": nll.value, "nll_ci_low": nll.low, "nll_ci_high": nll.high}
-        return stats.compare(one, two, seed=self.seed).model_copy(update=told)
+        fields = {"nll_difference": nll.value, "nll_ci_low": nll.low, "nll_ci_high": nll.high}
+        return stats.compare(one, two, seed=self.seed).model_copy(update=fields)
 
     def _pair(self, dataset: str, a: str, b: str) -> tuple[list[Answered], list[Answered]]:
         """What of two arms can be compared."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from operator import attrgetter
+from typing import Any
 
 from ..records.answer import Answered
 from ..records.setting import Setting, common
@@ -12,22 +14,17 @@ from .calibration import calibration_change, calibration_error
 
 
 def row(
-    dataset: str,
-    asked_with: Mapping[str, str],
-    own: Sequence[Answered],
-    base: Sequence[Answered],
-    gain: Comparison,
-    seed: int,
+    dataset: str, own: Sequence[Answered], base: Sequence[Answered], gain: Comparison, seed: int, **known: Any
 ) -> Row:
-    """Without its controls and its verdict, which take the whole table.
+    """Without its verdict, which takes the whole table.
 
     Args:
         dataset: its name, or "all".
-        asked_with: ``references`` and ``format``, in words.
         own: records of the arm.
         base: of the arm that gains are measured against, on the same questions.
         gain: the one minus the other, with the difference of their log-likelihoods.
         seed: of the bootstrap.
+        known: other fields: what the configuration and the table say of it.
     """
     itself = gain.a == gain.b  # base minus itself is zero, not an estimate
     calibration = calibration_change(own, base, seed=seed)
@@ -41,10 +38,6 @@ def row(
         selector="" if first.selector is None else first.selector.name,
         needs_label=own[0].needs_label,
         setting=common(r.setting for r in own),
-        references=asked_with["references"],
-        format=asked_with["format"],
-        n=gain.n,
-        draws=gain.draws,
         chance=100 * stats.mean(own, stats.chance),
         base_accuracy=100 * stats.mean(base, stats.is_correct),
         accuracy=100 * stats.mean(own, stats.is_correct),
@@ -60,14 +53,17 @@ def row(
         calibration_difference=calibration.value,
         calibration_ci_low=calibration.low,
         calibration_ci_high=calibration.high,
-        flips_up=gain.flips_up,
-        flips_down=gain.flips_down,
         layers=stats.mean(own, lambda r: len(r.layers)),
-        moved=_known(own, lambda r: r.moved),
-        neighbours_used=_known(own, lambda r: r.neighbours_used),
-        labels=_known(own, lambda r: r.labels),
-        parameters=_known(own, lambda r: r.parameters),
-        cost=_cost(own),
+        cost=RowCost(
+            **{name: stats.mean(own, attrgetter(f"cost.{name}")) for name in RowCost.model_fields if name != "once"},
+            once=_known(own, "once"),
+        ),
+        moved=_known(own, "moved"),
+        neighbours_used=_known(own, "neighbours_used"),
+        labels=_known(own, "labels"),
+        parameters=_known(own, "parameters"),
+        **{name: getattr(gain, name) for name in ("n", "draws", "flips_up", "flips_down")},
+        **known,
     )
 
 
@@ -79,22 +75,11 @@ def _role(record: Answered, gain: Comparison) -> Role:
     return "oracle" if record.needs_label else "method"
 
 
-def _cost(own: Sequence[Answered]) -> RowCost:
-    phases = (name for name in RowCost.model_fields if name != "once")
-    means = {name: stats.mean(own, _phase(name)) for name in phases}
-    return RowCost(**means, once=_known(own, lambda r: r.once))
-
-
-def _phase(name: str) -> Callable[[Answered], float]:
-    """In base forwards of the question."""
-    return lambda r: float(getattr(r.cost, name))
-
-
-def _known(records: Sequence[Answered], value: Callable[[Answered], float | None]) -> float | None:
+def _known(records: Sequence[Answered], field: str) -> float | None:
     """Its mean; None if a record does not say."""
-    if any(value(r) is None for r in records):
+    if any(getattr(r, field) is None for r in records):
         return None
-    return stats.mean(records, lambda r: float(value(r) or 0))
+    return stats.mean(records, attrgetter(field))
 
 
 def settings_of(arms: Mapping[str, Sequence[Answered]]) -> dict[str, Setting]:

@@ -19,8 +19,6 @@ def grouped(
     "all" has the arms that answered every data set; an unfinished run in which an arm lacks a data set has none.
 
     Args:
-        records: of arms.
-        unfinished: of a run.
         again: data sets that ask others' questions once more: they come after these, and "all" is without them.
 
     Raises:
@@ -41,17 +39,12 @@ def grouped(
         raise DataError('Expected data sets not named "all" (their mean is), got one; rename it.')
     counted = {name: arms for name, arms in groups.items() if name not in again}
     groups = {**counted, **groups}
-    everywhere = _everywhere(counted)
-    if len(counted) == 1 or (unfinished and any(arms.keys() != everywhere.keys() for arms in counted.values())):
-        return groups  # a mean over fewer data sets would be another figure
-    return {**groups, "all": everywhere} if everywhere else groups
-
-
-def _everywhere(groups: Mapping[str, Arms]) -> dict[str, list[Answered]]:
-    """By arm of every data set, in the order of the first, all its records."""
-    first, *others = groups.values()
-    return {
-        arm: [record for arms in groups.values() for record in arms[arm]]
+    first, *others = counted.values()
+    everywhere = {
+        arm: [record for arms in counted.values() for record in arms[arm]]
         for arm in first
         if all(arm in arms for arms in others)
     }
+    if len(counted) == 1 or (unfinished and any(arms.keys() != everywhere.keys() for arms in counted.values())):
+        return groups  # a mean over fewer data sets would be another figure
+    return {**groups, "all": everywhere} if everywhere else groups

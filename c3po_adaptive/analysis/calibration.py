@@ -1,25 +1,41 @@
-"""Calibration: how far confidence is from being right, and how much an arm changes that.
+"""Calibration: how far confidence is from being right, bin by bin and over all, and how much an arm changes it.
 
-Both are of the likeliest choice, where the model writes its answers, too.
+All are of the likeliest choice, where the model writes its answers, too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ..records.answer import ScoredAnswer
-from .statistics import Estimate, confidence, values
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Floats = NDArray[Any]
+from .crossed import Floats
+from .statistics import Estimate, by_question, confidence, values
 
 BINS, RESAMPLES = 10, 2000
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Questions whose answer has about one confidence.
+
+    Attributes:
+        n: how many.
+        confidence: their mean probability of the likeliest option, 0 to 1.
+        accuracy: the share whose likeliest option is right, 0 to 1.
+        low: lower end of its 95 % interval.
+        high: upper end.
+    """
+
+    n: int
+    confidence: float
+    accuracy: float
+    low: float
+    high: float
 
 
 def calibration_error(records: Iterable[ScoredAnswer]) -> float:
@@ -35,11 +51,6 @@ def calibration_change(a: Iterable[ScoredAnswer], b: Iterable[ScoredAnswer], *, 
     quantiles would lie to the side of the worse calibrated arm. It is approximate all the same, as noise adds to an
     error of few answers a bin: beside a well calibrated arm of 300 to 600 answers it held the change that more answers
     would show in 61 to 93 % of simulated cases (quantiles: 30 to 100 %). What decides is the log-likelihood.
-
-    Args:
-        a: records of one arm.
-        b: of another, on the same questions.
-        seed: of the bootstrap.
     """
     value, drawn = 0.0, np.zeros(RESAMPLES)
     pairs = list(zip(_of(a), _of(b), strict=True))
@@ -62,14 +73,31 @@ def _drawn_again(sizes: tuple[int, ...], seed: int) -> list[Floats]:
     return [rng.multinomial(n, np.full(n, 1 / n), RESAMPLES).astype(np.min_scalar_type(n)) for n in sizes]
 
 
+def reliability(records: Sequence[ScoredAnswer]) -> list[Bin]:
+    """Bins of equal width that hold questions, least confident first; all data sets together.
+
+    Intervals are Wilson's (1927, JASA 22:209).
+    """
+    from scipy.stats import binomtest
+
+    sure, right = (
+        np.array([value for each in by_question(records, of).values() for value in each.values()])
+        for of in (confidence, likeliest_is_right)
+    )
+    place = _bin_of(sure)
+    found = []
+    for k in range(BINS):
+        inside = place == k
+        if n := int(inside.sum()):
+            interval = binomtest(round(right[inside].sum()), n).proportion_ci(method="wilson")
+            share = float(right[inside].mean())
+            found.append(Bin(n, float(sure[inside].mean()), share, float(interval.low), float(interval.high)))
+    return found
+
+
 def likeliest_is_right(record: ScoredAnswer) -> float:
     """1 if the likeliest choice is the gold one, whatever the model wrote: what ``confidence`` is held against."""
     return float(record.likeliest_is_right)
-
-
-def expected_calibration_error(confidence: Sequence[float], correct: Sequence[float]) -> float:
-    """Mean gap between confidence and accuracy over bins of equal width, weighted by the answers in each (0 to 1)."""
-    return float(_error(_gaps(confidence, correct).sum(0))) / len(confidence)
 
 
 def _error(sums: Floats) -> Any:
@@ -81,8 +109,13 @@ def _gaps(confidence: Sequence[float], correct: Sequence[float]) -> Floats:
     """``[N, BINS]``: of each answer, in the bin that it falls in, by how much being right exceeds its confidence."""
     sure, right = np.asarray(confidence, float), np.asarray(correct, float)
     found = np.zeros((len(sure), BINS))
-    found[np.arange(len(sure)), np.minimum((sure * BINS).astype(int), BINS - 1)] = right - sure
+    found[np.arange(len(sure)), _bin_of(sure)] = right - sure
     return found
+
+
+def _bin_of(sure: Floats) -> Any:
+    """Of equal width."""
+    return np.minimum((sure * BINS).astype(int), BINS - 1)
 
 
 def _of(records: Iterable[ScoredAnswer]) -> list[list[Floats]]:

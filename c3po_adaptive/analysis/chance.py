@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
+
 from ..records.answer import ScoredAnswer
 from . import statistics as stats
 
@@ -45,8 +47,6 @@ def above_chance(records: Iterable[ScoredAnswer]) -> AboveChance:
 
 def _at_least(right: int, chances: list[float]) -> float:
     """Probability of at least so many successes; by one convolution a question, all terms positive."""
-    import numpy as np
-
     distribution = np.ones(1)
     for chance in chances:
         distribution = np.convolve(distribution, [1 - chance, chance])

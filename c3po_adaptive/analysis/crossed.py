@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+import numpy as np
+from numpy.typing import NDArray
 
-    Floats = NDArray[Any]
+Floats = NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,6 @@ def crossed(strata: Sequence[Floats]) -> Crossed:
     Args:
         strata: ``[N, R]`` of each data set: a value for each question and draw, R > 1 and the same draws in all.
     """
-    import numpy as np
     from scipy.stats import t
 
     by_draw = np.mean([s.mean(0) for s in strata], axis=0)

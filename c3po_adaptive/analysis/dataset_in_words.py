@@ -29,78 +29,60 @@ class _Dataset(BaseModel):
 
 
 class _Config(BaseModel):
-    """A comparison's configuration, as far as it is told here."""
+    """A comparison's, as far as it is told here."""
 
     datasets: tuple[_Dataset, ...] = ()
     format: _Format = "cloze"
 
 
-def references_of(config: Values, dataset: str) -> str:
-    """Names of the sources that a data set's references come from, such as ``openbookqa + sciq``.
-
-    One that is the questions' own says so: ``arc_easy (same set)``. Of "all", the mean over data sets, it is said which
-    of the two there are: ``same set``, ``other sets``, or both.
+class DatasetsInWords:
+    """What a comparison's configuration says of its data sets.
 
     Args:
-        config: of a comparison, as plain values.
-        dataset: its name there.
+        config: plain values.
     """
-    named = {one.name: _named(one) for one in _Config.model_validate(config).datasets}
-    if dataset in named:
-        return " + ".join(named[dataset]) or "none"
-    kinds = {SAME if SAME in source else "other sets" for sources in named.values() for source in sources}
-    return " and ".join(sorted(kinds)) or "none"
 
+    def __init__(self, config: Values) -> None:
+        self._said = _Config.model_validate(config)
+        self._of = {one.name: one for one in self._said.datasets}
 
-def benchmark_of(config: Values, dataset: str) -> str:
-    """The name of the source that a data set's questions come from; "" of "all".
+    def references(self, dataset: str) -> str:
+        """Names of the sources that a data set's references come from, such as ``openbookqa + sciq``.
 
-    Args:
-        config: of a comparison, as plain values.
-        dataset: its name there.
-    """
-    return next((_set(one.questions) for one in _Config.model_validate(config).datasets if one.name == dataset), "")
+        One that is the questions' own says so: ``arc_easy (same set)``. Of "all", the mean over data sets, it is said
+        which of the two there are: ``same set``, ``other sets``, or both.
+        """
+        if dataset in self._of:
+            return " + ".join(_named(self._of[dataset])) or "none"
+        kinds = {SAME if SAME in name else "other sets" for one in self._of.values() for name in _named(one)}
+        return " and ".join(sorted(kinds)) or "none"
 
+    def benchmark(self, dataset: str) -> str:
+        """The name of the source that a data set's questions come from; "" of "all"."""
+        return _set(self._of[dataset].questions) if dataset in self._of else ""
 
-def format_of(config: Values, dataset: str) -> str:
-    """How a data set's questions were put, in words; of "all", how those of each were, or ``several``.
+    def format(self, dataset: str) -> str:
+        """How a data set's questions were put, in words; of "all", how those of each were, or ``several``."""
+        put = {name: _asked(one, self._said.format) for name, one in self._of.items()}
+        if dataset in put:
+            return put[dataset]
+        again = self.again(put)
+        each = {words for name, words in put.items() if name not in again} or {_in_words(self._said.format)}
+        return each.pop() if len(each) == 1 else "several"
 
-    Args:
-        config: of a comparison, as plain values.
-        dataset: its name there.
-    """
-    told = _Config.model_validate(config)
-    named = {one.name: _asked(one, told.format) for one in told.datasets}
-    if dataset in named:
-        return named[dataset]
-    again = asked_again(config, named)
-    each = {put for name, put in named.items() if name not in again} or {_in_words(told.format)}
-    return each.pop() if len(each) == 1 else "several"
+    def scored_twice(self) -> list[tuple[str, str]]:
+        """Names of data sets that ask the same questions, with the same references and put alike, by likelihood and by
+        what is generated."""
+        asked: dict[str, dict[str, str]] = {}
+        for one in self._said.datasets:
+            rest = one.model_dump(mode="json", exclude={"name", "score"})
+            asked.setdefault(json.dumps(rest, sort_keys=True), {})[one.score] = one.name
+        return [(both["likelihood"], both["generated"]) for both in asked.values() if len(both) > 1]
 
-
-def scored_twice(config: Values) -> list[tuple[str, str]]:
-    """Names of data sets that ask the same questions, with the same references and put alike, by likelihood and by what
-    is generated.
-
-    Args:
-        config: of a comparison, as plain values.
-    """
-    asked: dict[str, dict[str, str]] = {}
-    for one in _Config.model_validate(config).datasets:
-        rest = one.model_dump(mode="json", exclude={"name", "score"})
-        asked.setdefault(json.dumps(rest, sort_keys=True), {})[one.score] = one.name
-    return [(both["likelihood"], both["generated"]) for both in asked.values() if len(both) > 1]
-
-
-def asked_again(config: Values, names: Collection[str]) -> set[str]:
-    """Which of these data sets ask the questions of another of them once more, by what is generated: a mean over data
-    sets is without them, so that a question counts once.
-
-    Args:
-        config: of a comparison, as plain values.
-        names: of data sets.
-    """
-    return {written for likely, written in scored_twice(config) if {likely, written} <= {*names}}
+    def again(self, names: Collection[str]) -> set[str]:
+        """Which of these data sets ask the questions of another of them once more, by what is generated: a mean over
+        data sets is without them, so that a question counts once."""
+        return {written for likely, written in self.scored_twice() if {likely, written} <= {*names}}
 
 
 def _asked(one: _Dataset, usual: _Format) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from ..storage.identity import digest, digest_of_file
 
 FILES = (
-    *("verdict", "holm_families", "power", "matching_controls", "statistics", "crossed", "over_kinds", "chance"),
+    *("verdict", "power", "matching_controls", "statistics", "crossed", "over_kinds", "chance"),
     *("arm_comparisons", "repeated_controls", "paired"),
 )
 """Of this folder: those that decide p, intervals, corrections, controls and verdicts."""

@@ -29,10 +29,6 @@ def controls_of(arm: str, settings: Mapping[str, Setting]) -> list[str]:
     core mixed without a step, one change for all questions, and the base with its scores corrected; but the last has
     none of the three, and the one before it the other two. Where an arm's scores are corrected, so are its controls',
     and it shares what is not corrected as well.
-
-    Args:
-        arm: its name.
-        settings: of all arms that answered the same questions.
     """
     own = settings[arm]
     if own.only_a_control or own.plain:
@@ -58,9 +54,7 @@ def lacking(arm: str, controls: Collection[str], settings: Mapping[str, Setting]
     knows whose steps those are, and a control has to say that it is this arm's.
 
     Args:
-        arm: its name.
         controls: names of those that it has.
-        settings: of all arms that answered the same questions.
     """
     own, others = settings[arm], [settings[name] for name in controls]
     if own.answerer is not None or own.only_a_control or own.plain:

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TypeVar
+
+import numpy as np
 
 from ..records.answer import Answered
 from ..records.summary import Comparison
 from . import statistics as stats
-from .crossed import Crossed, crossed
-from .power import detectable
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Floats = NDArray[Any]
+from .crossed import Crossed, Floats, crossed
 
 R = TypeVar("R", bound=Answered)
 
@@ -27,11 +23,6 @@ def compare_over_kinds(a: Iterable[R], b: Iterable[R], *, seed: int) -> Comparis
     is told; of arms in several draws also of that over kinds and draws (``crossed``). The first is a little too wide
     where a kind has few questions, the second holds its level with few kinds.
 
-    Args:
-        a: records of one arm, on one data set or on several.
-        b: of another, on the same questions.
-        seed: of the bootstrap.
-
     Returns:
         As ``compare``, with ``unit`` and ``kinds``; None of a single kind, which tells nothing of others.
 
@@ -43,20 +34,8 @@ def compare_over_kinds(a: Iterable[R], b: Iterable[R], *, seed: int) -> Comparis
     if len(each) < 2:
         return None
     plain, found = stats.compare(a, b, seed=seed), over_units(each, seed=seed)
-    return plain.model_copy(
-        update={
-            "difference": 100 * float(_means(each).mean()),
-            "ci_low": 100 * found.low,
-            "ci_high": 100 * found.high,
-            "p": found.p,
-            "p_holm": found.p,
-            "error": 100 * found.error,
-            "freedom": found.freedom,
-            "detectable": 100 * detectable(found.error, plain.n, freedom=found.freedom),
-            "unit": "kind",
-            "kinds": len(each),
-        }
-    )
+    unit = {"unit": "kind", "kinds": len(each)}
+    return plain.model_copy(update=stats.in_points(float(_means(each).mean()), found, plain.n) | unit)
 
 
 def over_units(each: Sequence[Floats], *, seed: int, times: int = stats.RESAMPLES) -> Crossed:
@@ -64,7 +43,6 @@ def over_units(each: Sequence[Floats], *, seed: int, times: int = stats.RESAMPLE
 
     Args:
         each: ``[N, R]`` of each of two units or more, by question and draw.
-        seed: of the bootstrap.
         times: how often units are resampled.
     """
     found = [_bootstrap(each, seed, times), _student(each)]
@@ -90,15 +68,11 @@ def _by_kind(a: Sequence[R], b: Sequence[R]) -> list[Floats]:
 
 def _means(each: Sequence[Floats]) -> Floats:
     """``[K, R]`` of each kind, by draw."""
-    import numpy as np
-
     return np.array([kind.mean(0) for kind in each])
 
 
 def _bootstrap(each: Sequence[Floats], seed: int, times: int) -> Crossed:
     """Kinds are drawn with replacement, and as many questions within each as it has; p is left to the others."""
-    import numpy as np
-
     rng = np.random.default_rng(seed)
     drawn = rng.integers(len(each), size=(times, len(each)))
     counts = np.bincount(drawn.ravel(), minlength=len(each))

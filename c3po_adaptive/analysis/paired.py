@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Mapping
+
+import numpy as np
 
 from ..errors import DataError
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Floats = NDArray[Any]
+from .crossed import Floats
 
 Values = Mapping[str, Mapping[str, Mapping[int, float]]]
 """Of an arm, by data set, question and draw, which goes by its seed."""
@@ -26,25 +23,17 @@ def differences(a: Values, b: Values) -> dict[str, Floats]:
         DataError: the arms did not answer the same questions, have no draw in common, or one left a question out in
             some draw.
     """
-    import numpy as np
-
     _check_questions(a, b)
     left, right = ({name: _columns(questions) for name, questions in side.items()} for side in (a, b))
     pairs = {name: _pairs(left[name], right[name]) for name in a}
     common = set.intersection(*(set(found) for found in pairs.values()))
     if not common:
         raise DataError("Expected two arms with the same seeds, got no draw that both have.")
-    return {
-        name: np.stack(
-            [
-                _in_order(left[name][one], a[name]) - _in_order(right[name][two], a[name])
-                for label, (one, two) in found.items()
-                if label in common
-            ],
-            axis=1,
-        )
-        for name, found in pairs.items()
-    }
+    found = {}
+    for name, ids in a.items():
+        draws = [pair for label, pair in pairs[name].items() if label in common]
+        found[name] = np.array([[left[name][one][id_] - right[name][two][id_] for one, two in draws] for id_ in ids])
+    return found
 
 
 def _columns(questions: Mapping[str, Mapping[int, float]]) -> dict[int, dict[str, float]]:
@@ -67,14 +56,6 @@ def _pairs(a: Collection[int], b: Collection[int]) -> dict[int, tuple[int, int]]
     if len(a) == 1 or len(b) == 1:
         return {x if len(a) > 1 else y: (x, y) for x in a for y in b}
     return {seed: (seed, seed) for seed in a if seed in b}
-
-
-def _in_order(column: Mapping[str, float], ids: Iterable[str]) -> Floats:
-    """``[N]``, in the order of the ids."""
-    import numpy as np
-
-    values: Floats = np.array([column[id_] for id_ in ids])
-    return values
 
 
 def _check_questions(a: Values, b: Values) -> None:

@@ -52,13 +52,12 @@ def similarity_of_pathways(arms: Mapping[str, Sequence[AnswerRecord]], standard:
 
 def change(record: AnswerRecord) -> dict[tuple[int, int], float]:
     """Δω of a record: by layer and expert, what is not zero."""
-    found = {}
-    for layer, part in record.pathway.items():
-        for expert in part.own.keys() | part.new.keys():
-            moved = part.new.get(expert, 0.0) - part.own.get(expert, 0.0)
-            if moved:
-                found[layer, expert] = moved
-    return found
+    return {
+        (layer, expert): moved
+        for layer, part in record.pathway.items()
+        for expert in part.own.keys() | part.new.keys()
+        if (moved := part.new.get(expert, 0.0) - part.own.get(expert, 0.0))
+    }
 
 
 def cosine(a: Mapping[Any, float], b: Mapping[Any, float]) -> float:

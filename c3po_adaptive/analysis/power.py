@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from math import floor, inf, log2, sqrt
 
@@ -55,11 +56,7 @@ def foreseen(sizes: Sequence[int], comparisons: int = 1, flipping: float = FLIPP
 
 def needed(gain: float, comparisons: int = 1, flipping: float = FLIPPING) -> int:
     """The fewest questions by which a gain (0 to 1) would be found, of one data set or of several alike together."""
-    least, most = 1, MOST
-    while least < most:
-        n = (least + most) // 2
-        least, most = (least, n) if foreseen([n], comparisons, flipping) <= gain else (n + 1, most)
-    return least
+    return 1 + bisect_left(range(1, MOST), True, key=lambda n: foreseen([n], comparisons, flipping) <= gain)
 
 
 def _shifts(level: float, freedom: float) -> float:

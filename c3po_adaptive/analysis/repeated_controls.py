@@ -26,10 +26,7 @@ def among_draws(
     Appl. Genet. Mol. Biol. 9:39). Fewer than 99 draws have none.
 
     Args:
-        dataset: its name, or "all".
-        own: records of the arm on a data set, or on several.
         control: of the control, in several draws.
-        base: of the arm that gains are measured against.
 
     Returns:
         None for a control that was drawn once.

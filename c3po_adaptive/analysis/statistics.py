@@ -11,20 +11,16 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import exp, fsum, log
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
+
+import numpy as np
 
 from ..errors import DataError
 from ..records.answer import ScoredAnswer
 from ..records.summary import Comparison
 from . import paired
-from .crossed import Crossed, crossed
+from .crossed import Crossed, Floats, crossed
 from .power import detectable
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Floats = NDArray[Any]
 
 R = TypeVar("R", bound=ScoredAnswer)
 
@@ -66,26 +62,26 @@ def compare(a: Iterable[ScoredAnswer], b: Iterable[ScoredAnswer], *, seed: int) 
     found, draws = over_flips(strata, seed=seed), strata[0].shape[1]
     up, down = flips(strata)
     if not (divisor := mean(b, total_cost)):
-        raise DataError(f"Expected a cost above zero for arm {_arm(b)!r}, got 0; its records hold no cost.total.")
+        raise DataError(f"Expected a cost above zero for arm {b[0].arm!r}, got 0; its records hold no cost.total.")
     n = sum(map(len, strata))
     return Comparison(
         dataset=next(iter(by_draw)) if len(strata) == 1 else "all",
-        a=_arm(a),
-        b=_arm(b),
+        a=a[0].arm,
+        b=b[0].arm,
         n=n,
-        difference=100 * _mean_of_means(*(d.mean(1) for d in strata)),
-        ci_low=100 * found.low,
-        ci_high=100 * found.high,
-        p=found.p,
-        p_holm=found.p,
-        error=100 * found.error,
-        freedom=found.freedom,
-        detectable=100 * detectable(found.error, n, freedom=found.freedom),
+        **in_points(_mean_of_means(*(d.mean(1) for d in strata)), found, n),
         draws=draws,
         cost_ratio=mean(a, total_cost) / divisor,
         flips_up=up,
         flips_down=down,
     )
+
+
+def in_points(difference: float, found: Crossed, n: int) -> dict[str, Any]:
+    """What a comparison of ``n`` questions says of their mean difference, before any correction."""
+    ends = {"difference": 100 * difference, "ci_low": 100 * found.low, "ci_high": 100 * found.high}
+    test = {"p": found.p, "p_holm": found.p, "error": 100 * found.error, "freedom": found.freedom}
+    return ends | test | {"detectable": 100 * detectable(found.error, n, freedom=found.freedom)}
 
 
 def over_flips(by_draw: Sequence[Floats], *, seed: int, times: int = RESAMPLES) -> Crossed:
@@ -109,7 +105,6 @@ def over_values(values: Floats, *, seed: int, times: int = RESAMPLES) -> Crossed
     No exact interval is known of them, and a bootstrap is too narrow where few differ from zero: the interval is the
     wider of it and of Student's. Their p is by sign flips, or of many different values by Student's t.
     """
-    import numpy as np
     from scipy.stats import t
 
     each = values.mean(1)
@@ -175,8 +170,6 @@ def paired_mean(a: Iterable[R], b: Iterable[R], value: Callable[[R], float], *, 
 
 def mean(records: Iterable[R], value: Callable[[R], float]) -> float:
     """Mean over draws, then questions, then data sets."""
-    import numpy as np
-
     return float(np.mean([np.mean(list(questions.values())) for questions in by_question(records, value).values()]))
 
 
@@ -211,10 +204,6 @@ def values(records: Iterable[R], value: Callable[[R], float]) -> dict[str, dict[
 def differences(a: Iterable[R], b: Iterable[R], value: Callable[[R], float]) -> dict[str, Floats]:
     """``value(a) - value(b)`` of each data set, ``[N, R]`` by question and draw; see ``paired.differences``."""
     return paired.differences(values(a, value), values(b, value))
-
-
-def _arm(records: Sequence[ScoredAnswer]) -> str:
-    return records[0].arm
 
 
 def is_correct(record: ScoredAnswer) -> float:
@@ -269,8 +258,6 @@ def sign_flip_p(strata: Sequence[Floats], *, seed: int) -> float:
 
     Of few differences all signs are tried; of more, ``PERMUTATIONS`` are drawn, by how many of each size turn.
     """
-    import numpy as np
-
     each = np.concatenate([s / len(s) / len(strata) for s in strata])
     sizes, counts = np.unique(np.abs(each[each != 0]).round(15), return_counts=True)  # a zero adds none, turned or not
     if counts.sum() < 2:  # one sign, or the other
@@ -289,8 +276,6 @@ def sign_flip_p(strata: Sequence[Floats], *, seed: int) -> float:
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """P-values adjusted for their number by Holm's step-down procedure, in the same order."""
-    import numpy as np
-
     p = np.asarray(p_values, float)
     order = p.argsort(kind="stable")
     stepped = np.maximum.accumulate((len(p) - np.arange(len(p))) * p[order])
@@ -310,8 +295,6 @@ def bootstrap_interval(strata: Sequence[Floats], *, seed: int, times: int = RESA
 
     Percentile rather than BCa: for means of bounded differences the two agree, and BCa is undefined on constant data.
     """
-    import numpy as np
-
     rng = np.random.default_rng(seed)
     means = sum(resampled_means(s, rng, times) for s in strata) / len(strata)
     low, high = np.quantile(means, [TAIL, 1 - TAIL])
@@ -320,8 +303,6 @@ def bootstrap_interval(strata: Sequence[Floats], *, seed: int, times: int = RESA
 
 def resampled_means(stratum: Floats, rng: np.random.Generator, times: int = RESAMPLES) -> Floats:
     """``[times]`` means of as many values, drawn with replacement."""
-    import numpy as np
-
     n = len(stratum)
     values, counts = np.unique(stratum, return_counts=True)
     if len(values) <= FEW_VALUES:
@@ -365,7 +346,6 @@ def exact_interval(up: int, down: int, n: int) -> tuple[float, float]:
 
 
 def _exact_low(up: int, down: int, n: int) -> float:
-    import numpy as np
     from scipy.optimize import brentq
     from scipy.stats import beta
 

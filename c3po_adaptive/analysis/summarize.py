@@ -11,11 +11,10 @@ from ..storage.json_values import Values
 from .arm_comparisons import ArmComparisons
 from .by_dataset import grouped
 from .chance import above_chance
-from .dataset_in_words import asked_again
-from .holm_families import corrected, named_beforehand
+from .dataset_in_words import DatasetsInWords
 from .judging_rules import rules
 from .unfinished_run import answered_by_base
-from .verdict import Audited, judge, why_untellable
+from .verdict import corrected, judge, named_beforehand, why_untellable
 
 
 def summarize(
@@ -31,7 +30,7 @@ def summarize(
     primary: Sequence[tuple[str, str, Unit]] = (),
     inputs: Values | None = None,
     missing: Sequence[str] = (),
-    audited: Audited | None = None,
+    audited: str | None = None,
 ) -> Summary:
     """What ``summary.json`` holds.
 
@@ -63,19 +62,20 @@ def summarize(
             questions.
     """
     records, inputs = list(records), inputs or {}
-    told = answered_by_base(records, baseline) if missing else records
-    again = asked_again(config, {r.dataset for r in told})
-    groups = grouped(told, unfinished=bool(missing), again=again)
+    counted = answered_by_base(records, baseline) if missing else records
+    in_words = DatasetsInWords(config)
+    again = in_words.again({r.dataset for r in counted})
+    groups = grouped(counted, unfinished=bool(missing), again=again)
     table = ArmComparisons(groups, baseline, seed, unfinished=bool(missing))
     named = named_beforehand({name: arms for name, arms in groups.items() if name not in again}, primary)
     gains = corrected([gain for gain in table.gains.values() if gain.a != baseline], named)
     others = corrected([*table.with_controls(compare), *table.over_kinds(by_kind)], named)
     gains, others = ([c.model_copy(update={"headline": c.a == headline}) for c in each] for each in (gains, others))
-    rows = list(table.rows(config, headline))
+    rows = list(table.rows(in_words, headline))
     untellable = {} if audited is None else _untellable(table, rows, gains)
     return Summary(
         missing=tuple(missing),
-        audit=None if audited is None else audited.line,
+        audit=audited,
         baseline=baseline,
         compare=tuple(compare),
         rows=tuple(judge(rows, gains, others, untellable)),
@@ -89,7 +89,7 @@ def summarize(
         config=dict(config),
         hashes={
             "config": digest(config),
-            "records": digest([_timeless(r) for r in records]),
+            "records": digest([r.model_dump(mode="json", exclude={"seconds"}) for r in records]),
             "rules": rules(),
             **{name: value for name, value in inputs.items() if name != "versions"},
         },
@@ -106,7 +106,3 @@ def _untellable(table: ArmComparisons, rows: Sequence[Row], gains: Sequence[Comp
         )
         for dataset, arms in table.groups.items()
     }
-
-
-def _timeless(record: Answered) -> dict[str, object]:
-    return record.model_dump(mode="json", exclude={"seconds"})

@@ -70,7 +70,7 @@ def _lacking(dataset: str, total: int | None, count: Mapping[str, int], draws: M
         for arm, n in count.items()
         if n < most * draws[arm]
     ]
-    told = [f"of {most} questions of {dataset}, {', '.join(fewer)}"] if fewer else []
+    lines = [f"of {most} questions of {dataset}, {', '.join(fewer)}"] if fewer else []
     if total is None:
-        told.append(f"{dataset} may have more than {most} questions, for its source is not at hand")
-    return "; ".join(told)
+        lines.append(f"{dataset} may have more than {most} questions, for its source is not at hand")
+    return "; ".join(lines)

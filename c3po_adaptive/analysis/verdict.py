@@ -1,14 +1,16 @@
-"""What a gain allows to say, by a rule that knows nothing of what was hoped for."""
+"""What a gain allows to say, by a rule that knows nothing of what was hoped for; comparisons of one table are corrected
+for their number, but those that were named beforehand, which are tested alone."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..records.setting import Setting
-from ..records.summary import SIGNIFICANT, Comparison, Row
+from ..records.summary import SIGNIFICANT, Comparison, Row, Unit
 from .chance import AboveChance
 from .matching_controls import lacking
+from .power import detectable
 from .statistics import holm
 
 BEYOND = "helps beyond its controls"
@@ -17,6 +19,31 @@ NONE = "no evidence"
 UNTELLABLE = "cannot tell"
 HARMS = "harms"
 UNTOLD = "it gains, and no control of it was run"
+
+Named = Collection[tuple[str, frozenset[str], Unit]]
+"""Primary comparisons: data set, the two arms in either order, unit."""
+
+
+def named_beforehand(groups: Mapping[str, object], primary: Iterable[tuple[str, str, Unit]]) -> Named:
+    """Primary comparisons on the one data set, or on "all" of several: one test each, and not one for each data set."""
+    where = "all" if len(groups) > 1 else next(iter(groups))
+    return {(where, frozenset((a, b)), unit) for a, b, unit in primary}
+
+
+def corrected(comparisons: Sequence[Comparison], primary: Named = ()) -> list[Comparison]:
+    """With ``p_holm`` and ``detectable`` after Holm's correction over those that are not primary."""
+    alone = [(c.dataset, frozenset((c.a, c.b)), c.unit) in primary for c in comparisons]
+    others = [c.p for c, named in zip(comparisons, alone, strict=True) if not named]
+    adjusted = iter(holm(others))
+    return [
+        _tested(c, c.p if named else next(adjusted), 1 if named else len(others), primary=named)
+        for c, named in zip(comparisons, alone, strict=True)
+    ]
+
+
+def _tested(c: Comparison, p: float, comparisons: int, *, primary: bool) -> Comparison:
+    found = 100 * detectable(c.error / 100, c.n, comparisons, c.freedom)
+    return c.model_copy(update={"p_holm": p, "detectable": found, "primary": primary})
 
 
 @dataclass(frozen=True)
@@ -93,19 +120,6 @@ def verdict(
     return Verdict(NONE, f"it gains, but is not told{after} from {_named(most)}, which is not shown to gain")
 
 
-@dataclass(frozen=True)
-class Audited:
-    """What an audit of the model says, which a null result stands beside.
-
-    Attributes:
-        line: what it found, in words.
-        model: fingerprint of the model that it is of.
-    """
-
-    line: str
-    model: str
-
-
 def why_untellable(base: AboveChance, gains: Sequence[Comparison], positive: Collection[str]) -> list[str]:
     """Why a null result says nothing of a method, on one data set or over all; [] where it does say something.
 
@@ -142,10 +156,11 @@ def judge(
     over_questions = [one for one in beside if one.unit == "question"]
     against = {(c.dataset, c.a, c.b): c for one in over_questions for c in (one.mirrored, one)}
     own = [[c for x in row.controls if (c := against.get((row.dataset, row.arm, x)))] for row in rows]
-    drawn = {(row.dataset, row.arm) for row in rows if row.setting.varies}
     settings = {row.dataset: {r.arm: r.setting for r in rows if r.dataset == row.dataset} for row in rows}
-    judged = [_judged(row, of, each, p, drawn, settings) for row, each, p in zip(rows, own, _beyond(own), strict=True)]
-    return [_told_apart(row, untellable.get(row.dataset, ())) for row in judged]
+    return [
+        _judged(row, of, each, p, settings[row.dataset], untellable.get(row.dataset, ()))
+        for row, each, p in zip(rows, own, _beyond(own), strict=True)
+    ]
 
 
 def _beyond(own: Sequence[Sequence[Comparison]]) -> list[float | None]:
@@ -156,29 +171,25 @@ def _beyond(own: Sequence[Sequence[Comparison]]) -> list[float | None]:
     return [p if p is None or named else next(adjusted) for p, named in zip(largest, alone, strict=True)]
 
 
-def _told_apart(row: Row, why: Sequence[str]) -> Row:
-    """Where nothing could have been found, that nothing was is no evidence of anything."""
-    if row.verdict != NONE or not why:
-        return row
-    return row.model_copy(update={"verdict": UNTELLABLE, "because": f"{'; '.join(why)}; {row.because}"})
-
-
 def _judged(
     row: Row,
     of: Mapping[tuple[str, str], Comparison],
     beside: Sequence[Comparison],
     p: float | None,
-    drawn: Collection[tuple[str, str]],
-    settings: Mapping[str, Mapping[str, Setting]],
+    settings: Mapping[str, Setting],
+    why: Sequence[str],
 ) -> Row:
+    """``why`` nothing could have been found: then that nothing was is no evidence of anything."""
     gain, found = of.get((row.dataset, row.arm)), Verdict(None, "")
     if gain is not None and not row.needs_label and not row.setting.only_a_control:
         gains = {name: c for (dataset, name), c in of.items() if dataset == row.dataset}
-        chance = {name for dataset, name in drawn if dataset == row.dataset}
-        lacks = lacking(row.arm, row.controls, settings[row.dataset])
+        chance = {name for name, setting in settings.items() if setting.varies}
+        lacks = lacking(row.arm, row.controls, settings)
         found = verdict(gain, beside, gains, 1.0 if p is None else p, chance, lacks)
-    told = {"p_beyond": p, "verdict": found.name, "because": found.because}
-    return row.model_copy(update=told | {"detectable": None if gain is None else gain.detectable})
+    if found.name == NONE and why:
+        found = Verdict(UNTELLABLE, f"{'; '.join(why)}; {found.because}")
+    least = None if gain is None else gain.detectable
+    return row.model_copy(update={"p_beyond": p, "verdict": found.name, "because": found.because, "detectable": least})
 
 
 def _how(gain: Comparison) -> str:

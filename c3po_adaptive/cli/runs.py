@@ -36,6 +36,9 @@ Only = Annotated[
     list[str] | None, typer.Option("--dataset", help="Only this data set of the configuration; repeatable.")
 ]
 
+TWO = "report of two"
+"""What plugins bring of a kind of study, so that two of its runs are put side by side."""
+
 study = App(help="Studies: a configuration in, results out.", no_args_is_help=True)
 
 
@@ -233,15 +236,16 @@ def report(
             _say_report(run_dir, as_json=as_json)
             return
         kind = study_in(run_dir, registry)
-        renamed = {"arms": _pairs(arm, "--arm"), "datasets": _pairs(dataset, "--dataset")}
+        pairs = {"arms": _pairs(arm, "--arm"), "datasets": _pairs(dataset, "--dataset")}
+        renamed = {what: named for what, named in pairs.items() if named}
         if other is not None:
             if questions:
                 raise SettingError(
                     "Expected --questions beside one run, got two runs, whose report shows no questions."
                 )
-            _side_by_side(kind, run_dir, other, out, registry, renamed, as_json=as_json)
+            _side_by_side(run_dir, other, out, registry, renamed, as_json=as_json)
             return
-        if any(renamed.values()):
+        if renamed:
             raise SettingError(
                 "Expected --arm and --dataset beside two runs, whose names they pair, got one; leave it."
             )
@@ -271,20 +275,18 @@ def _say_report(run_dir: Path, *, as_json: bool) -> None:
 
 
 def _side_by_side(
-    kind: Study[Any],
-    a: Path,
-    b: Path,
-    out: Path | None,
-    registry: Registry,
-    renamed: Mapping[str, Mapping[str, str]],
-    *,
-    as_json: bool,
+    run_dir: Path, other: Path, out: Path | None, registry: Registry, renamed: Mapping[str, object], *, as_json: bool
 ) -> None:
+    from ..elsewhere import where
     from ..study.kinds import study_in
 
-    if (another := study_in(b, registry).kind) != kind.kind:
-        raise SettingError(f"Expected two runs of one kind, got {kind.kind} and {another}; report each.")
-    found, table = kind.compare_runs(a, b, out, **{what: pairs for what, pairs in renamed.items() if pairs})
+    kind, another = (study_in(run, registry).kind for run in (run_dir, other))
+    if another != kind:
+        raise SettingError(f"Expected two runs of one kind, got {kind} and {another}; report each.")
+    if kind not in registry.others(TWO):
+        hint = where(kind, TWO) or "report each."
+        raise SettingError(f"Expected two runs of a kind that is compared side by side, got {kind}; {hint}")
+    found, table = registry.other(TWO, kind)(run_dir, other, out, **renamed)
     if as_json:
         print_json(found)
     else:

@@ -54,7 +54,7 @@ class Records(Generic[R]):
             raise DataError(
                 f"Expected one row per arm, data set, id and seed, got {row.key} twice; skip what done() holds."
             )
-        line = _line(row).encode()
+        line = f"{row.model_dump_json()}\n".encode()
         try:
             with open(self.path, "ab", buffering=0) as file:
                 written = file.write(line)
@@ -88,10 +88,6 @@ def read_records(folder: Path | str, kind: type[R]) -> list[R]:
             )
         rows[row.key] = row
     return list(rows.values())
-
-
-def _line(row: Record) -> str:
-    return row.model_dump_json() + "\n"
 
 
 def _whole_lines(data: bytes) -> bytes:

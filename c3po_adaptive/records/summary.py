@@ -191,7 +191,7 @@ class Fifth(Part):
 
 
 class Predicted(Part):
-    """Predicted beside realised benefit of an arm: see ``analysis.predicted_benefit``."""
+    """Predicted beside realised benefit of an arm: see ``analysis.strength_of_signal``."""
 
     dataset: str
     arm: str
@@ -298,55 +298,3 @@ class Summary(Part):
         """The comparison of two arms over questions, if it was made."""
         wanted = dataset, a, b, "question"
         return next((c for c in self.comparisons if (c.dataset, c.a, c.b, c.unit) == wanted), None)
-
-
-class SideRow(Part):
-    """An arm on the questions that two runs answered: run ``b`` minus run ``a``, in points."""
-
-    dataset: str
-    arm: str
-    n: int
-    chance: float
-    accuracy_a: float
-    accuracy_b: float
-    difference: float
-    ci_low: float
-    ci_high: float
-    p: float
-    flips_up: int
-    flips_down: int
-    cost_ratio: float
-    p_holm: float
-
-
-class Differing(Part):
-    """A field that two configurations have different values of; None: one has no such field."""
-
-    field: str
-    a: Any
-    b: Any
-
-
-class TwoRuns(Part):
-    """the summary of two runs
-
-    Attributes:
-        a: what one is called.
-        b: what the other is.
-        only_a: arms of the one alone.
-        only_b: of the other.
-        fields: of their configurations, those that differ.
-        references: of each data set, what those of either are.
-        arms: of those that are called otherwise in ``b``, the name there by that in ``a``, which rows have.
-        datasets: likewise.
-    """
-
-    a: str
-    b: str
-    rows: tuple[SideRow, ...]
-    only_a: tuple[str, ...]
-    only_b: tuple[str, ...]
-    fields: tuple[Differing, ...] = ()
-    references: dict[str, tuple[str, str]] = Field(default_factory=dict)
-    arms: dict[str, str] = Field(default_factory=dict)
-    datasets: dict[str, str] = Field(default_factory=dict)

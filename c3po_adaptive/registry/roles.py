@@ -33,6 +33,7 @@ OTHERS = {
     "engine": "register_executors",
     "attack": "register_attacks",
     "report": "register_reports",
+    "report of two": "register_side_by_side",
     "trace reader": "register_trace_readers",
     "trace writer": "register_trace_writers",
 }

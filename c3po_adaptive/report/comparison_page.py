@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from ..analysis.calibration import reliability
 from ..analysis.comparison_folder import results_in
-from ..analysis.dataset_in_words import benchmark_of, scored_twice
+from ..analysis.dataset_in_words import DatasetsInWords
 from ..analysis.expert_use import expert_use
 from ..analysis.gain_by_kind import KindRow, gain_by_kind
-from ..analysis.reliability import reliability
 from ..analysis.statistics import first_draw
 from ..records.answer import AnswerRecord
 from ..records.summary import Predicted, Row, Summary
@@ -17,6 +17,7 @@ from ..storage.files import write_text
 from ..storage.run_folder import made_by
 from ..types import Question
 from . import plots, published_figures
+from .drawing import COLORS
 from .page import draw
 from .question_payload import Key, payload
 from .sentences import sentences
@@ -36,7 +37,6 @@ def render(
     """Draw the report of a run folder from its records and summary.
 
     Args:
-        folder: holds ``records.jsonl`` and ``summary.json``; ``report.html`` is written there.
         questions: texts of the test questions by data set and id, from local files; without them ids are shown.
         references: texts of the neighbours, by data set and id.
 
@@ -52,24 +52,23 @@ def render(
     first, others = _opening(sentences(summary), arm or summary.baseline, rows)
     single = first_draw(records)  # what a page shows answer by answer
     figures = _figures(summary, single)
-    uses = _uses(single)
+    uses = expert_use(single)
     html = draw(
         __package__,
         "template.html.j2",
         made=made_by(folder),
         model=summary.config.get("model"),
         summary=summary,
-        headline=summary.shown_dataset,
         shown_arm=arm,
         sentences=first,
         others=others,
         gains=[figure for figure in figures if figure["title"] == GAINS],
         tables=[(dataset, summary.on(dataset)) for dataset in summary.datasets],
-        twice=scored_twice(summary.config),
+        twice=DatasetsInWords(summary.config).scored_twice(),
         roles=list(dict.fromkeys(row.role for row in rows)),
         controlled=any(row.controls for row in summary.rows),
-        kinds=_arms_together(kinds),
-        by_kind=plots.gains_by_kind(kinds, {row.arm: row.role for row in rows}) if kinds else "",
+        kinds=kinds,
+        by_kind=plots.gains_by_kind([row for each in kinds for row in each], {row.arm: row.role for row in rows}),
         figures=[figure for figure in figures if figure["title"] not in (GAINS, SCORES)],
         folded=[figure for figure in figures if figure["title"] == SCORES],
         settings=_settings(summary),
@@ -100,22 +99,18 @@ def _shown_arm(rows: Sequence[Row]) -> str | None:
     return next(iter([*named, *(row.arm for row in rows if row.role == "method")]), None)
 
 
-def _by_kind(summary: Summary, records: Sequence[AnswerRecord], arm: str | None) -> list[KindRow]:
-    """The shown arm's gains, and those of a control beside it, if one was run: rather one that it is compared with."""
+def _by_kind(summary: Summary, records: Sequence[AnswerRecord], arm: str | None) -> list[list[KindRow]]:
+    """The shown arm's gain on each kind, and that of a control beside it, if one was run: rather one that it is
+    compared with."""
     if arm is None:
         return []
     rows = {row.arm: row for row in summary.rows}
     beside = [b for a, b in summary.compare if a == arm] + [*rows[arm].controls, *rows]
     control = [name for name in beside if rows[name].role == "control" and name != arm][:1]
-    found = [gain_by_kind(records, name, summary.baseline, seed=summary.seed) for name in [arm, *control]]
-    return [row for together in _arms_together([row for of_arm in found for row in of_arm]) for row in together]
-
-
-def _arms_together(kinds: Sequence[KindRow]) -> list[list[KindRow]]:
-    """The arms' rows of one kind together."""
     found: dict[tuple[str, str | None], list[KindRow]] = {}
-    for row in kinds:
-        found.setdefault((row.dataset, row.kind), []).append(row)
+    for name in [arm, *control]:
+        for row in gain_by_kind(records, name, summary.baseline, seed=summary.seed):
+            found.setdefault((row.dataset, row.kind), []).append(row)
     return list(found.values())
 
 
@@ -144,16 +139,12 @@ def _figures(summary: Summary, records: Sequence[AnswerRecord]) -> list[dict[str
             plots.costs_over(rows),
         ),
         _reliability(summary, records, rows),
-        (
-            "Layers chosen",
-            "Share of questions for which a layer was re-mixed.",
-            plots.layers(chosen, roles),
-        ),
+        ("Layers chosen", "Share of questions for which a layer was re-mixed.", plots.layers(chosen, roles)),
         (
             SCORES,
             "What the selector of each arm gave the layers, chosen or not: means over questions, lines are 95 % "
             "intervals over them. Each selector has a unit of its own.",
-            plots.scored_layers(scores, lambda arm, _: plots.COLORS[roles[arm]]),
+            plots.scored_layers(scores, lambda arm, _: COLORS[roles[arm]]),
         ),
     ]
     figures += _of_headline(summary, records)
@@ -168,10 +159,10 @@ def _with_published(summary: Summary) -> Iterator[tuple[str, str, str]]:
     model = summary.config.get("published")
     if not isinstance(model, str):
         return
-    label = f"published, {published_figures.called(model)}"
+    label, asked = f"published, {published_figures.called(model)}", DatasetsInWords(summary.config)
     for dataset in summary.datasets:
         rows = summary.on(dataset)
-        known = published_figures.accuracy(model, benchmark_of(summary.config, dataset))
+        known = published_figures.accuracy(model, asked.benchmark(dataset))
         there = {r.arm: known[r.optimizer] for r in rows if _as_published(r) and r.optimizer in known}
         if there:
             caption = (
@@ -241,17 +232,3 @@ def _in_ranks(predicted: Sequence[Predicted]) -> str:
         "Whether the signal says what re-mixing does to a question, with 95 % intervals; a signal that says nothing is "
         f"flat. Rank correlation over questions: {'; '.join(said)}."
     )
-
-
-def _uses(records: Sequence[AnswerRecord]) -> dict[str, object]:
-    """Counts of layers × experts by arm, as the page's script takes them."""
-    return {
-        arm: {
-            "n": use.n,
-            "layers": use.layers,
-            "changed": use.changed.tolist(),
-            "raised": use.raised.tolist(),
-            "lowered": use.lowered.tolist(),
-        }
-        for arm, use in expert_use(records).items()
-    }

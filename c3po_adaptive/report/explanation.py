@@ -13,8 +13,9 @@ from torch import Tensor
 
 from ..storage.text_checksum import EXPLANATION, write_page
 from ..types import Pathway, Question
+from .drawing import COLORS
 from .page import draw
-from .plots import COLORS, pathway_maps, pathway_panels, scored_layers
+from .plots import pathway_maps, pathway_panels, scored_layers
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,6 +29,7 @@ MOVED = 3  # experts per layer, in the terminal
 NEAREST = 8  # neighbours, in the terminal
 MOST = 16  # neighbours, on the page
 LINE = 80  # characters of a text that has one line
+BAR = 30  # characters of the longest bar
 TINY = 1e-30  # the least probability that a logarithm is taken of
 
 
@@ -76,7 +78,18 @@ class Explanation:
 
     def html(self, command: str | None = None) -> str:
         """The explanation as a page, self-contained; ``command`` is the command line that made it, if one did."""
-        return _page(self, command)
+        rows = [self.pathway.layers.index(layer) for layer in self.layers]
+        own, new = self.pathway.own[rows].numpy(), self.pathway.weights[rows].numpy()
+        scores = {"": {layer: [score] for layer, score in self.layer_scores.items()}}
+        return draw(
+            __package__,
+            "explanation.html.j2",
+            made={"model": self.model, "command": command},
+            found=self,
+            most=MOST,
+            scores=scored_layers(scores, lambda _, layer: COLORS["method" if layer in self.layers else "base"]),
+            maps=pathway_maps(own, new, self.layers) if rows else "",
+        )
 
     def save(self, path: str | Path, command: str | None = None) -> Path:
         """Write the page, whole or not at all; an old one of that name is replaced, if nobody altered it.
@@ -176,9 +189,10 @@ class Explanation:
             yield f"  … and {len(self.neighbours) - NEAREST} more"
         if self.layer_scores:
             yield "layers by score (* chosen):"
-            yield from _bars(
-                {f"layer {n}": v for n, v in self.layer_scores.items()}, set(map("layer {}".format, self.layers))
-            )
+            most = max(*self.layer_scores.values(), 1e-12)
+            for n, score in self.layer_scores.items():
+                bar = "█" * round(BAR * max(score, 0) / most)
+                yield f"  {'*' if n in self.layers else ' '} {f'layer {n}':9} {score:9.3g}  {bar}"
         options = self.options if self.tokens else tuple(map(_line, self.options))
         likeliest = max(range(len(options)), key=lambda i: self.after[i])
         yield f"layers: {', '.join(map(str, self.layers)) or f'none, left alone: {self.left_alone}'}"
@@ -277,26 +291,3 @@ def _line(text: str) -> str:
     """A text in one line; a long one without its middle, as many end with what they ask."""
     words, half = " ".join(text.split()), LINE // 2 - 1
     return words if len(words) <= LINE else f"{words[:half].rsplit(' ', 1)[0]} … {words[-half:].split(' ', 1)[-1]}"
-
-
-def _bars(values: dict[str, float], marked: set[str], width: int = 30) -> Iterator[str]:
-    most = max(max(values.values()), 1e-12)
-    for name, value in values.items():
-        bar = "█" * round(width * max(value, 0) / most)
-        yield f"  {'*' if name in marked else ' '} {name:9} {value:9.3g}  {bar}"
-
-
-def _page(found: Explanation, command: str | None) -> str:
-    """The page as HTML, self-contained."""
-    rows = [found.pathway.layers.index(layer) for layer in found.layers]
-    own, new = found.pathway.own[rows].numpy(), found.pathway.weights[rows].numpy()
-    scores = {"": {layer: [score] for layer, score in found.layer_scores.items()}}
-    return draw(
-        __package__,
-        "explanation.html.j2",
-        made={"model": found.model, "command": command},
-        found=found,
-        most=MOST,
-        scores=scored_layers(scores, lambda _, layer: COLORS["method" if layer in found.layers else "base"]),
-        maps=pathway_maps(own, new, found.layers) if rows else "",
-    )

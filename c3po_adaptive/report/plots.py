@@ -1,30 +1,31 @@
-"""Plots as inline SVG that follows the page: text in its color and font, series in its CSS variables.
-
-Matplotlib knows no CSS, so each color is drawn as a marker value that is replaced in the SVG text. Figures are small
-(about 430 px), so that a narrow screen shows them at nearly full size.
-"""
+"""The figures of a comparison's page, each as the SVG of a function that draws it."""
 
 from __future__ import annotations
 
-import io
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
+from .drawing import COLORS, LINE, WIDTH, as_svg, by_arm, cells, panels, square, style, svg
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
-    from matplotlib.patches import Rectangle
     from numpy.typing import NDArray
 
+    from ..analysis.calibration import Bin
     from ..analysis.gain_by_kind import KindRow
-    from ..analysis.reliability import Bin
     from ..pictures import Panel
     from ..records.summary import Coverage, Predicted, Row, RowCost
+
+QUESTIONS = tuple(10 ** (k / 8) for k in range(49))  # from a single one to a million
+LETTER = 0.08
+"""Inches of one letter of a long name."""
+SHAPES = "osD^v<>"
+"""Marks of several lines."""
 
 
 @dataclass(frozen=True)
@@ -43,57 +44,6 @@ class Mark:
     color: str
     within: float | None = None
     digits: int = 1
-
-
-COLORS = {
-    "text": "#010101",
-    "grid": "#010102",
-    "base": "#010103",
-    "control": "#010104",
-    "oracle": "#010105",
-    "method": "#010106",
-    "up": "#010107",
-    "down": "#010108",
-}
-
-
-def color_of(role: str | None) -> str:
-    """Of an arm by what it is: ``bound``, ``control``, or else a method."""
-    return COLORS[{"bound": "oracle", "control": "control"}.get(role or "", "method")]
-
-
-LIGHT = {"text": "#1d2126", "grid": "#dfe2e6", "base": "#7b8490", "method": "#1f63b5", "control": "#a8700a"}
-DARK = {"text": "#e6e8ea", "grid": "#343a41", "base": "#959fab", "method": "#6ba8f0", "control": "#dca03c"}
-LIGHT |= {"oracle": "#7d4bb3"}
-DARK |= {"oracle": "#b78ce4"}
-"""Of figures that stand alone: those of page.css."""
-
-STYLE: Any = {
-    "svg.fonttype": "none",  # text stays text: it can be searched, and takes the page's font
-    "svg.hashsalt": "c3po",  # same records, same bytes
-    "text.parse_math": False,  # a $ in an arm's name is a $
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.spines.left": False,
-    "text.color": COLORS["text"],
-    "axes.labelcolor": COLORS["text"],
-    "xtick.color": COLORS["text"],
-    "ytick.color": COLORS["text"],
-    "axes.edgecolor": COLORS["grid"],
-    "grid.color": COLORS["grid"],
-    "grid.linewidth": 0.6,
-    "axes.axisbelow": True,
-    "ytick.major.size": 0,
-    "xtick.major.size": 0,
-}
-
-WIDTH = 4.6
-QUESTIONS = tuple(10 ** (k / 8) for k in range(49))  # from a single one to a million
-LINE = 0.3
-"""Inches: of a figure, and of one arm's line in it."""
-LETTER = 0.08
-"""Inches of one letter of a long name."""
 
 
 def gains(rows: Sequence[Row]) -> str:
@@ -129,102 +79,97 @@ def forest(marks: Sequence[Mark], unit: str, label: str, *, wide: bool = False) 
         return svg(figure, label)
 
 
-def with_published(rows: Sequence[Row], published: Mapping[str, float], label: str) -> str:
+@as_svg("Accuracy of each arm, beside published figures of its method")
+def with_published(rows: Sequence[Row], published: Mapping[str, float], label: str) -> Figure:
     """Each arm's accuracy, and dashed what others report of its method.
 
     Args:
-        rows: of one data set.
         published: percent by the arm's name.
         label: whose figures these are.
     """
-    with style():
-        figure, axes = by_arm([row.arm for row in rows], "accuracy, %")
-        axes.axvline(rows[0].chance, color=COLORS["text"], linewidth=0.8, linestyle=":", label="chance")
-        for y, row in enumerate(rows):
-            axes.plot(row.accuracy, y, "o", color=COLORS[row.role], markersize=6)
-        at = [(y, published[row.arm]) for y, row in enumerate(rows) if row.arm in published]
-        places, accuracies = zip(*at, strict=True)
-        low, high = ([place + sign * 0.42 for place in places] for sign in (-1, 1))
-        axes.vlines(accuracies, low, high, color=COLORS["text"], linewidth=1.4, linestyle="--", label=label)
-        figure.legend(frameon=False, fontsize=8, loc="outside upper right", ncols=2)
-        return svg(figure, "Accuracy of each arm, beside published figures of its method")
+    figure, axes = by_arm([row.arm for row in rows], "accuracy, %")
+    axes.axvline(rows[0].chance, color=COLORS["text"], linewidth=0.8, linestyle=":", label="chance")
+    for y, row in enumerate(rows):
+        axes.plot(row.accuracy, y, "o", color=COLORS[row.role], markersize=6)
+    at = [(y, published[row.arm]) for y, row in enumerate(rows) if row.arm in published]
+    places, accuracies = zip(*at, strict=True)
+    low, high = ([place + sign * 0.42 for place in places] for sign in (-1, 1))
+    axes.vlines(accuracies, low, high, color=COLORS["text"], linewidth=1.4, linestyle="--", label=label)
+    figure.legend(frameon=False, fontsize=8, loc="outside upper right", ncols=2)
+    return figure
 
 
-def gains_by_kind(rows: Sequence[KindRow], roles: Mapping[str, str]) -> str:
+@as_svg("Gain over base by data set and kind of question, in points, with 95 % intervals")
+def gains_by_kind(rows: Sequence[KindRow], roles: Mapping[str, str]) -> Figure | None:
     """The gain on each data set, and (set in) on each kind of question in it, with its interval; an arm's marks stand
-    below the other's.
+    below the other's. Empty if there are none.
 
     Args:
         rows: as of ``gain_by_kind``; those of several arms on one kind follow each other.
         roles: of the arms.
     """
+    if not rows:
+        return None
     places = list(dict.fromkeys((row.dataset, row.kind) for row in rows))
     arms = list(dict.fromkeys((row.arm, roles[row.arm]) for row in rows))
-    with style():
-        names = [name if kind is None else f"{kind or 'no kind'} " for name, kind in places]
-        figure, axes = by_arm(names, "points over base, 95 % interval")
-        for tick, (_, kind) in zip(axes.get_yticklabels(), places, strict=True):
-            tick.set_fontsize(10 if kind is None else 8)
-        axes.axvline(0, color=COLORS["text"], linewidth=0.8)
-        for k, (arm, role) in enumerate(arms):
-            own = [row for row in rows if row.arm == arm]
-            y = [places.index((row.dataset, row.kind)) + 0.24 * (k - (len(arms) - 1) / 2) for row in own]
-            color, mark = COLORS[role], "o" if k == 0 else "D"
-            axes.hlines(y, [r.ci_low for r in own], [r.ci_high for r in own], color=color, linewidth=1.5)
-            label = f"{arm} (control)" if role == "control" else arm
-            axes.plot([r.gain for r in own], y, mark, color=color, markersize=5 - k, label=label)
-        figure.legend(frameon=False, fontsize=8, loc="outside upper right", ncols=2)
-        return svg(figure, "Gain over base by data set and kind of question, in points, with 95 % intervals")
+    names = [name if kind is None else f"{kind or 'no kind'} " for name, kind in places]
+    figure, axes = by_arm(names, "points over base, 95 % interval")
+    for tick, (_, kind) in zip(axes.get_yticklabels(), places, strict=True):
+        tick.set_fontsize(10 if kind is None else 8)
+    axes.axvline(0, color=COLORS["text"], linewidth=0.8)
+    for k, (arm, role) in enumerate(arms):
+        own = [row for row in rows if row.arm == arm]
+        y = [places.index((row.dataset, row.kind)) + 0.24 * (k - (len(arms) - 1) / 2) for row in own]
+        color, mark = COLORS[role], "o" if k == 0 else "D"
+        axes.hlines(y, [r.ci_low for r in own], [r.ci_high for r in own], color=color, linewidth=1.5)
+        label = f"{arm} (control)" if role == "control" else arm
+        axes.plot([r.gain for r in own], y, mark, color=color, markersize=5 - k, label=label)
+    figure.legend(frameon=False, fontsize=8, loc="outside upper right", ncols=2)
+    return figure
 
 
-def reliability(bins: Mapping[str, tuple[str, Sequence[Bin]]]) -> str:
-    """Accuracy against confidence, with intervals; below, how many answers each bin holds.
-
-    Args:
-        bins: role and bins of each arm.
-    """
-    with style():
-        figure, (axes, counts) = panels(3.9, 2, (3, 1))
-        axes.plot([0, 100], [0, 100], color=COLORS["text"], linewidth=0.8, linestyle="--")
-        for k, (arm, (role, found)) in enumerate(bins.items()):
-            color, x = COLORS[role], [100 * b.confidence for b in found]
-            axes.vlines(x, [100 * b.low for b in found], [100 * b.high for b in found], color=color, alpha=0.6)
-            axes.plot(x, [100 * b.accuracy for b in found], "sD"[k] + "-", color=color, markersize=5, label=arm)
-            counts.bar([v - 1 + 2 * k for v in x], [b.n for b in found], color=color, width=2)
-        axes.set_ylabel("right, %")
-        axes.set_xlim(0, 100)
-        axes.set_ylim(-3, 103)  # marks at the edge are whole
-        axes.grid(True)
-        axes.legend(frameon=False, fontsize=8, loc="upper left")
-        _whole_numbers(counts.yaxis)
-        counts.set_ylabel("answers")
-        counts.set_xlabel("confidence, %")
-        return svg(figure, "Accuracy by confidence, base beside the arm that the run is about, with 95 % intervals")
+@as_svg("Accuracy by confidence, base beside the arm that the run is about, with 95 % intervals")
+def reliability(bins: Mapping[str, tuple[str, Sequence[Bin]]]) -> Figure:
+    """Accuracy against confidence, with intervals; below, how many answers each bin holds."""
+    figure, (axes, counts) = panels(3.9, 2, (3, 1))
+    axes.plot([0, 100], [0, 100], color=COLORS["text"], linewidth=0.8, linestyle="--")
+    for k, (arm, (role, found)) in enumerate(bins.items()):
+        color, x = COLORS[role], [100 * b.confidence for b in found]
+        axes.vlines(x, [100 * b.low for b in found], [100 * b.high for b in found], color=color, alpha=0.6)
+        axes.plot(x, [100 * b.accuracy for b in found], "sD"[k] + "-", color=color, markersize=5, label=arm)
+        counts.bar([v - 1 + 2 * k for v in x], [b.n for b in found], color=color, width=2)
+    axes.set(ylabel="right, %", xlim=(0, 100), ylim=(-3, 103))  # marks at the edge are whole
+    axes.grid(True)
+    axes.legend(frameon=False, fontsize=8, loc="upper left")
+    counts.set(ylabel="answers", xlabel="confidence, %")
+    _whole_numbers(counts.yaxis)
+    return figure
 
 
-def flips(rows: Sequence[Row]) -> str:
+@as_svg("Number of questions that each arm flipped to right and to wrong")
+def flips(rows: Sequence[Row]) -> Figure:
     """Answers that became right (to the right) and wrong (to the left)."""
     rows = _others(rows)
-    with style():
-        figure, axes = by_arm([row.arm for row in rows], "← became wrong · became right →")
-        up, down = [r.flips_up for r in rows], [r.flips_down for r in rows]
-        lines = range(len(rows))
-        bars = [
-            axes.barh(lines, up, height=0.6, color=COLORS["up"]),
-            axes.barh(lines, [-d for d in down], height=0.6, color=COLORS["down"]),
-        ]
-        for bar, counts in zip(bars, (up, down), strict=True):
-            axes.bar_label(bar, [str(c) if c else "" for c in counts], padding=3, size=8)
-        axes.axvline(0, color=COLORS["text"], linewidth=0.8)
-        axes.margins(x=0.12)
-        if not any(up + down):
-            axes.set_xlim(-1, 1)
-        axes.xaxis.set_major_formatter(lambda x, _: f"{abs(x):g}")
-        _whole_numbers(axes.xaxis)
-        return svg(figure, "Number of questions that each arm flipped to right and to wrong")
+    figure, axes = by_arm([row.arm for row in rows], "← became wrong · became right →")
+    up, down = [r.flips_up for r in rows], [r.flips_down for r in rows]
+    lines = range(len(rows))
+    bars = [
+        axes.barh(lines, up, height=0.6, color=COLORS["up"]),
+        axes.barh(lines, [-d for d in down], height=0.6, color=COLORS["down"]),
+    ]
+    for bar, counts in zip(bars, (up, down), strict=True):
+        axes.bar_label(bar, [str(c) if c else "" for c in counts], padding=3, size=8)
+    axes.axvline(0, color=COLORS["text"], linewidth=0.8)
+    axes.margins(x=0.12)
+    if not any(up + down):
+        axes.set_xlim(-1, 1)
+    axes.xaxis.set_major_formatter(lambda x, _: f"{abs(x):g}")
+    _whole_numbers(axes.xaxis)
+    return figure
 
 
-def layers(chosen: Mapping[str, Sequence[Sequence[int]]], roles: Mapping[str, str]) -> str:
+@as_svg("Share of questions for which each decoder layer was re-mixed, by arm")
+def layers(chosen: Mapping[str, Sequence[Sequence[int]]], roles: Mapping[str, str]) -> Figure | None:
     """How often each decoder layer was re-mixed, one small histogram per arm.
 
     Args:
@@ -237,79 +182,69 @@ def layers(chosen: Mapping[str, Sequence[Sequence[int]]], roles: Mapping[str, st
         if any(samples)
     }
     if not shares:
-        return ""
-    with style():
-        figure, every = panels(0.5 + 0.6 * len(shares), len(shares))
-        for axes, (arm, share) in zip(every, shares.items(), strict=True):
-            axes.bar(list(share), list(share.values()), color=COLORS[roles[arm]], width=0.75)
-            axes.set_ylim(0, 140)  # the arm's name stands above full bars
-            axes.set_yticks([0, 100], ["0", "100 %"], size=7)
-            axes.set_title(arm, loc="left", size=9, pad=2)
-        every[-1].set_xlabel("decoder layer")
-        _whole_numbers(every[-1].xaxis)
-        return svg(figure, "Share of questions for which each decoder layer was re-mixed, by arm")
+        return None
+    figure, every = panels(0.5 + 0.6 * len(shares), len(shares))
+    for axes, (arm, share) in zip(every, shares.items(), strict=True):
+        axes.bar(list(share), list(share.values()), color=COLORS[roles[arm]], width=0.75)
+        axes.set_ylim(0, 140)  # the arm's name stands above full bars
+        axes.set_yticks([0, 100], ["0", "100 %"], size=7)
+        axes.set_title(arm, loc="left", size=9, pad=2)
+    every[-1].set_xlabel("decoder layer")
+    _whole_numbers(every[-1].xaxis)
+    return figure
 
 
-def costs(rows: Sequence[Row]) -> str:
+@as_svg("Accuracy of each arm against its cost in base forwards")
+def costs(rows: Sequence[Row]) -> Figure:
     """Accuracy against cost, with the gains' intervals and the Pareto front of what needs no label; names stand in a
     column at the right, so that near points keep theirs readable.
     """
-    with style():
-        figure, (axes,) = panels(max(2.4, LINE * len(rows) + 0.8))
-        x, y = [r.cost.total for r in rows], [r.accuracy for r in rows]
-        axes.scatter(x, y, s=36, color=[COLORS[r.role] for r in rows], zorder=3)
-        for row, place, height in zip(rows, x, y, strict=True):
-            base = height - row.gain  # a gain's interval, on the base's accuracy
-            ends = [base + row.ci_low, base + row.ci_high]
-            axes.plot([place, place], ends, color=COLORS[row.role], linewidth=1, alpha=0.6)
-        front = _front([(a, b) for a, b, r in zip(x, y, rows, strict=True) if not r.needs_label])
-        axes.plot(*zip(*front, strict=True), color=COLORS["base"], linewidth=0.8, linestyle="--", zorder=1)
-        if max(x) > 8 * min(x):
-            axes.set_xscale("log")
-            axes.xaxis.set_major_formatter("{x:g}")
-        axes.set_xlabel("cost of an answer, in base forwards")
-        axes.set_ylabel("accuracy, %")
-        axes.grid(True)
-        axes.margins(0.08)
-        low, high = axes.get_ylim()
-        axes.set_ylim(max(low, -3), min(high, 103))  # intervals of few questions leave what accuracy can be
-        _name_at_the_right(axes, [row.arm for row in rows], x, y)
-        return svg(figure, "Accuracy of each arm against its cost in base forwards")
+    figure, (axes,) = panels(max(2.4, LINE * len(rows) + 0.8))
+    x, y = [r.cost.total for r in rows], [r.accuracy for r in rows]
+    axes.scatter(x, y, s=36, color=[COLORS[r.role] for r in rows], zorder=3)
+    for row, place, height in zip(rows, x, y, strict=True):
+        base = height - row.gain  # a gain's interval, on the base's accuracy
+        ends = [base + row.ci_low, base + row.ci_high]
+        axes.plot([place, place], ends, color=COLORS[row.role], linewidth=1, alpha=0.6)
+    front = _front([(a, b) for a, b, r in zip(x, y, rows, strict=True) if not r.needs_label])
+    axes.plot(*zip(*front, strict=True), color=COLORS["base"], linewidth=0.8, linestyle="--", zorder=1)
+    if max(x) > 8 * min(x):
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")
+    axes.set(xlabel="cost of an answer, in base forwards", ylabel="accuracy, %")
+    axes.grid(True)
+    axes.margins(0.08)
+    low, high = axes.get_ylim()
+    axes.set_ylim(max(low, -3), min(high, 103))  # intervals of few questions leave what accuracy can be
+    _name_at_the_right(axes, [row.arm for row in rows], x, y)
+    return figure
 
 
-def costs_over(rows: Sequence[Row]) -> str:
+@as_svg("Cost of an answer in base forwards by the number of questions, one-time costs included")
+def costs_over(rows: Sequence[Row]) -> Figure | None:
     """Cost of an answer by how many questions are asked, what was spent once included, a line for each arm; empty if
     nothing was spent once, or records do not say.
     """
     drawn = [row for row in rows if row.cost.once is not None]
     if not any(row.cost.once for row in drawn):
-        return ""
+        return None
     lines = {row.arm: [cost_over(row.cost, n) for n in QUESTIONS] for row in drawn}
-    with style():
-        figure, (axes,) = panels(max(2.8, LINE * len(drawn) + 0.8))
-        axes.set_xscale("log")
-        axes.set_yscale("log")
-        for row in drawn:
-            dashes = "--" if row.role == "control" else "-"
-            axes.plot(QUESTIONS, lines[row.arm], dashes, color=COLORS[row.role], linewidth=1.2)
-        axes.set_xticks([1, 100, 10_000, 1_000_000])
-        axes.xaxis.set_major_formatter("{x:,.0f}")  # the usual one writes TeX, which is no SVG text
-        axes.yaxis.set_major_formatter("{x:g}")
-        axes.set_xlabel("questions asked")
-        axes.set_ylabel("base forwards a question")
-        axes.grid(True)
-        last = [lines[row.arm][-1] for row in drawn]
-        _name_at_the_right(axes, [row.arm for row in drawn], [QUESTIONS[-1]] * len(drawn), last)
-        return svg(figure, "Cost of an answer in base forwards by the number of questions, one-time costs included")
+    figure, (axes,) = panels(max(2.8, LINE * len(drawn) + 0.8))
+    axes.set(xscale="log", yscale="log", xlabel="questions asked", ylabel="base forwards a question")
+    for row in drawn:
+        dashes = "--" if row.role == "control" else "-"
+        axes.plot(QUESTIONS, lines[row.arm], dashes, color=COLORS[row.role], linewidth=1.2)
+    axes.set_xticks([1, 100, 10_000, 1_000_000])
+    axes.xaxis.set_major_formatter("{x:,.0f}")  # the usual one writes TeX, which is no SVG text
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.grid(True)
+    last = [lines[row.arm][-1] for row in drawn]
+    _name_at_the_right(axes, [row.arm for row in drawn], [QUESTIONS[-1]] * len(drawn), last)
+    return figure
 
 
 def cost_over(cost: RowCost, questions: float) -> float:
-    """Base forwards a question: the answer's own, and its share of what its references, gradients or training took.
-
-    Args:
-        cost: of an arm.
-        questions: how many are asked.
-    """
+    """Base forwards a question: the answer's own, and its share of what its references, gradients or training took."""
     return cost.total + (cost.once or 0.0) / questions
 
 
@@ -322,7 +257,8 @@ def _front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     return front
 
 
-def budgets(rows: Sequence[Row]) -> str:
+@as_svg("Gain over base by the number of layers re-mixed")
+def budgets(rows: Sequence[Row]) -> Figure | None:
     """Gain by the number of layers, a line for each selector whose other settings agree; empty if none has three."""
     lines: dict[str, list[Row]] = {}
     for row in rows:
@@ -335,113 +271,105 @@ def budgets(rows: Sequence[Row]) -> str:
         lines.setdefault(repr((named, plain)), []).append(row)
     drawn = [sorted(line, key=lambda r: r.layers) for line in lines.values() if len({r.layers for r in line}) > 2]
     if not drawn:
-        return ""
-    with style():
-        figure, (axes,) = panels(2.8)
-        axes.axhline(0, color=COLORS["text"], linewidth=0.8)
-        for line, mark in zip(drawn, cycle("osD^v<>"), strict=False):
-            x = [r.layers for r in line]
-            axes.plot(x, [r.gain for r in line], f"{mark}-", color=COLORS[line[0].role], markersize=5,
-                      label=line[0].selector)  # fmt: skip
-            axes.vlines(x, [r.ci_low for r in line], [r.ci_high for r in line], linewidth=0.8, alpha=0.5,
-                        color=COLORS[line[0].role])  # fmt: skip
-        axes.set_xlabel("layers re-mixed")
-        axes.set_ylabel("points over base")
-        axes.legend(frameon=False)
-        return svg(figure, "Gain over base by the number of layers re-mixed")
+        return None
+    figure, (axes,) = panels(2.8)
+    axes.axhline(0, color=COLORS["text"], linewidth=0.8)
+    for line, mark in zip(drawn, cycle(SHAPES), strict=False):
+        points = [(r.layers, r.gain, r.ci_low, r.ci_high) for r in line]
+        _with_intervals(axes, points, mark, COLORS[line[0].role], line[0].selector)
+    axes.set(xlabel="layers re-mixed", ylabel="points over base")
+    axes.legend(frameon=False)
+    return figure
 
 
-def coverage(rows: Sequence[Coverage]) -> str:
+@as_svg("Gain and spoiled answers by the share of questions that are re-mixed")
+def coverage(rows: Sequence[Coverage]) -> Figure | None:
     """Gain, and answers spoiled, as more questions are re-mixed, strongest signal first; one line per arm."""
     arms = list(dict.fromkeys(row.arm for row in rows))
     if not arms:
-        return ""
-    with style():
-        figure, (axes,) = panels(2.8)
-        axes.axhline(0, color=COLORS["text"], linewidth=0.8)
-        for arm, mark in zip(arms, cycle("osD^v<>"), strict=False):
-            line = [row for row in rows if row.arm == arm]
-            x = [100 * r.coverage for r in line]
-            axes.plot(x, [r.gain for r in line], f"{mark}-", color=COLORS["method"], markersize=4, label=arm)
-            axes.vlines(x, [r.ci_low for r in line], [r.ci_high for r in line], linewidth=0.8, alpha=0.5,
-                        color=COLORS["method"])  # fmt: skip
-            axes.plot(x, [-r.harm for r in line], f"{mark}:", color=COLORS["down"], markersize=3)
-        axes.set_xlabel("questions re-mixed, %")
-        axes.set_ylabel("points: gain (line), spoiled (dots)")
-        axes.legend(frameon=False, fontsize=8)
-        return svg(figure, "Gain and spoiled answers by the share of questions that are re-mixed")
+        return None
+    figure, (axes,) = panels(2.8)
+    axes.axhline(0, color=COLORS["text"], linewidth=0.8)
+    for arm, mark in zip(arms, cycle(SHAPES), strict=False):
+        line = [row for row in rows if row.arm == arm]
+        points = [(100 * r.coverage, r.gain, r.ci_low, r.ci_high) for r in line]
+        _with_intervals(axes, points, mark, COLORS["method"], arm)
+        spoiled = [-r.harm for r in line]
+        axes.plot([x for x, *_ in points], spoiled, f"{mark}:", color=COLORS["down"], markersize=3)
+    axes.set(xlabel="questions re-mixed, %", ylabel="points: gain (line), spoiled (dots)")
+    axes.legend(frameon=False, fontsize=8)
+    return figure
 
 
-def predicted(rows: Sequence[Predicted]) -> str:
+@as_svg("Realised change of the right choice's lead by the benefit that was predicted")
+def predicted(rows: Sequence[Predicted]) -> Figure | None:
     """Change of the right choice's lead by what was predicted of it, fifths of the questions; one line per arm.
 
     Signals have scales of their own, so that an arm's fifths stand side by side.
     """
     if not rows:
-        return ""
-    with style():
-        figure, (axes,) = panels(2.8)
-        axes.axhline(0, color=COLORS["text"], linewidth=0.8)
-        for i, (row, mark) in enumerate(zip(rows, cycle("osD^v<>"), strict=False)):
-            aside = 0.3 * ((i + 0.5) / len(rows) - 0.5)  # so that intervals do not cover each other
-            x = [k + 1 + aside for k in range(len(row.bins))]
-            axes.plot(x, [b.realised for b in row.bins], f"{mark}-", color=COLORS["method"], markersize=4,
-                      label=row.arm)  # fmt: skip
-            axes.vlines(x, [b.ci_low for b in row.bins], [b.ci_high for b in row.bins], linewidth=0.8,
-                        alpha=0.5, color=COLORS["method"])  # fmt: skip
-        _whole_numbers(axes.xaxis)
-        axes.set_xlabel("fifth of the questions, least promising first")
-        axes.set_ylabel("change of the right choice's lead, nats")
-        axes.legend(frameon=False, fontsize=8)
-        return svg(figure, "Realised change of the right choice's lead by the benefit that was predicted")
+        return None
+    figure, (axes,) = panels(2.8)
+    axes.axhline(0, color=COLORS["text"], linewidth=0.8)
+    for i, (row, mark) in enumerate(zip(rows, cycle(SHAPES), strict=False)):
+        aside = 0.3 * ((i + 0.5) / len(rows) - 0.5)  # so that intervals do not cover each other
+        points = [(k + 1 + aside, b.realised, b.ci_low, b.ci_high) for k, b in enumerate(row.bins)]
+        _with_intervals(axes, points, mark, COLORS["method"], row.arm)
+    _whole_numbers(axes.xaxis)
+    axes.set(xlabel="fifth of the questions, least promising first", ylabel="change of the right choice's lead, nats")
+    axes.legend(frameon=False, fontsize=8)
+    return figure
 
 
-def by_kind(chosen: Mapping[str, Sequence[Sequence[int]]], layers: Sequence[int]) -> str:
-    """How often each decoder layer was re-mixed, by kind of question.
+def _with_intervals(axes: Axes, points: Sequence[tuple[float, ...]], mark: str, color: str, label: str) -> None:
+    """A line through points ``(x, value, low, high)``, each with its interval."""
+    x, values, low, high = zip(*points, strict=True)
+    axes.plot(x, values, f"{mark}-", color=color, markersize=4, label=label)
+    axes.vlines(x, low, high, linewidth=0.8, alpha=0.5, color=color)
 
-    Args:
-        chosen: layers of each question, by kind.
-        layers: those of the model.
-    """
+
+@as_svg("How often each decoder layer was re-mixed, by kind of question")
+def by_kind(chosen: Mapping[str, Sequence[Sequence[int]]], layers: Sequence[int]) -> Figure:
+    """How often each decoder layer was re-mixed, by kind of question."""
     rows = {f"{kind} ({len(each)})": each for kind, each in chosen.items()}
-    with style():
-        figure, (axes,) = panels(0.8 + LINE * len(rows))
-        for y, each in enumerate(rows.values()):
-            for x, layer in enumerate(layers):
-                axes.add_patch(square(x, y, COLORS["method"], sum(layer in one for one in each) / len(each)))
-        cells(axes, list(rows), layers)
-        axes.set_xlabel("decoder layer", size=9)
-        return svg(figure, "How often each decoder layer was re-mixed, by kind of question")
+    figure, (axes,) = panels(0.8 + LINE * len(rows))
+    for y, each in enumerate(rows.values()):
+        for x, layer in enumerate(layers):
+            axes.add_patch(square(x, y, COLORS["method"], sum(layer in one for one in each) / len(each)))
+    cells(axes, list(rows), layers)
+    axes.set_xlabel("decoder layer", size=9)
+    return figure
 
 
-def scored_layers(scores: Mapping[str, Mapping[int, Sequence[float]]], color: Callable[[str, int], str]) -> str:
+@as_svg("Score of each decoder layer")
+def scored_layers(
+    scores: Mapping[str, Mapping[int, Sequence[float]]], color: Callable[[str, int], str]
+) -> Figure | None:
     """What each selector gave the decoder layers: means over questions, and of several their 95 % intervals by t;
     empty if none scored them.
 
     Args:
         scores: of each question, by selector and layer.
-        color: of a bar, by selector and layer.
     """
     from scipy.stats import sem, t
 
     every_layer = sorted({layer for own in scores.values() for layer in own})
     if not every_layer:
-        return ""
-    with style():
-        figure, every = panels(0.5 + 1.4 * len(scores), len(scores))
-        for axes, (name, own) in zip(every, scores.items(), strict=True):
-            axes.axhline(0, color=COLORS["text"], linewidth=0.8)
-            for layer, values in own.items():
-                mean, n = sum(values) / len(values), len(values)
-                axes.bar(layer, mean, color=color(name, layer), width=0.75)
-                if n > 1:
-                    wide = t.ppf(0.975, n - 1) * sem(values)
-                    axes.plot([layer, layer], [mean - wide, mean + wide], color=COLORS["text"], linewidth=1)
-            axes.set_title(name, loc="left", size=9, pad=2)
-            axes.set_ylabel("score")
-        every[-1].set_xticks(every_layer[:: -(-len(every_layer) // 16)])
-        every[-1].set_xlabel("decoder layer")
-        return svg(figure, "Score of each decoder layer")
+        return None
+    figure, every = panels(0.5 + 1.4 * len(scores), len(scores))
+    for axes, (name, own) in zip(every, scores.items(), strict=True):
+        axes.axhline(0, color=COLORS["text"], linewidth=0.8)
+        for layer, values in own.items():
+            mean, n = sum(values) / len(values), len(values)
+            axes.bar(layer, mean, color=color(name, layer), width=0.75)
+            if n > 1:
+                wide = t.ppf(0.975, n - 1) * sem(values)
+                axes.plot([layer, layer], [mean - wide, mean + wide], color=COLORS["text"], linewidth=1)
+        axes.set_title(name, loc="left", size=9, pad=2)
+        axes.set_ylabel("score")
+    every[-1].set_xticks(every_layer[:: -(-len(every_layer) // 16)])
+    every[-1].set_xlabel("decoder layer")
+    return figure
 
 
 def pathway_panels(own: NDArray[Any], new: NDArray[Any]) -> list[Panel]:
@@ -455,38 +383,13 @@ def pathway_panels(own: NDArray[Any], new: NDArray[Any]) -> list[Panel]:
     ]
 
 
-def pathway_maps(own: NDArray[Any], new: NDArray[Any], layers: Sequence[int]) -> str:
+@as_svg("Routing weights by layer and expert: before re-mixing, after it, and their change")
+def pathway_maps(own: NDArray[Any], new: NDArray[Any], layers: Sequence[int]) -> Figure:
     """Routing weights ``[L, E]`` of layers before and after re-mixing, and their change."""
     from ..pictures import Ink, layers_by_experts
 
     ink = Ink(COLORS["text"], COLORS["method"], COLORS["method"], COLORS["down"])
-    with style():
-        figure = layers_by_experts(pathway_panels(own, new), layers, narrow=True, ink=ink)
-        return svg(figure, "Routing weights by layer and expert: before re-mixing, after it, and their change")
-
-
-def cells(axes: Axes, rows: Sequence[str], layers: Sequence[int]) -> None:
-    """A table's frame: names of rows, and numbers of layers as many as can stand beside each other."""
-    step = -(-len(layers) // 12)
-    axes.set_xlim(-0.5, len(layers) - 0.5)
-    axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set_xticks(range(0, len(layers), step), [str(layer) for layer in layers[::step]], size=8)
-    axes.set_yticks(range(len(rows)), rows, size=8)
-
-
-def square(x: float, y: float, color: str, strength: float) -> Rectangle:
-    """What fills a cell."""
-    from matplotlib.patches import Rectangle
-
-    return Rectangle((x - 0.46, y - 0.46), 0.92, 0.92, facecolor=color, alpha=strength, linewidth=0)
-
-
-def standalone(svg: str) -> str:
-    """A figure as a file of its own, which any page can show: with namespaces, and colors for light and dark."""
-    names = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
-    light, dark = (";".join(f"--{name}:{color}" for name, color in part.items()) for part in (LIGHT, DARK))
-    style = f"<style>:root{{{light};--sans:sans-serif}}@media(prefers-color-scheme:dark){{:root{{{dark}}}}}</style>"
-    return re.sub(r"<svg ([^>]*)>", rf"<svg {names} \1>{style}", svg, count=1) + "\n"
+    return layers_by_experts(pathway_panels(own, new), layers, narrow=True, ink=ink)
 
 
 def _name_at_the_right(axes: Axes, names: Sequence[str], x: Sequence[float], y: Sequence[float]) -> None:
@@ -516,53 +419,7 @@ def _others(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if row.role != "base"]
 
 
-def style() -> Any:
-    """Within it figures are drawn alike."""
-    from matplotlib import rc_context
-
-    return rc_context(STYLE)
-
-
-def panels(height: float, n: int = 1, heights: Sequence[float] | None = None) -> tuple[Figure, list[Axes]]:
-    """A figure of so many panels, one above the other."""
-    # Figure rather than pyplot: no global state, no display.
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    return figure, list(figure.subplots(n, sharex=True, squeeze=False, height_ratios=heights)[:, 0])
-
-
-def by_arm(names: Sequence[str], label: str) -> tuple[Figure, Axes]:
-    """A figure of a line for each name, the first on top."""
-    figure, (axes,) = panels(0.7 + LINE * max(len(names), 1))
-    axes.set_yticks(range(len(names)), names)
-    axes.set_ylim(len(names) - 0.4, -0.7)  # first arm on top
-    axes.set_xlabel(label)
-    axes.grid(True, axis="x")
-    return figure, axes
-
-
 def _whole_numbers(axis: Axis) -> None:
     from matplotlib.ticker import MaxNLocator
 
     axis.set_major_locator(MaxNLocator("auto", integer=True))
-
-
-def svg(figure: Figure, label: str) -> str:
-    """The bare ``<svg>`` element: inside HTML it needs no prologue, metadata or namespaces."""
-    buffer = io.StringIO()
-    figure.savefig(
-        buffer, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"), None)
-    )
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r' xmlns(:\w+)?="[^"]*"', "", text)
-    text = re.sub(
-        r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', rf'<svg viewBox="\1" role="img" aria-label="{label}">', text, count=1
-    )
-    text = re.sub(
-        r" id=\"(figure|axes|patch|line2d|text|matplotlib|PolyCollection|QuadMesh)[^\"]*\"", "", text
-    )  # repeated over figures
-    for name, color in COLORS.items():
-        text = text.replace(color, f"var(--{name})")
-    return re.sub(r"(font: [\d.]+px)[^;\"]*", r"\1 var(--sans)", text)

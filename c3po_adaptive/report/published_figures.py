@@ -5,24 +5,12 @@ from __future__ import annotations
 import json
 from functools import cache
 from importlib.resources import files
-from typing import TypedDict
-
-
-class _Model(TypedDict):
-    called: str
-    accuracy: dict[str, list[float]]
-
-
-class _Figures(TypedDict):
-    source: str
-    benchmarks: list[str]
-    models: dict[str, _Model]
+from typing import Any
 
 
 @cache
-def _table() -> _Figures:
-    read: _Figures = json.loads((files(__package__) / "published.json").read_text())
-    return read
+def _table() -> Any:
+    return json.loads((files(__package__) / "published.json").read_text())
 
 
 def models() -> list[str]:
@@ -32,12 +20,12 @@ def models() -> list[str]:
 
 def source() -> str:
     """Where the figures are from."""
-    return _table()["source"]
+    return str(_table()["source"])
 
 
 def called(model: str) -> str:
     """What the paper calls a model."""
-    return _table()["models"][model]["called"]
+    return str(_table()["models"][model]["called"])
 
 
 def accuracy(model: str, benchmark: str) -> dict[str, float]:

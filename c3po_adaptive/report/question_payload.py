@@ -28,13 +28,6 @@ def payload(
 ) -> dict[str, object]:
     """The data; numbers after the point are integers over ``scale``, and what answers share is stored once.
 
-    Args:
-        records: of all arms.
-        arms: their names.
-        baseline: the arm that left the model alone.
-        questions: texts by data set and id; without them ids are shown.
-        references: texts of the neighbours, by data set and id.
-
     Returns:
         ``questions``; ``answers``, each ``[question, arm, seed, choice, before, after, layers, cost, seconds, detail]``
         where before, layers and detail are places in the lists of these names (no detail: null); ``own``: weights of
@@ -45,10 +38,10 @@ def payload(
     """
     shown = _shown(records)
     records = [r for r in records if (r.dataset, r.id) in shown]
-    places = {key: i for i, key in enumerate(dict.fromkeys((r.dataset, r.id) for r in records))}
     first: dict[Key, AnswerRecord] = {}
     for r in records:
         first.setdefault((r.dataset, r.id), r)
+    places = {key: i for i, key in enumerate(first)}
     base = {(r.dataset, r.id): r for r in records if r.arm == baseline}
     before, layers, details = _Once(), _Once(), _Details(records, references)
     answers = []
@@ -132,7 +125,9 @@ class _Details:
         """Of the neighbours that are named, ``[question, right answer]`` by data set and id."""
         texts: dict[str, dict[str, list[str]]] = {}
         for dataset, id_ in sorted(self._used.keys() & self._references.keys()):
-            texts.setdefault(dataset, {})[id_] = _reference(self._references[dataset, id_])
+            near = self._references[dataset, id_]
+            right = "" if near.answer is None else near.choices[near.answer]
+            texts.setdefault(dataset, {})[id_] = [near.question, right]
         return texts
 
     def _detail(self, record: AnswerRecord) -> dict[str, object]:
@@ -173,11 +168,6 @@ def _asked(record: AnswerRecord, question: Question | None) -> dict[str, object]
             f"{len(question.choices)} and {question.answer}; give the question file that the run was made with."
         )
     return {**asked, "text": question.question, "choices": list(question.choices)}
-
-
-def _reference(question: Question) -> list[str]:
-    answer = "" if question.answer is None else question.choices[question.answer]
-    return [question.question, answer]
 
 
 def _whole(values: Any) -> list[int]:

@@ -68,15 +68,16 @@ def _sentence(row: Row, summary: Summary) -> str:
     head += f" (primary, tested alone: p = {gain.p:.2g})" if gain.primary else ""
     if row.role == "oracle":
         return f"{head}: an upper bound that uses the labels{_by_steps(row)}, not a method."
-    head = f"{head}: {_claim(gain) if row.role == 'control' else _verdict(row)}"
+    said = _claim(gain) if row.role == "control" else f"{row.verdict or 'no verdict'} ({row.because})"
+    head += f": {said}"
     if row.layers == 0 and row.setting.selector is not None:
         head = f"{head} (it re-mixed no layer of any question)"
     head += _fewer(row) + _likelihood(row.nll_difference, row.nll_ci_low, row.nll_ci_high)
     if row.role == "control":
         return f"{head}. It is a control, with {' and '.join(row.setting.varies) or 'the core mixed and no step'}."
     beside = _against_random(row, summary)
-    told = ([] if beside is None else [_neighbours(beside)]) + _beside_others(row, summary)
-    return "; ".join([head, *told]) + "."
+    parts = ([] if beside is None else [_neighbours(beside)]) + _beside_others(row, summary)
+    return "; ".join([head, *parts]) + "."
 
 
 def _few_references(rows: Sequence[Row]) -> list[str]:
@@ -95,8 +96,8 @@ def _lacking(rows: Sequence[Row], summary: Summary) -> list[str]:
     wanted, settings = summary.config.get("controlled"), {row.arm: row.setting for row in rows}
     named = wanted if isinstance(wanted, list | tuple) else ()
     judged = [row for row in rows if row.arm in named and row.role == "method"]
-    told = [lacking_in_words(row.arm, lacking(row.arm, row.controls, settings)) for row in judged]
-    return [line for line in told if line]
+    lines = [lacking_in_words(row.arm, lacking(row.arm, row.controls, settings)) for row in judged]
+    return [line for line in lines if line]
 
 
 def _by_steps(row: Row) -> str:
@@ -122,8 +123,8 @@ def _beside_others(row: Row, summary: Summary) -> list[str]:
     neighbours, asked = _against_random(row, summary), {frozenset(pair) for pair in summary.compare}
     names = [name for name in row.controls if frozenset((row.arm, name)) not in asked]
     found = [c for name in names if (c := _either_way(summary, row, name)) is not None]
-    told = [_beside(c) for c in found if neighbours is None or c.b != neighbours.b]
-    return [f"beside its {'other ' if neighbours else ''}controls: {', '.join(told)}"] if told else []
+    claims = [_beside(c) for c in found if neighbours is None or c.b != neighbours.b]
+    return [f"beside its {'other ' if neighbours else ''}controls: {', '.join(claims)}"] if claims else []
 
 
 def _either_way(summary: Summary, row: Row, control: str) -> Comparison | None:
@@ -155,10 +156,6 @@ def _fewer(row: Row) -> str:
     if asked is None or used > asked - 0.05:
         return ""
     return f" (it used {used:.1f} of {asked} neighbours on average: no more were found, or fit into the context)"
-
-
-def _verdict(row: Row) -> str:
-    return f"{row.verdict or 'no verdict'} ({row.because})"
 
 
 def _claim(c: Comparison) -> str:

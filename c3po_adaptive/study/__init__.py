@@ -21,29 +21,33 @@ from .executor import Done as Done
 from .executor import Executor as Executor
 from .executor import Piece as Piece
 from .executor import done as done
-from .poison import Poison as Poison
-from .poison import Poisoned as Poisoned
 from .study_config import Datasets as Datasets
 from .study_config import OnQuestions as OnQuestions
+from .study_config import Poison as Poison
 from .study_config import Spec as Spec
+from .study_config import read_yaml as read_yaml
 
 if TYPE_CHECKING:
     from ..models.footprint import Footprint as Footprint
+    from ..records.answer import Answered as Answered
     from ..records.answer import AnswerRecord as AnswerRecord
     from ..records.answer import ScoredAnswer as ScoredAnswer
-    from ..records.audit import Audit as Audit
     from ..records.base import Interval as Interval
+    from ..records.base import Part as Part
     from ..records.base import Record as Record
     from ..records.jsonl import Records as Records
     from ..records.jsonl import read_records as read_records
+    from ..records.parquet import read_parquet as read_parquet
     from ..storage.identity import digest as digest
     from ..storage.identity import digest_of_file as digest_of_file
     from ..storage.identity import versions as versions
     from ..storage.json_files import SCHEMA as SCHEMA
     from ..storage.json_files import Ours as Ours
     from ..storage.json_files import checked as checked
+    from ..storage.json_files import holds as holds
     from ..storage.json_files import read_json as read_json
     from ..storage.run_folder import check_folder as check_folder
+    from ..storage.run_folder import claimed_config as claimed_config
     from ..storage.run_folder import command_line as command_line
     from ..storage.run_folder import made_by as made_by
     from ..storage.tensors import load_tensors as load_tensors
@@ -52,8 +56,8 @@ if TYPE_CHECKING:
     from .arms import OnOneArm as OnOneArm
     from .comparison import ComparisonConfig as ComparisonConfig
     from .comparison import ComparisonWorker as ComparisonWorker
-    from .comparison.run_answers import RunAnswers as RunAnswers
-    from .comparison.run_answers import answers_in as answers_in
+    from .comparison.audited import Audit as Audit
+    from .data import Poisoned as Poisoned
     from .kind import Study as Study
     from .kind import Table as Table
     from .kind import claimed as claimed

@@ -12,7 +12,7 @@ from .. import elsewhere
 from ..errors import UnknownNameError, suggestion
 from ..remixing.presets import PRESETS
 from ..settings import RemixSettings
-from .overrides import with_settings
+from .overrides import parsed
 from .study_config import OnQuestions, Spec, read_yaml
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def parse_arm(arm: Arm, settings: Sequence[str]) -> Arm:
     Raises:
         SettingError: an unknown key, or a value of the wrong kind; the key is named.
     """
-    return Arm.of(with_settings(arm.model_dump(mode="json"), settings, Arm))
+    return parsed(Arm, arm.model_dump(mode="json"), settings)
 
 
 DEMO = read_yaml(Path(__file__).with_name("demo.yaml"))
@@ -148,10 +148,5 @@ def arms_by_name(names: list[str], registry: Registry) -> dict[str, Arm]:
             listed = f"by c3po plugins list, beside the demo's {', '.join(DEMO_ARMS)}"
             hint = elsewhere.where(name) or suggestion(name, known, "name one of these.", listed)
             raise UnknownNameError(f"Expected the name of an arm, got {name!r}; {hint}")
-    return {name: _among(known[name], names) for name in names}
-
-
-def _among(arm: Arm, names: Sequence[str]) -> Arm:
-    """A control of those arms alone that are run."""
-    plain = arm.model_dump(exclude_unset=True)
-    return Arm(**plain | {"control_of": [name for name in arm.control_of if name in names]})
+    run = {name: [own for own in known[name].control_of if own in names] for name in names}
+    return {name: Arm(**known[name].model_dump(exclude_unset=True) | {"control_of": run[name]}) for name in names}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import DataError, PluginError, disk_says
 from ..models.fingerprint import fingerprint
@@ -21,8 +24,7 @@ from ..tasks.question_files import first_of, given_again, unique, within
 from ..tasks.sources import ASKED
 from ..tasks.sources import questions as read_questions
 from ..types import Question
-from .poison import Attack, Poison, Poisoned
-from .study_config import Dataset, OnQuestions
+from .study_config import Dataset, OnQuestions, Poison
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,29 @@ Data = Mapping[str, Asked]
 """By the data set's name."""
 
 
+@dataclass(frozen=True)
+class Poisoned:
+    """A data set after an attack.
+
+    Attributes:
+        questions: that are asked.
+        references: that may be learned from: those that there were, in their order, under any labels, and behind them
+            what was added. Of these alone the model is run again.
+        told: what was done, in a sentence.
+    """
+
+    questions: Sequence[Question]
+    references: Sequence[Question]
+    told: str
+
+
+Encode = Callable[[Sequence[str]], NDArray[np.float32]]
+"""Texts to unit vectors ``[N, D]``, by the embedder of the study's retrieval."""
+Attack = Callable[[Poison, tuple[Question, ...], tuple[Question, ...], Encode], Poisoned]
+"""What ``register_attacks`` brings: what the configuration says, the questions, the references and the embedder to what
+they are after it. It has to be the same whenever it is asked for."""
+
+
 def spread(questions: Sequence[Question], number: int) -> Sequence[Question]:
     """So many of them, from the first on, as far apart as can be."""
     return questions if len(questions) <= number else [questions[i * len(questions) // number] for i in range(number)]
@@ -68,11 +93,11 @@ def counted(data: Data) -> list[dict[str, str | int]]:
 
 def counted_in_words(data: Data) -> list[str]:
     """How many questions and references there are of each data set, in sentences."""
-    told = [f"{name}: {len(d.questions)} questions, {len(d.references)} references" for name, d in data.items()]
+    counts = [f"{name}: {len(d.questions)} questions, {len(d.references)} references" for name, d in data.items()]
     references = {name: given_again(d.references) for name, d in data.items()}
     few = {name: len(d.references) for name, d in data.items() if 0 < len(d.references) < FEW_REFERENCES}
     return [
-        *told,
+        *counts,
         *(f"few references: {name} has {n}: neighbours are most of them, near or not" for name, n in few.items()),
         *(f"poisoned: {line}" for line in poisoned_in_words(data)),
         *(f"counted once: {line}" for line in counted_once(data)),
@@ -105,10 +130,6 @@ def _right(question: Question) -> str | None:
 def read_data(config: OnQuestions, registry: Registry | None = None) -> dict[str, Asked]:
     """Every data set of a configuration, from where it is, after what its configuration says was done to it.
 
-    Args:
-        config: of the study.
-        registry: of attacks; default: those of installed plugins.
-
     Raises:
         DataError: a source is missing or broken, or has nothing that an attack needs.
         UnknownNameError: no plugin brings the attack.
@@ -116,7 +137,7 @@ def read_data(config: OnQuestions, registry: Registry | None = None) -> dict[str
     """
     poisons = {d.name: d.poison for d in config.datasets if d.poison is not None}
     attacks = {name: (registry or default_registry()).other("attack", p.attack) for name, p in poisons.items()}
-    found = {d.name: _told_apart(d, _read(d)) for d in config.datasets}
+    found = {d.name: _read(d) for d in config.datasets}
     return found | {name: _attacked(found[name], p, attacks[name], config.embedder) for name, p in poisons.items()}
 
 
@@ -127,8 +148,8 @@ def _attacked(asked: Asked, poison: Poison, attack: Attack, embedder: str) -> As
         raise PluginError(
             f"Expected the attack {poison.attack!r} to give a Poisoned, got {type(found).__name__}; correct its plugin."
         )
-    kept = zip(found.references, references, strict=False)
-    if tuple(replace(new, answer=old.answer) for new, old in kept) != references:
+    pairs = zip(found.references, references, strict=False)
+    if tuple(replace(new, answer=old.answer) for new, old in pairs) != references:
         raise PluginError(
             f"Expected the attack {poison.attack!r} to leave the references as they are, but for their answers, and to "
             "add others behind them, got other texts or another order; correct its plugin."
@@ -139,18 +160,14 @@ def _attacked(asked: Asked, poison: Poison, attack: Attack, embedder: str) -> As
 
 
 def _read(dataset: Dataset) -> Asked:
-    questions, again = _asked(dataset)
-    return Asked(questions, references_of(dataset), again)
-
-
-def _told_apart(dataset: Dataset, asked: Asked) -> Asked:
-    """The data set as it was read.
+    """A data set as it is.
 
     Raises:
         DataError: one id stands for two questions: then a question would leave out another than itself.
     """
-    by_id = {q.id: q for q in asked.questions}
-    for reference in asked.references:
+    (questions, again), references = _asked(dataset), references_of(dataset)
+    by_id = {q.id: q for q in questions}
+    for reference in references:
         own = by_id.get(reference.id, reference)
         if (own.question, own.choices, own.images) != (reference.question, reference.choices, reference.images):
             raise DataError(
@@ -158,7 +175,7 @@ def _told_apart(dataset: Dataset, asked: Asked) -> Asked:
                 f"and, among the references, {reference.question[:60]!r}; rename one of the files (ids are made from "
                 "their names), or give ids."
             )
-    return asked
+    return Asked(questions, references, again)
 
 
 def load_model(config: OnQuestions) -> RoutedModel:
@@ -173,9 +190,6 @@ def inputs_of(model: RoutedModel, data: Data, registry: Registry, files: Mapping
     """What decides a run's results beside its configuration: resumed with anything else it would be two runs in one.
 
     Args:
-        model: that answers.
-        data: what is asked and learned from.
-        registry: of the strategies.
         files: paths of what these read, by the names that the configuration has for them.
 
     Raises:
@@ -204,11 +218,6 @@ def file_digest(path: str) -> str:
         raise DataError(f"Expected a file at {path}, got: {disk_says(error)}; check the path.") from None
 
 
-def source_of(dataset: Dataset) -> list[Question]:
-    """All that its source has, whichever of them are asked."""
-    return read_questions(dataset.questions, split=dataset.split, usual=ASKED)
-
-
 def questions_of(dataset: Dataset) -> list[Question]:
     """Those that are asked, each once."""
     return _asked(dataset)[0]
@@ -216,7 +225,7 @@ def questions_of(dataset: Dataset) -> list[Question]:
 
 def _asked(dataset: Dataset) -> tuple[list[Question], list[tuple[Question, Question]]]:
     """Those that are asked, and those that are left out because one of these was the same."""
-    shared = _in_share(source_of(dataset), dataset.share, dataset.name)
+    shared = _in_share(read_questions(dataset.questions, split=dataset.split, usual=ASKED), dataset.share, dataset.name)
     again = given_again(shared)
     left_out = {question.id for question, _ in again}
     questions = first_of([q for q in shared if q.id not in left_out], dataset.limit)
@@ -253,6 +262,6 @@ def _in_share(questions: Sequence[Question], share: tuple[float, float] | None, 
     """
     if share is None:
         return questions
-    if kept := within(questions, share):
-        return kept
+    if inside := within(questions, share):
+        return inside
     raise DataError(f"{name}: expected questions in the share {list(share)}, got none of {len(questions)}; widen it.")

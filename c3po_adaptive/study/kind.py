@@ -9,16 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
-from ..errors import SettingError
 from ..progress import Progress, silent
-from ..records.summary import TwoRuns
 from ..registry import Registry
 from ..settings import Settings
 from ..storage.json_values import Values
 from ..storage.lock import held
 from ..storage.run_folder import DRAWN, RECORDS, check_folder, claim
 from .executor import HERE, Executor
-from .overrides import with_settings
+from .overrides import parsed
 from .plan import Plan
 
 C = TypeVar("C", bound=Settings)
@@ -42,9 +40,9 @@ class Table:
 
     def in_brief(self) -> Table:
         """The same with its brief columns alone."""
-        kept = [i for i, name in enumerate(self.columns) if not self.brief or name in self.brief]
-        rows = [[row[i] for i in kept] for row in self.rows]
-        return Table(tuple(self.columns[i] for i in kept), rows, self.sentences)
+        shown = [i for i, name in enumerate(self.columns) if not self.brief or name in self.brief]
+        rows = [[row[i] for i in shown] for row in self.rows]
+        return Table(tuple(self.columns[i] for i in shown), rows, self.sentences)
 
 
 class Study(ABC, Generic[C]):
@@ -70,7 +68,7 @@ class Study(ABC, Generic[C]):
         Raises:
             SettingError: an unknown key, or a value of the wrong kind; the key is named.
         """
-        return self.config(**with_settings(raw, settings, self.config))
+        return parsed(self.config, raw, settings)
 
     @abstractmethod
     def strategies(self, config: C, registry: Registry) -> Iterator[tuple[str, Any]]:
@@ -121,30 +119,6 @@ class Study(ABC, Generic[C]):
         Yields:
             What has to be said about it.
         """
-
-    def compare_runs(
-        self,
-        a: Path,
-        b: Path,
-        out: Path | None = None,
-        *,
-        arms: Mapping[str, str] | None = None,
-        datasets: Mapping[str, str] | None = None,
-    ) -> tuple[TwoRuns, Table]:
-        """Compare two runs of this kind: the summary, and what the terminal shows of it.
-
-        Args:
-            a: the folder of one.
-            b: that of another.
-            out: a folder to write ``summary.json`` and ``report.html`` to; None: none.
-            arms: what those of the first are called in the other, where they are called otherwise.
-            datasets: likewise.
-
-        Raises:
-            SettingError: runs of this kind are not compared, or a name is none of theirs.
-            DataError: these have nothing in common.
-        """
-        raise SettingError(f"Expected two runs of a kind that is compared side by side, got {self.kind}; report each.")
 
     @abstractmethod
     def table(self, summary: Any) -> Table:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import PluginError
 from ..storage.run_folder import FILES, claimed_config
-from .comparison import comparison_config
+from . import comparison
+from .comparison import ComparisonConfig
+from .overrides import parsed
 from .study_config import of_datasets, read_yaml
 
 if TYPE_CHECKING:
@@ -27,19 +29,33 @@ def kinds(registry: Registry | None = None) -> dict[str, Study[Any]]:
     Raises:
         PluginError: a plugin brought something else, or another comparison.
     """
-    names = [] if registry is None else registry.others(KIND)
-    return {DEFAULT: _comparison()} | {name: _brought(name, registry) for name in names if registry is not None}
+    return {name: _kind(name, registry) for name in _names(registry)}
 
 
-def _comparison() -> Study[Any]:
-    from .comparison import STUDY
+def kind_of(raw: Mapping[str, object], registry: Registry | None = None) -> Study[Any]:
+    """The kind that plain values of a configuration are of; others are not loaded for it.
 
-    return STUDY
+    Raises:
+        UnknownNameError: there is no such kind.
+        PluginError: as of ``kinds``.
+    """
+    name, known = raw.get("kind", DEFAULT), _names(registry)
+    if not isinstance(name, str) or name not in known:
+        from ..registry import unknown
+
+        raise unknown(KIND, str(name), known, "name one of these, or none for a comparison.")
+    return _kind(name, registry)
 
 
-def _brought(name: str, registry: Registry) -> Study[Any]:
+def _names(registry: Registry | None) -> list[str]:
+    return list(dict.fromkeys([DEFAULT, *(() if registry is None else registry.others(KIND))]))
+
+
+def _kind(name: str, registry: Registry | None) -> Study[Any]:
     from .kind import Study
 
+    if registry is None or name not in registry.others(KIND):
+        return comparison.STUDY
     brought = registry.other(KIND, name)
     study = brought() if isfunction(brought) else brought
     if not isinstance(study, Study) or study.kind != name or name == DEFAULT:
@@ -49,20 +65,6 @@ def _brought(name: str, registry: Registry) -> Study[Any]:
         )
     FILES[name] = study.files
     return study
-
-
-def kind_of(raw: Mapping[str, object], registry: Registry | None = None) -> Study[Any]:
-    """The kind that plain values of a configuration are of.
-
-    Raises:
-        UnknownNameError: there is no such kind.
-    """
-    known, name = kinds(registry), raw.get("kind", DEFAULT)
-    if not isinstance(name, str) or name not in known:
-        from ..registry import unknown
-
-        raise unknown(KIND, str(name), list(known), "name one of these, or none for a comparison.")
-    return known[name]
 
 
 def read_study(
@@ -75,7 +77,6 @@ def read_study(
     which takes seconds.
 
     Args:
-        path: of the file.
         settings: ``key.key=value``, on top.
         datasets: names of those that are run; none: all.
         registry: gives that of plugins' kinds.
@@ -86,8 +87,8 @@ def read_study(
     """
     raw = read_yaml(path)
     if raw.get("kind", DEFAULT) == DEFAULT:
-        config = of_datasets(comparison_config.parsed(raw, settings), datasets)
-        return _comparison(), config
+        config = of_datasets(parsed(ComparisonConfig, raw, settings), datasets)
+        return comparison.STUDY, config
     study = kind_of(raw, registry())
     return study, of_datasets(study.parse(raw, settings), datasets)
 

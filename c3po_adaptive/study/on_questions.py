@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from ..errors import PluginError
 from ..models.footprint import Footprint
+from ..models.loading import model_footprint
 from ..models.routed import RoutedModel
 from ..progress import Progress, silent
 from ..records.base import Record
@@ -22,9 +23,10 @@ from ..storage.json_files import Ours
 from ..storage.json_values import Values
 from ..storage.lock import held
 from ..storage.run_folder import made_by
+from .data import counted, counted_in_words
 from .executor import HERE, Executor, Piece
 from .kind import Study
-from .plan import Plan, footprint_of, foresee, left, planned
+from .plan import Plan, foresee, left
 from .study_config import OnQuestions
 from .worker import Worker, pieces_left, run_pieces
 
@@ -85,11 +87,16 @@ class StudyInPieces(Study[C], Generic[C, W]):
         worker = self.worker.here(self.whole(config, registry), registry)
         config = worker.config
         worker.check()
-        data, weights = worker.data, footprint_of(config)
-        foreseen = foresee(config, data, self.times(config, weights), weights)
+        data = worker.data
+        weights = model_footprint(config.model, dtype=config.dtype, quantize=config.quantize, revision=config.revision)
+        forecast, takes = foresee(config, data, sum(self.times(config, weights).values()), weights)
         worker.fits(weights.layers, weights.n_experts, weights.top_k)
         rest = left(begun, self.record, data, Counter(name for name, _ in self.arms(config)))
-        return planned(self.kind, data, foreseen, *self.told(worker, weights), rest)
+        values, lines = self.told(worker, weights)
+        return Plan(
+            {"kind": self.kind, "datasets": counted(data), **values, "forecast": forecast},
+            [*counted_in_words(data), *lines, *takes, *rest],
+        )
 
     def run(
         self,

@@ -10,9 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from itertools import takewhile
 from types import NoneType
-from typing import Any, get_args, get_origin
+from typing import Any, TypeVar, get_args, get_origin
 
 import yaml
+from pydantic import TypeAdapter
+from pydantic_core import PydanticUndefined
 
 from ..checks import kinds_of
 from ..errors import SettingError, suggestion
@@ -21,11 +23,21 @@ from .study_config import Spec, read_value, read_yaml
 
 NEW = "+"
 
+S = TypeVar("S", bound=Settings)
 
-def with_settings(
-    raw: Mapping[str, object], settings: Sequence[str], of: Any, defaults: Mapping[str, object] | None = None
-) -> dict[str, object]:
-    """Plain values with settings on top.
+
+def parsed(of: type[S], raw: Mapping[str, object], settings: Sequence[str] = ()) -> S:
+    """A checked configuration.
+
+    Raises:
+        SettingError: an unknown key, or a value of the wrong kind; the key is named.
+    """
+    return of.of(with_settings(raw, settings, of))
+
+
+def with_settings(raw: Mapping[str, object], settings: Sequence[str], of: Any) -> dict[str, object]:
+    """Plain values with settings on top; one of a part of what ``raw`` leaves out changes that part of what it is by
+    default, and leaves the rest.
 
     Args:
         raw: what was written.
@@ -33,7 +45,6 @@ def with_settings(
             ``+key.key=value``, which adds a name to a mapping of names; or ``@FILE``, the keys of another
             configuration.
         of: what the values are of: a record's class, or ``Spec``.
-        defaults: of keys that ``raw`` leaves out: a setting of a part of one changes that part, and leaves the rest.
 
     Raises:
         SettingError: a setting that names nothing, that adds what there is, or that cannot be applied.
@@ -47,8 +58,8 @@ def with_settings(
         if not equals:
             raise SettingError(f"Expected --set key=value, got {setting!r}; for example --set batch_size=8.")
         first, *deeper = key.removeprefix(NEW).split(".")
-        if deeper and defaults and first in defaults:
-            values.setdefault(first, defaults[first])
+        if deeper and first not in values and (usual := _default(of, first)) is not None:
+            values[first] = usual
         try:
             read = read_value(value)
             for path in list(_paths(values, [first, *deeper], of, key.startswith(NEW))):
@@ -61,6 +72,18 @@ def with_settings(
                 f"({error}); c3po study schema prints what it can hold."
             ) from error
     return values
+
+
+def _default(of: Any, key: str) -> Any:
+    """A record's field as it is by default, in plain values, without what its parts leave out themselves."""
+    if not _is_record(of) or key not in of.model_fields:
+        return None
+    value = of.model_fields[key].get_default(call_default_factory=True, validated_data={})
+    return None if value is PydanticUndefined else TypeAdapter(Any).dump_python(value, mode="json", exclude_unset=True)
+
+
+def _is_record(of: Any) -> bool:
+    return isinstance(of, type) and issubclass(of, Settings)
 
 
 class _NamesNothingError(Exception):
@@ -92,7 +115,7 @@ def _paths(place: Any, keys: list[str], of: Any, new: bool, above: tuple[str, ..
         for part in parts:
             yield from _paths(place, [part, *deeper], of, new, above)
         return
-    is_record = isinstance(of, type) and issubclass(of, Settings)
+    is_record = _is_record(of)
     known = keys_of(of) if is_record else [*parts]
     if of != Spec and key not in known:
         is_open = not is_record and (isinstance(place, Mapping) or (place is None and get_origin(of) is dict))
@@ -142,7 +165,7 @@ def _part(of: Any, key: str) -> Any:
     """What a part is of, where the type of the whole says so."""
     if of == Spec:
         return Spec
-    if isinstance(of, type) and issubclass(of, Settings):
+    if _is_record(of):
         return of.model_fields[key].annotation
     inside = get_args(of)[get_origin(of) is dict :] if get_origin(of) in (dict, tuple, list) else ()
     return inside[0] if inside else Any

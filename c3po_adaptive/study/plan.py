@@ -5,7 +5,7 @@ how long the rest takes at the pace of finished answers.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -14,13 +14,13 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from ..models.footprint import GIB, Footprint, available
-from ..models.loading import has_tokenizer, load_tokenizer, model_config, model_footprint
+from ..models.loading import has_tokenizer, load_tokenizer, model_config
 from ..records.jsonl import read_records
 from ..references.embedding import default_embedder
 from ..storage.json_values import Values
 from ..tasks.formats import Format, format_key
 from ..types import Question
-from .data import Data, counted, counted_in_words, spread
+from .data import Data, spread
 from .study_config import OnQuestions
 
 SAMPLE = 64  # questions of a data set whose tokens are counted
@@ -39,85 +39,19 @@ class Plan:
     lines: Sequence[str]
 
 
-@dataclass(frozen=True)
-class Forecast:
-    """What a study takes at least.
+def foresee(config: OnQuestions, data: Data, times: int, weights: Footprint) -> tuple[Values, list[str]]:
+    """What a study takes at least where each question is answered so many ``times``, for programs and for a person.
 
-    Attributes:
-        weights: sizes of the model.
-        room: bytes that are free where it would be loaded; None: not known.
-        answers: how many are given.
-        flops: of as many plain answers, and of the references' prompts once: matrices of the model times tokens.
-            Re-mixing costs more; a finished run says how much of each arm, in such answers.
-        note: what a person has to know of all this.
-    """
-
-    weights: Footprint
-    room: int | None
-    answers: int
-    flops: float
-    note: str = ""
-
-    def values(self) -> Values:
-        """Plain ones, for programs."""
-        return {**asdict(self.weights), "room": self.room, "answers": self.answers, "flops": self.flops}
-
-    def lines(self) -> Iterator[str]:
-        """For a person to read."""
-        yield f"model: {self.weights}"
-        if self.room is not None:
-            fits = "" if self.weights.bytes <= self.room else "; it does not fit: take dtype bfloat16, or quantize"
-            yield f"memory: {self.room / GIB:.1f} GiB are free{fits}"
-        yield f"{self.answers:,} answers, plain ones: {self.flops:.2e} FLOPs with the references' prompts"
-        if self.note:
-            yield self.note
-
-
-def planned(
-    kind: str, data: Data, forecast: Forecast, values: Values, lines: Iterable[str], left: Iterable[str] = ()
-) -> Plan:
-    """The plan of a study on questions.
-
-    Args:
-        kind: of study.
-        data: its questions and references.
-        forecast: what it takes at least.
-        values: what is its own, for programs.
-        lines: what is its own, for a person.
-        left: what of a run that was begun is left.
-    """
-    return Plan(
-        {"kind": kind, "datasets": counted(data), **values, "forecast": forecast.values()},
-        [*counted_in_words(data), *lines, *forecast.lines(), *left],
-    )
-
-
-def footprint_of(config: OnQuestions) -> Footprint:
-    """The sizes of a study's model.
+    FLOPs are those of plain answers, and of the references' prompts once: matrices of the model times tokens. Re-mixing
+    costs more; a finished run says how much of each arm, in such answers. ``room`` is what is free, in bytes, where the
+    model would be loaded; None: not known.
 
     Raises:
-        ModelError: there is no such model, or it has no MoE layer.
+        ModelError: its tokenizer cannot be read.
     """
-    return model_footprint(config.model, dtype=config.dtype, quantize=config.quantize, revision=config.revision)
-
-
-def foresee(config: OnQuestions, data: Data, arms: Mapping[str, int], weights: Footprint | None = None) -> Forecast:
-    """What a study takes.
-
-    Args:
-        config: of the study.
-        data: its questions and references.
-        arms: how often each arm answers a question.
-        weights: sizes of its model, where they are known already.
-
-    Raises:
-        ModelError: there is no such model, it has no MoE layer, or its tokenizer cannot be read.
-    """
-    weights = weights or footprint_of(config)
     tokenizer, note = _tokenizer(config)
     longest = int(getattr(model_config(config.model, config.revision), "max_position_embeddings", 0) or 1 << 20)
-    times, tokens = sum(arms.values()), 0.0
-    pools: set[Any] = set()
+    tokens, pools = 0.0, set[Any]()
     for name, asked in data.items():
         format = config.format_of(name)
         tokens += times * _tokens(asked.questions, format, tokenizer, longest)
@@ -125,17 +59,21 @@ def foresee(config: OnQuestions, data: Data, arms: Mapping[str, int], weights: F
         if pool not in pools:  # data sets with one pool share it
             tokens += _tokens(asked.references, format, tokenizer, longest)
             pools.add(pool)
-    answers = times * sum(len(asked.questions) for asked in data.values())
-    device = None if config.device in (None, "auto", "cpu") else str(config.device)
-    return Forecast(weights, _room(device), answers, tokens * weights.flops_per_token, note)
+    answers, flops = times * sum(len(asked.questions) for asked in data.values()), tokens * weights.flops_per_token
+    room, lines = _room(config.device), [f"model: {weights}"]
+    if room is not None:
+        fits = "" if weights.bytes <= room else "; it does not fit: take dtype bfloat16, or quantize"
+        lines.append(f"memory: {room / GIB:.1f} GiB are free{fits}")
+    lines.append(f"{answers:,} answers, plain ones: {flops:.2e} FLOPs with the references' prompts")
+    return {**asdict(weights), "room": room, "answers": answers, "flops": flops}, [*lines, *note]
 
 
-def _tokenizer(config: OnQuestions) -> tuple[PreTrainedTokenizerBase, str]:
+def _tokenizer(config: OnQuestions) -> tuple[PreTrainedTokenizerBase, list[str]]:
     """The model's; in the place of one that a folder lacks, the embedder's, which is said."""
     if has_tokenizer(config.model):
-        return load_tokenizer(config.model, config.revision), ""
+        return load_tokenizer(config.model, config.revision), []
     said = f"tokens: counted by the embedder's tokenizer, as {config.model} has none; a run needs the model's own"
-    return default_embedder().tokenizer, said
+    return default_embedder().tokenizer, [said]
 
 
 def _tokens(questions: Sequence[Question], format: Format, tokenizer: Any, longest: int) -> float:
@@ -149,7 +87,9 @@ def _tokens(questions: Sequence[Question], format: Format, tokenizer: Any, longe
 def _room(device: str | None) -> int | None:
     import torch
 
-    return None if device is not None and not torch.cuda.is_available() else available(device)
+    if device in (None, "auto", "cpu"):
+        return available(None)
+    return available(device) if torch.cuda.is_available() else None
 
 
 def left(folder: Path | None, kind: type[Any], data: Data, arms: Mapping[str, int]) -> Iterator[str]:
@@ -159,7 +99,6 @@ def left(folder: Path | None, kind: type[Any], data: Data, arms: Mapping[str, in
     Args:
         folder: of the run that was begun; None: nothing is told.
         kind: of its records, which say how long they took.
-        data: questions of the study.
         arms: how often each arm answers a question, by the name that records have.
 
     Raises:

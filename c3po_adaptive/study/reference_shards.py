@@ -40,11 +40,7 @@ class ReferenceWorker(Worker[OnQuestions]):
 
 @dataclass(eq=False)
 class StateWorker(Worker[OnQuestions]):
-    """Computes what tails start from; a piece is a shard of a set's successes.
-
-    Attributes:
-        precision: on disk: ``auto`` (the model's) or a dtype's name.
-    """
+    """Computes what tails start from; a piece is a shard of a set's successes."""
 
     precision: str = "auto"
 
@@ -72,13 +68,9 @@ def build_set_by(
     """``build_reference_set``, its shards computed by an executor.
 
     Args:
-        executor: computes them.
         model: loaded here; a process that loads another one refuses.
         load: how it is loaded elsewhere: ``model`` (its name), ``dtype``, ``device``, ``quantize``, ``revision``.
-        questions: labeled ones.
-        format: how they are put.
         scratch: a folder for shards of a build that is interrupted.
-        progress: shows how many are done.
 
     Raises:
         DataError: a question without an answer; or a worker lacks the model, or the same versions.

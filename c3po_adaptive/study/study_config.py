@@ -21,7 +21,6 @@ from ..settings import RemixSettings, Settings
 from ..storage.files import check_there
 from ..tasks.formats import Format, as_format
 from ..types import Score
-from .poison import Poison
 
 EXAMPLE = "studies/demo/config.yaml"
 """Of the repository: a configuration, for messages."""
@@ -84,6 +83,32 @@ def _scored(score: object) -> object:
     if score not in get_args(Score):
         raise ValueError(f"expected a way to score, got {score!r}; {suggestion(str(score), get_args(Score))}")
     return score
+
+
+FILTER = RemixSettings().max_similarity
+"""The cosine above which references are not used by default: crafted texts stay below it."""
+
+
+class Poison(Settings):
+    """What is wrong with a data set on purpose.
+
+    Attributes:
+        attack: what was done, by the name of a plugin's attack: ``flipped-labels``, ``near-duplicates``,
+            ``crafted-neighbours``, ``typos``, ``second-topic`` or ``long-preamble``, of ``plugins/poison``, say.
+        share: of all references that are poisoned, those that were added counted; or of the questions, where these are
+            distracted. What a smaller share poisons, a larger one poisons, too.
+        seed: of what is drawn.
+        similarity: how near a crafted text has to come to its question, as a cosine; one that does not is not added.
+        budget: texts that may be embedded for each crafted one.
+    """
+
+    called: ClassVar[str] = "a data set's poison"
+
+    attack: str
+    share: Annotated[float, Field(ge=0, le=1)]
+    seed: int = Field(default=0, ge=0)
+    similarity: Annotated[float, Field(gt=0, le=FILTER)] = 0.8
+    budget: int = Field(default=32, ge=1)
 
 
 class Dataset(Settings):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..records.summary import SIGNIFICANT, Comparison, Row, Summary
+from ..records.summary import SIGNIFICANT, Comparison, Summary
 
 MEANS = {
     (1, 0): "So it gains where routing is wrong; where nothing was broken, no change can be claimed.",
@@ -24,23 +24,19 @@ def three_sentences(merged: Summary, shipped: Summary, arm: str, labels: int, fo
     Args:
         merged: a run of experts behind routers that nobody fitted.
         shipped: a run of the same behind the routers that they were trained with, on the same questions.
-        arm: of both runs.
         labels: labeled questions that it learned from.
-        following: what to type next.
     """
     mended, as_it_is = (_gain(summary, arm) for summary in (merged, shipped))
-    before, after = (_row(merged, name) for name in (merged.baseline, arm))
+    rows = {row.arm: row for row in merged.on(merged.shown_dataset)}
+    before, after = rows[merged.baseline], rows[arm]
+    means = MEANS[_shown(mended), _shown(as_it_is)]
     return [
         f"Found: merged by prompts the model answers {before.accuracy:.1f} % right; with {labels} labeled questions "
         f"and no training, by {arm}, {after.accuracy:.1f} %: {_points(mended)} points. "
         f"As shipped: {_points(as_it_is)}.",
-        MEANS[_shown(mended), _shown(as_it_is)] + (f" Merged: {after.verdict}." if after.verdict else ""),
+        f"{means} Merged: {after.verdict}." if after.verdict else means,
         following,
     ]
-
-
-def _row(summary: Summary, arm: str) -> Row:
-    return next(row for row in summary.on(summary.shown_dataset) if row.arm == arm)
 
 
 def _shown(gain: Comparison) -> int:
@@ -49,10 +45,8 @@ def _shown(gain: Comparison) -> int:
 
 
 def _gain(summary: Summary, arm: str) -> Comparison:
-    found = summary.find(summary.shown_dataset, arm, summary.baseline)
-    if found is None:
-        raise KeyError(f"{arm} is no arm of the run")
-    return found
+    wanted = summary.shown_dataset, arm, summary.baseline, "question"
+    return next(c for c in summary.comparisons if (c.dataset, c.a, c.b, c.unit) == wanted)
 
 
 def _points(gain: Comparison) -> str:

@@ -228,12 +228,6 @@ def pieces_left(
 ) -> Iterator[Piece]:
     """Pieces that some question's row is missing of: all arms on the same questions in turn, which the model then reads
     once, however little memory there is for states.
-
-    Args:
-        config: of the study.
-        data: its questions.
-        records: that there are already.
-        arms: names and draws.
     """
     done, size = records.done(), config.batch_size
     for dataset, asked in data.items():
@@ -254,17 +248,17 @@ def run_pieces(
     Returns:
         The arms that failed, and why.
     """
-    pieces = list(waiting)
+    pieces, there = list(waiting), records.done()
     failed: dict[str, str] = {}
     going = (piece for piece in pieces if piece.arm not in failed)
     with closing(executor.map(worker, going)) as computed:  # an error on its way would keep it: others want its cores
         for done in progress(computed, _label, len(pieces)):
             if done.failure:
                 failed.setdefault(done.piece.arm, done.failure)
-            there = records.done()
             for row in done.rows:
                 if row.key not in there:
                     records.append(row)
+                    there.add(row.key)
     return failed
 
 

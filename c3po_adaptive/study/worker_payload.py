@@ -62,7 +62,10 @@ class WorkerPayload:
         """
         plugins = tuple(str(_place(self.files[name]) / next(iter(self.files[name]))) for name in self.worker.plugins)
         others = {name: files for name, files in self.files.items() if name not in self.worker.plugins}
-        places = {name: str(_of_one(_place(files), files)) for name, files in others.items()}
+        # Of what is a file by itself that file, of a set its folder.
+        places = {
+            name: str(_place(files) / (next(iter(files)) if len(files) == 1 else "")) for name, files in others.items()
+        }
         worker = replace(self.worker, plugins=plugins, places=places)
         worker.data = dict(self.data)
         return worker
@@ -95,11 +98,6 @@ def _place(files: Mapping[str, bytes]) -> Path:
     for name, content in files.items():
         _put(folder / name, content)
     return folder
-
-
-def _of_one(folder: Path, files: Mapping[str, bytes]) -> Path:
-    """Of what is a file by itself that file, of a set its folder."""
-    return folder / next(iter(files)) if len(files) == 1 else folder
 
 
 def _put(path: Path, content: bytes) -> None:

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from answer.collect import MEANS, RESULTS
 
-from c3po_adaptive.analysis.holm_families import corrected
 from c3po_adaptive.analysis.judging_rules import rules
 from c3po_adaptive.analysis.over_kinds import compare_over_kinds
+from c3po_adaptive.analysis.verdict import corrected
 from c3po_adaptive.records.answer import Answered
 from c3po_adaptive.records.parquet import read_parquet
 from c3po_adaptive.records.summary import Comparison

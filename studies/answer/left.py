@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from answer.compare import MIXTURE, PRIMARY, RESULTS, Kept, compared, hashes, kept, parts, rows
 
-from c3po_adaptive.analysis.holm_families import corrected
+from c3po_adaptive.analysis.verdict import corrected
 from c3po_adaptive.records.answer import Answered
 from c3po_adaptive.records.summary import Comparison
 from c3po_adaptive.storage.files import write_text

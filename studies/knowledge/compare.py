@@ -15,7 +15,7 @@ from knowledge.facts import FACTS
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from c3po_adaptive.analysis.holm_families import corrected
+from c3po_adaptive.analysis.verdict import corrected
 from c3po_adaptive.records.answer import Answered, AnswerRecord
 from c3po_adaptive.records.jsonl import read_records
 from c3po_adaptive.records.parquet import read_parquet, write_parquet

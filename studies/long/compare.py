@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from scipy.stats import t
 
 from c3po_adaptive.analysis import statistics as stats
-from c3po_adaptive.analysis.holm_families import corrected
+from c3po_adaptive.analysis.verdict import corrected
 from c3po_adaptive.pictures import save_picture
 from c3po_adaptive.records.answer import Answered
 from c3po_adaptive.records.parquet import read_parquet

@@ -14,8 +14,8 @@ from long.compare import ALONE, RESULTS, estimate, percent, right
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from c3po_adaptive.analysis.holm_families import corrected
 from c3po_adaptive.analysis.statistics import compare
+from c3po_adaptive.analysis.verdict import corrected
 from c3po_adaptive.pictures import save_picture
 from c3po_adaptive.records.answer import Answered, AnswerRecord
 from c3po_adaptive.records.jsonl import read_records

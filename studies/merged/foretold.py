@@ -19,7 +19,7 @@ from scipy.stats import spearmanr
 from c3po_adaptive.analysis.over_kinds import over_units
 from c3po_adaptive.cli.terminal import clear_errors
 from c3po_adaptive.errors import DataError
-from c3po_adaptive.report.plots import COLORS, panels, standalone, style, svg
+from c3po_adaptive.report import COLORS, panels, standalone, style, svg
 from c3po_adaptive.storage.files import write_text
 
 ARM, BASE, SEED = "nearest", "base", 0

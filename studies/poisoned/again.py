@@ -11,8 +11,8 @@ from pathlib import Path
 from long.compare import estimate
 from poisoned.compare import RESULTS, Answers, answered_by_all, by_arm, keep, rows, table
 
-from c3po_adaptive.analysis.holm_families import corrected
 from c3po_adaptive.analysis.statistics import compare
+from c3po_adaptive.analysis.verdict import corrected
 from c3po_adaptive.records.answer import Answered
 from c3po_adaptive.records.parquet import read_parquet
 from c3po_adaptive.records.summary import Comparison

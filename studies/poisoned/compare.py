@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from c3po_adaptive.analysis.holm_families import corrected
 from c3po_adaptive.analysis.statistics import compare
+from c3po_adaptive.analysis.verdict import corrected
 from c3po_adaptive.records.answer import Answered, AnswerRecord
 from c3po_adaptive.records.jsonl import read_records
 from c3po_adaptive.records.parquet import read_parquet, write_parquet

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from c3po_adaptive.report import plots
+from c3po_adaptive.report import drawing
 from c3po_adaptive.report.page import draw
 
 from .rows import SpeedSummary, TimedCase
@@ -25,7 +25,7 @@ def page(summary: SpeedSummary, made: Mapping[str, str | None] | None = None) ->
 
 def picture(summary: SpeedSummary) -> str:
     """The ratios of all cases as an SVG file."""
-    return plots.standalone(ratios(summary.single))
+    return drawing.standalone(ratios(summary.single))
 
 
 def _curves(rows: Sequence[TimedCase]) -> dict[str, list[TimedCase]]:
@@ -40,34 +40,34 @@ def _curves(rows: Sequence[TimedCase]) -> dict[str, list[TimedCase]]:
 
 def ratios(rows: Sequence[TimedCase]) -> str:
     """Wall clock (a line from least to most, a dot at the median) and FLOPs (a tick) of each case."""
-    with plots.style():
-        figure, axes = plots.by_arm([row.case for row in rows], "over a plain answer: ● wall clock, │ FLOPs")
+    with drawing.style():
+        figure, axes = drawing.by_arm([row.case for row in rows], "over a plain answer: ● wall clock, │ FLOPs")
         axes.set_xscale("log", base=2)
-        axes.axvline(1, color=plots.COLORS["text"], linewidth=0.8)
+        axes.axvline(1, color=drawing.COLORS["text"], linewidth=0.8)
         for y, row in enumerate(rows):
-            axes.plot([row.ratio_min, row.ratio_max], [y, y], color=plots.COLORS["method"], linewidth=2)
-            axes.plot(row.ratio, y, "o", color=plots.COLORS["method"], markersize=6)
-            axes.plot(row.flops_ratio, y, "|", color=plots.COLORS["base"], markersize=12, markeredgewidth=2)
+            axes.plot([row.ratio_min, row.ratio_max], [y, y], color=drawing.COLORS["method"], linewidth=2)
+            axes.plot(row.ratio, y, "o", color=drawing.COLORS["method"], markersize=6)
+            axes.plot(row.flops_ratio, y, "|", color=drawing.COLORS["base"], markersize=12, markeredgewidth=2)
             label = f"{row.ratio:.2f}"
             axes.annotate(label, (1.02, y), xycoords=("axes fraction", "data"), va="center", size=8)
         axes.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
-        return plots.svg(figure, "Wall clock and FLOPs of each case over those of a plain answer")
+        return drawing.svg(figure, "Wall clock and FLOPs of each case over those of a plain answer")
 
 
 def curve(name: str, rows: Sequence[TimedCase]) -> str:
     """Wall clock (least to most, median) and FLOPs over those of a plain answer, as one setting changes."""
-    with plots.style():
-        figure, (axes,) = plots.panels(2.6)
+    with drawing.style():
+        figure, (axes,) = drawing.panels(2.6)
         places = range(len(rows))
         for label, values, color, mark in (
             ("wall clock", [row.ratio for row in rows], "method", "o-"),
             ("FLOPs", [row.flops_ratio for row in rows], "base", "|--"),
         ):
-            axes.plot(places, values, mark, color=plots.COLORS[color], label=label, markersize=6)
-        axes.vlines(places, [r.ratio_min for r in rows], [r.ratio_max for r in rows], color=plots.COLORS["method"])
+            axes.plot(places, values, mark, color=drawing.COLORS[color], label=label, markersize=6)
+        axes.vlines(places, [r.ratio_min for r in rows], [r.ratio_max for r in rows], color=drawing.COLORS["method"])
         axes.set_xticks(places, [row.case.partition("=")[2] for row in rows])
         axes.set_xlabel(name)
         axes.set_ylabel("over a plain answer")
         axes.set_ylim(bottom=0)
         axes.legend(frameon=False)
-        return plots.svg(figure, f"Wall clock and FLOPs over those of a plain answer, by {name}")
+        return drawing.svg(figure, f"Wall clock and FLOPs over those of a plain answer, by {name}")

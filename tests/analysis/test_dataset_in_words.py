@@ -2,7 +2,7 @@
 
 import pytest
 
-from c3po_adaptive.analysis.dataset_in_words import format_of, references_of
+from c3po_adaptive.analysis.dataset_in_words import DatasetsInWords
 
 
 def config(**datasets):
@@ -30,7 +30,7 @@ def config(**datasets):
     ],
 )
 def test_of_a_data_set(asked, beside, said):
-    assert references_of(config(d=(asked, *beside)), "d") == said
+    assert DatasetsInWords(config(d=(asked, *beside))).references("d") == said
 
 
 @pytest.mark.parametrize(
@@ -43,15 +43,22 @@ def test_of_a_data_set(asked, beside, said):
     ],
 )
 def test_of_the_mean_over_data_sets(datasets, said):
-    assert references_of(config(**datasets), "all") == said
+    assert DatasetsInWords(config(**datasets)).references("all") == said
 
 
 def test_how_questions_were_put():
     letters = {"name": "letter", "chat": True}
     datasets = [{"name": "a"}, {"name": "b", "format": letters}]
     config = {"format": {"normalize": "none", "name": "cloze"}, "datasets": datasets}
-    assert [format_of(config, name) for name in ("a", "b", "all")] == ["cloze by sum", "letters, in a chat", "several"]
+    assert [DatasetsInWords(config).format(name) for name in ("a", "b", "all")] == [
+        "cloze by sum",
+        "letters, in a chat",
+        "several",
+    ]
     datasets[0]["format"] = letters
-    assert format_of(config, "all") == "letters, in a chat"
-    assert format_of({}, "demo") == "cloze by tokens"
-    assert format_of({"format": {"name": "cloze", "token": "first"}}, "d") == "cloze by tokens, ω at the first token"
+    assert DatasetsInWords(config).format("all") == "letters, in a chat"
+    assert DatasetsInWords({}).format("demo") == "cloze by tokens"
+    assert (
+        DatasetsInWords({"format": {"name": "cloze", "token": "first"}}).format("d")
+        == "cloze by tokens, ω at the first token"
+    )

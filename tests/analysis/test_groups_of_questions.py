@@ -5,9 +5,8 @@ import math
 import pytest
 from records.made import answered
 
-from c3po_adaptive.analysis.calibration import calibration_error, expected_calibration_error
+from c3po_adaptive.analysis.calibration import calibration_error, reliability
 from c3po_adaptive.analysis.gain_by_kind import gain_by_kind
-from c3po_adaptive.analysis.reliability import reliability
 from c3po_adaptive.analysis.statistics import compare
 
 
@@ -51,11 +50,12 @@ def test_confidence_is_held_against_the_likeliest_choice_where_another_was_writt
 
 def test_reliability_is_what_the_calibration_error_is_made_of():
     given = [(0.55, 1), (0.58, 0), (0.71, 1), (0.78, 1), (0.99, 1), (0.93, 0), (1 - 1e-12, 1)]
-    bins = reliability([record("a", f"q{i}", right, confidence=c) for i, (c, right) in enumerate(given)])
+    records = [record("a", f"q{i}", right, confidence=c) for i, (c, right) in enumerate(given)]
+    bins = reliability(records)
     assert [b.n for b in bins] == [2, 2, 3]
     assert [b.accuracy for b in bins] == pytest.approx([0.5, 1, 2 / 3])
     assert bins[0].confidence == pytest.approx(0.565)
     assert all(b.low <= b.accuracy <= b.high for b in bins)
     assert (bins[1].low, bins[1].high) == pytest.approx((0.3424, 1), abs=1e-4)  # Wilson, 2 of 2
     error = sum(b.n * abs(b.accuracy - b.confidence) for b in bins) / 7
-    assert error == pytest.approx(expected_calibration_error(*zip(*given, strict=True)))
+    assert 100 * error == pytest.approx(calibration_error(records))

@@ -7,10 +7,8 @@ from scipy.stats import ttest_1samp
 
 from c3po_adaptive.analysis import statistics as stats
 from c3po_adaptive.analysis.crossed import crossed
-from c3po_adaptive.analysis.paired_runs import Run
 from c3po_adaptive.analysis.power import detectable
 from c3po_adaptive.analysis.repeated_controls import among_draws
-from c3po_adaptive.analysis.side_by_side import side_by_side
 from c3po_adaptive.errors import DataError
 
 
@@ -70,12 +68,6 @@ class TestUnfinished:
         rows = summarize([*base, *self.cut()], config={}, seed=0, missing=["some"])["rows"]
         (found,) = [row for row in rows if row["arm"] == "a"]
         assert (found["n"], found["draws"], found["accuracy"], found["gain"]) == (2, 2, 75, 25)
-
-    def test_beside_another_run_too(self):
-        whole = records("a", [[0, 0, 0, 0]] * 3)
-        for pair, difference in (((self.cut(), whole), -75), ((whole, self.cut()), 75)):
-            (row,) = side_by_side(*(Run("run", own) for own in pair)).rows
-            assert (row.n, row.difference) == (2, difference)
 
 
 class TestInterval:

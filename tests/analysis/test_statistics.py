@@ -6,7 +6,7 @@ from records.made import answered
 from scipy.stats import binomtest, permutation_test
 
 from c3po_adaptive.analysis import statistics as stats
-from c3po_adaptive.analysis.calibration import calibration_change, calibration_error, expected_calibration_error
+from c3po_adaptive.analysis.calibration import calibration_change, calibration_error
 from c3po_adaptive.errors import DataError
 
 
@@ -171,12 +171,6 @@ def test_paired_nll_difference():
     estimate = stats.paired_mean(a, b, stats.gold_nll, seed=0)
     expected = np.log(1 + np.exp(-1)) - np.log(2)
     assert (estimate.value, estimate.low, estimate.high) == pytest.approx((expected,) * 3)
-
-
-def test_calibration_error_by_hand():
-    # Bin 0.5-0.6: confidence 0.55, half right; bin 0.9-1: confidence 1, one of two right.
-    error = expected_calibration_error([0.55, 0.55, 1.0, 1.0], [1, 0, 1, 0])
-    assert error == pytest.approx((0.05 + 0.5) / 2)
 
 
 def test_calibration_error_of_records_is_in_points():

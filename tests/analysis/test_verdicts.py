@@ -5,7 +5,7 @@ import pytest
 from records.made import sentences, summarize
 
 from c3po_adaptive.analysis.matching_controls import controls_of
-from c3po_adaptive.analysis.verdict import Audited, verdict
+from c3po_adaptive.analysis.verdict import verdict
 from c3po_adaptive.records.setting import Setting
 from c3po_adaptive.records.summary import Comparison
 
@@ -65,19 +65,16 @@ class TestPlanted:
         assert row["because"].startswith("better than each of 6, of which the nearest is ")
         assert row["controls"] == CONTROLS
 
-    def test_a_leak_that_random_neighbours_share(self):
-        """What is learned does not come from near questions, as far ones do as well."""
-        row = judge({"ngd": (0.12, 0.02), "random neighbours": (0.12, 0.02)})["one"]
-        assert row["verdict"] == "helps, but so does random neighbours"
-        assert row["because"].startswith("that gains +")
-
     def test_a_bias_of_lengths_that_correcting_scores_mends(self):
         row = judge({"ngd": (0.12, 0.02), "calibrated": (0.13, 0.02), "constant": (0.05, 0.02)})["one"]
         assert row["verdict"] == "helps, but so does calibrated"
 
     @pytest.mark.parametrize("control", CONTROLS)
     def test_each_control_can_fail(self, control):
-        assert judge({"ngd": (0.12, 0.02), control: (0.12, 0.02)})["one"]["verdict"] == f"helps, but so does {control}"
+        """As random neighbours do where what is learned does not come from near questions."""
+        row = judge({"ngd": (0.12, 0.02), control: (0.12, 0.02)})["one"]
+        assert row["verdict"] == f"helps, but so does {control}"
+        assert row["because"].startswith("that gains +")
 
     def test_nothing(self):
         row = judge({})["one"]
@@ -282,20 +279,13 @@ class TestNoControlAfterAll:
                 r |= {key: own[r["id"]][key] for key in ("scores", "choice")} | given.get(r["arm"], {})
         return next(row for row in summarize(records, config={}, seed=0)["rows"] if row["arm"] == "ngd")
 
-    def test_all_references_drawn_at_random(self):
-        """Three hundred of three hundred: that they reach the same says nothing. That other labels do says all."""
-        row = self.row(**{"random neighbours": {"neighbours_used": 300, "labels": 300}})
-        assert row["controls"] == [name for name in CONTROLS if name != "random neighbours"]
-        assert row["verdict"] == "helps, but so does shuffled labels"
-
-    def test_some_of_them(self):
-        row = self.row(**{"random neighbours": {"neighbours_used": 300, "labels": 301}})
-        assert row["controls"] == CONTROLS
-
-    def test_fewer_than_were_asked_for(self):
-        """Of 180 that were answered right, all were drawn, though 300 are labeled."""
-        row = self.row(**{"random neighbours": {"neighbours_used": 180, "labels": 300}})
-        assert row["controls"] == [name for name in CONTROLS if name != "random neighbours"]
+    @pytest.mark.parametrize(("used", "labels", "all_drawn"), [(300, 300, True), (300, 301, False), (180, 300, True)])
+    def test_all_references_drawn_at_random(self, used, labels, all_drawn):
+        """That all of them reach the same says nothing; that other labels do says all. Of 300 labeled ones those that
+        were answered right may be fewer than were asked for."""
+        row = self.row(**{"random neighbours": {"neighbours_used": used, "labels": labels}})
+        assert row["controls"] == [name for name in CONTROLS if name != "random neighbours" or not all_drawn]
+        assert row["verdict"] == f"helps, but so does {'shuffled labels' if all_drawn else 'random neighbours'}"
 
 
 def test_two_arms_that_are_controls_of_each_other_are_both_held_against():
@@ -338,7 +328,7 @@ def test_holm_is_over_the_whole_table():
     assert all(row["p_beyond"] is None for row in summary["rows"] if not row["controls"])
 
 
-AUDITED = Audited(line="Permuting the routers costs 0.9 points [-8.0, 9.8].", model="m")
+AUDITED = "Permuting the routers costs 0.9 points [-8.0, 9.8]."
 
 
 class TestCannotTell:
@@ -367,8 +357,8 @@ class TestCannotTell:
         rows, summary = self.judged(self.table(), AUDITED)
         assert rows["ngd"]["verdict"] == "no evidence"
         assert rows["ngd"]["because"].startswith("the interval holds zero")
-        assert summary["audit"] == AUDITED.line
-        assert sentences(summary)[-1] == AUDITED.line
+        assert summary["audit"] == AUDITED
+        assert sentences(summary)[-1] == AUDITED
 
     def test_base_at_chance(self):
         rows, _ = self.judged(self.table(0.25), AUDITED)

@@ -22,7 +22,7 @@ from c3po_adaptive.references.reference_set import ReferenceSet
 from c3po_adaptive.registry import default_registry
 from c3po_adaptive.retrievers import FaissKNN
 from c3po_adaptive.study.arms import Arm
-from c3po_adaptive.study.comparison.comparison_worker import blamed, check_answers
+from c3po_adaptive.study.comparison.checked_answers import blamed, check_answers
 from c3po_adaptive.testing import AnswererContract, toy_context
 from c3po_adaptive.testing.answerers import toy_questions
 from c3po_adaptive.types import NO_CHOICE

@@ -23,6 +23,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from c3po_compare import two_runs
 from c3po_faults import fault_files
 from c3po_harness.export import _Log
 from c3po_vllm import export as vllm
@@ -33,7 +34,6 @@ from c3po_adaptive.errors import C3POError
 from c3po_adaptive.records.base import Record
 from c3po_adaptive.records.jsonl import Records
 from c3po_adaptive.records.parquet import PARQUET, write_parquet
-from c3po_adaptive.records.summary import TwoRuns
 from c3po_adaptive.references import build, learned, prefill_store
 from c3po_adaptive.references.reference_set import INDEX, ReferenceSet
 from c3po_adaptive.registry import new_registry
@@ -56,7 +56,6 @@ from c3po_adaptive.storage.run_folder import (
     files_of,
     is_run,
 )
-from c3po_adaptive.study.comparison import two_runs
 from c3po_adaptive.study.kinds import kinds
 from c3po_adaptive.study.worker_payload import WorkerPayload
 from c3po_adaptive.types import Pathway, Prompt, Question
@@ -101,7 +100,7 @@ def put_toys(monkeypatch):
     monkeypatch.setattr(fault_files, "known_fault", lambda model: SimpleNamespace(sound={"w": torch.ones(2)}))
     monkeypatch.setattr(fault_files, "_truth", lambda model, folder: {"fault": {}})
     monkeypatch.setattr(build, "fingerprint", lambda model: model.name)
-    nothing = TwoRuns(a="A", b="B", only_a=(), only_b=(), rows=())
+    nothing = two_runs.TwoRuns(a="A", b="B", only_a=(), only_b=(), rows=())
     monkeypatch.setattr(two_runs, "side_by_side", lambda a, b, again: nothing)
     monkeypatch.setattr(two_runs, "records_in", lambda folder: [])
     monkeypatch.setattr(two_runs, "claimed_config", lambda folder: {})

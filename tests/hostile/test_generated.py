@@ -33,7 +33,7 @@ from c3po_adaptive.storage.identity import digest, digest_of_file
 from c3po_adaptive.storage.run_folder import claim, claimed_config
 from c3po_adaptive.study.comparison import ComparisonConfig, ComparisonWorker
 from c3po_adaptive.study.kinds import read_study
-from c3po_adaptive.study.overrides import with_settings
+from c3po_adaptive.study.overrides import parsed
 from c3po_adaptive.study.study_config import read_yaml
 from c3po_adaptive.tasks.question_files import load_questions, read_question
 
@@ -218,7 +218,7 @@ def ask_yaml(folder, text):
 
 
 def ask_setting(folder, setting):
-    ComparisonConfig(**with_settings(deepcopy(CONFIG), [setting], ComparisonConfig, CONFIG))
+    parsed(ComparisonConfig, deepcopy(CONFIG), [setting])
 
 
 def ask_claim(folder, content):

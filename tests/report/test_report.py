@@ -18,7 +18,7 @@ from c3po_adaptive.errors import DataError, SettingError
 from c3po_adaptive.records.answer import AnswerRecord
 from c3po_adaptive.records.jsonl import Records
 from c3po_adaptive.records.summary import RowCost
-from c3po_adaptive.report import plots, published_figures
+from c3po_adaptive.report import drawing, plots, published_figures
 from c3po_adaptive.report.comparison_page import render
 from c3po_adaptive.report.plots import cost_over
 from c3po_adaptive.storage.files import write_text
@@ -298,6 +298,12 @@ def test_texts_of_neighbours_only_where_used(folder):
     assert Page(render(folder, {}, references).read_text()).data["references"] == {"demo": {used: ["Near?", "no"]}}
 
 
+def test_figures_take_the_font_of_the_page(folder):
+    html = render(folder).read_text()
+    assert html.count("font-family: var(--sans)") > 50
+    assert "'DejaVu Sans'" not in html
+
+
 def test_scores_of_the_layers_that_were_chosen(folder):
     record = next(r for r in synthetic(12) if r["arm"] == "ngd-attribution")
     data = Page(render(folder).read_text()).data
@@ -309,7 +315,7 @@ def test_scores_of_the_layers_that_were_chosen(folder):
 
 def test_scores_of_layers_have_intervals_over_questions_folded(folder, monkeypatch):
     drawn = []
-    monkeypatch.setattr(plots, "svg", lambda figure, label: drawn.append((label, figure)) or "<svg></svg>")
+    monkeypatch.setattr(drawing, "svg", lambda figure, label: drawn.append((label, figure)) or "<svg></svg>")
     html = render(folder).read_text()
     (figure,) = [figure for label, figure in drawn if label == "Score of each decoder layer"]
     (axes,) = figure.axes
@@ -439,8 +445,8 @@ class TestExperts:
         (record,) = (r for r in synthetic(1) if r["arm"] == "ngd")
         changed = {"layers": [25], "experts": {"25": [1, 2, 3, 4, 5]}, "pathway": {}, "layer_scores": {}}
         (use,) = expert_use(made([record | changed | {"raised": {"25": [2]}}])).values()
-        assert use.raised.tolist() == [[0, 0, 1, 0, 0, 0]]
-        assert use.lowered.tolist() == [[0, 1, 0, 1, 1, 1]]
+        assert use["raised"] == [[0, 0, 1, 0, 0, 0]]
+        assert use["lowered"] == [[0, 1, 0, 1, 1, 1]]
 
 
 def test_what_is_drawn_at_random_is_named_a_control(tmp_path):

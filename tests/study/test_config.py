@@ -10,9 +10,10 @@ from study.configs import load_config, parse_config
 from c3po_adaptive.errors import DataError, SettingError, UnknownNameError
 from c3po_adaptive.registry import default_registry, new_registry
 from c3po_adaptive.remixing.presets import PRESETS
-from c3po_adaptive.study.arms import DEMO_ARMS, Arm, arms_by_name
+from c3po_adaptive.study.arms import DEMO_ARMS, Arm, OnOneArm, arms_by_name
 from c3po_adaptive.study.comparison import ComparisonConfig
 from c3po_adaptive.study.data import questions_of, references_of
+from c3po_adaptive.study.overrides import parsed
 from c3po_adaptive.study.study_config import DEMO, Dataset, OnQuestions
 from c3po_adaptive.tasks import Cloze
 
@@ -67,6 +68,11 @@ class TestSettings:
         assert set(config.arms) == set(ComparisonConfig().arms)
         assert config.arms["ngd"].optimizer == {"name": "ngd", "lr": 0.001}
         assert config.format == {"name": "cloze", "normalize": "characters"}
+
+    def test_a_part_of_the_defaults_of_another_kind(self):
+        made = parsed(OnOneArm, {"seed": 4}, ["datasets.0.limit=5", "arm.optimizer.steps=3"])
+        assert made.datasets == (DEMO.model_copy(update={"limit": 5}),)
+        assert (made.arm.optimizer, made.arm.seed) == ({"name": "ngd", "steps": 3}, 4)
 
     def test_a_data_set_may_have_a_format_of_its_own(self, file):
         sets = "datasets=[{name: d, questions: mmlu}, {name: e, questions: piqa, format: {normalize: none}}]"

@@ -76,7 +76,11 @@ def test_plugins_bring_kinds(tmp_path):
 
 
 def test_what_takes_long_to_import_is_brought_by_a_function():
-    assert type(kinds(brought({"greeting": lambda: Greetings()}))["greeting"]) is Greetings
+    made = []
+    found = brought({"greeting": lambda: made.append("greeting") or Greetings()})
+    assert kind_of({}, found).kind == "comparison"
+    assert made == [], "for a study of another kind it is not called"
+    assert type(kinds(found)["greeting"]) is Greetings
 
 
 @pytest.mark.parametrize("studies", [{"comparison": Greetings()}, {"greetings": Greetings()}, {"greeting": Greetings}])

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from c3po_adaptive.analysis.dataset_in_words import references_of
+from c3po_adaptive.analysis.dataset_in_words import DatasetsInWords
 from c3po_adaptive.errors import ArtifactError, DataError, PluginError, UnknownNameError
 from c3po_adaptive.tasks import benchmarks, questions, sources
 from c3po_adaptive.tasks.sources import ASKED, LEARNED_FROM
@@ -95,7 +95,8 @@ def rows(name, *, split, usual):
             (f"a/b.{i:05d}", "mine:a/b", "a/b test ('dev',)?", i) for i in range(2)
         ]
         assert len(questions("mine:a/b", limit=1)) == 1
-        said = references_of({"datasets": [{"name": "d", "questions": "mine:a", "references": ["mine:b:train"]}]}, "d")
+        asked = {"name": "d", "questions": "mine:a", "references": ["mine:b:train"]}
+        said = DatasetsInWords({"datasets": [asked]}).references("d")
         assert said == "b", "not 'mine', of both"
 
     def test_questions_as_they_are_of_sets_of_its_own(self, install):
@@ -120,7 +121,7 @@ rows = Rows()
         with pytest.raises(DataError, match="colors: expected each id once"):
             questions("mine:colors,colors")
         asked = {"name": "d", "questions": "arc_easy:test", "references": ["mine:arc_easy:train", "mine:colors"]}
-        assert references_of({"datasets": [asked]}, "d") == "mine:arc_easy + mine:colors"
+        assert DatasetsInWords({"datasets": [asked]}).references("d") == "mine:arc_easy + mine:colors"
         with pytest.raises(UnknownNameError, match="did you mean 'mine:colors'"):
             questions("mine-colors")
         install("brings_nothing", "1 / 0", "broken")

@@ -31,10 +31,6 @@ def with_controls(config: ComparisonConfig, registry: Registry) -> ComparisonCon
     without a step, and one change for all questions, by the first arm's steps; an arm with other steps gets one by its
     own, and one that does not say who takes its steps once gets none.
 
-    Args:
-        config: of a comparison.
-        registry: the run's own: its plugins say what they take, and what theirs are by default.
-
     Raises:
         UnknownNameError: a strategy that does not exist.
         SettingError: a parameter that does not, or a name of an arm that is not there with the controls either.
@@ -59,12 +55,7 @@ def with_controls(config: ComparisonConfig, registry: Registry) -> ComparisonCon
 
 @dataclass(frozen=True)
 class Controlled:
-    """An arm that gets its controls: what each of them changes, by its name.
-
-    Attributes:
-        arm: it.
-        registry: the run's own.
-    """
+    """An arm that gets its controls: what each of them changes, by its name."""
 
     arm: Arm
     registry: Registry

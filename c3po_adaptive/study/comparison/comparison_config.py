@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
@@ -19,7 +19,6 @@ from ...records.summary import Unit
 from ...report.published_figures import models
 from ...settings import Settings
 from ..arms import DEMO_ARMS, Arm, in_a_run
-from ..overrides import with_settings
 from ..study_config import OnQuestions
 
 CONSTANT = "constant"
@@ -104,8 +103,7 @@ class ComparisonConfig(OnQuestions):
     def _settings_of_the_run(cls, given: Any) -> Any:
         if not isinstance(given, Mapping):
             return given
-        arms = given.get("arms", {name: arm.model_dump(exclude_unset=True) for name, arm in DEMO_ARMS.items()})
-        return {**given, "arms": in_a_run(arms, given)}
+        return {**given, "arms": in_a_run(given.get("arms", DEMO_ARMS), given)}
 
     @model_validator(mode="after")
     def _arms_are_there(self) -> ComparisonConfig:
@@ -171,11 +169,3 @@ class ComparisonConfig(OnQuestions):
             "Expected an arm that leaves the model alone, as gains are measured against it, got "
             f"{', '.join(self.arms)}; add base: {{optimizer: none}}."
         )
-
-
-def parsed(raw: Mapping[str, object], settings: Sequence[str] = ()) -> ComparisonConfig:
-    """A checked configuration; see ``Study.parse``. Settings may change parts of what is not written out."""
-    usual = ComparisonConfig()
-    arms = {name: arm.model_dump(mode="json", exclude_unset=True) for name, arm in usual.arms.items()}
-    values = with_settings(raw, settings, ComparisonConfig, usual.model_dump(mode="json") | {"arms": arms})
-    return ComparisonConfig.of(values)

@@ -3,32 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import ClassVar
 
 from ...analysis.comparison_folder import records_in, summary_in
 from ...analysis.judging_rules import changed_since
 from ...analysis.matching_controls import lacking_in_words
+from ...analysis.summarize import summarize
+from ...analysis.unfinished_run import missing
 from ...errors import ArtifactError, DataError, PluginError, UnknownNameError
 from ...models.footprint import Footprint
 from ...records.answer import AnswerRecord
+from ...records.jsonl import read_records
 from ...records.parquet import PARQUET, write_parquet
-from ...records.summary import Row, Summary, TwoRuns
+from ...records.summary import Row, Summary
 from ...registry import Registry
+from ...report.comparison_page import render
 from ...report.sentences import sentences
+from ...storage.files import write_text
 from ...storage.json_values import Values
 from ...storage.lock import held
 from ...storage.run_folder import FILES, claimed_config
 from ...tasks.sources import questions as read_questions
-from ..data import Asked, Data, read_data
+from ..data import Asked, Data, counted_once, poisoned_in_words, read_data
 from ..kind import Table
 from ..on_questions import StudyInPieces
 from .added_controls import with_controls
-from .comparison_config import ComparisonConfig, parsed
+from .audited import audited
+from .comparison_config import ComparisonConfig
 from .comparison_worker import ComparisonWorker
-from .conclusion import conclude, draw_report
-from .foreseen_power import findable, lines, values
-from .two_runs import compare_runs, table_of
+from .foreseen_power import findable, lines
 
 COLUMNS = (
     *("data set", "arm", "n", "accuracy", "gain [95 %]", "up/down", "NLL [difference, 95 %]"),
@@ -46,7 +51,6 @@ class ComparisonStudy(StudyInPieces[ComparisonConfig, ComparisonWorker]):
     config = ComparisonConfig
     worker = ComparisonWorker
     record = AnswerRecord
-    parse = staticmethod(parsed)
 
     def whole(self, config: ComparisonConfig, registry: Registry) -> ComparisonConfig:
         return with_controls(config, registry)
@@ -59,10 +63,10 @@ class ComparisonStudy(StudyInPieces[ComparisonConfig, ComparisonWorker]):
         arms = {name: arm.model_dump(mode="json", exclude_defaults=True) for name, arm in config.arms.items()}
         found = findable(config, worker.data)
         lacks = worker.lacking_controls()
-        plain: Values = {"arms": arms, "lacking": dict(lacks), "power": values(found)}
-        told = [f"  {name}: {arm or 'defaults'}" for name, arm in arms.items()]
-        told += [lacking_in_words(arm, words) for arm, words in lacks.items()]
-        return plain, [*told, *lines(found)]
+        plain: Values = {"arms": arms, "lacking": dict(lacks), "power": [asdict(one) for one in found]}
+        shown = [f"  {name}: {arm or 'defaults'}" for name, arm in arms.items()]
+        shown += [lacking_in_words(arm, words) for arm, words in lacks.items()]
+        return plain, [*shown, *lines(found)]
 
     def conclude(self, out: Path, worker: ComparisonWorker, failed: Mapping[str, str]) -> Summary:
         """One arm of several that fails is left out of the summary, which says so in ``failed``.
@@ -74,7 +78,7 @@ class ComparisonStudy(StudyInPieces[ComparisonConfig, ComparisonWorker]):
         if failed and (config.baseline in failed or failed.keys() == config.arms.keys() - {config.baseline}):
             raise PluginError("\n".join(failed.values()))
         asked = {name: len(part.questions) for name, part in data.items()}
-        return conclude(out, config, worker.inputs or {}, data, asked, failed)
+        return _concluded(out, config, worker.inputs or {}, data, asked, failed)
 
     def foretold(self, config: ComparisonConfig) -> Iterator[str]:
         return lines(findable(config, read_data(config)))
@@ -92,29 +96,17 @@ class ComparisonStudy(StudyInPieces[ComparisonConfig, ComparisonWorker]):
                 data = read_data(config)
             except (DataError, ArtifactError, UnknownNameError) as error:
                 yield f"ids instead of texts: {error}"
-        told = summary_in(out)
-        if told is not None and not told.missing:
-            draw_report(out, data)
+        summary = summary_in(out)
+        if summary is not None and not summary.missing:
+            _draw(out, data)
             write_parquet(records_in(out), out / PARQUET)
         else:
             asked = {} if questions else {name: len(part.questions) for name, part in data.items()}
             with held(out):  # a run that goes on there writes its own
-                told = conclude(out, config, inputs, data, asked, {} if told is None else told.failed)
-            yield from (f"not finished: {what}" for what in told.missing)
-        if said := changed_since(told.hashes.get("rules")):
+                summary = _concluded(out, config, inputs, data, asked, {} if summary is None else summary.failed)
+            yield from (f"not finished: {what}" for what in summary.missing)
+        if said := changed_since(summary.hashes.get("rules")):
             yield said
-
-    def compare_runs(
-        self,
-        a: Path,
-        b: Path,
-        out: Path | None = None,
-        *,
-        arms: Mapping[str, str] | None = None,
-        datasets: Mapping[str, str] | None = None,
-    ) -> tuple[TwoRuns, Table]:
-        found = compare_runs(a, b, out, arms=arms or {}, datasets=datasets or {})
-        return found, table_of(found)
 
     def table(self, summary: Summary) -> Table:
         several = len({row.dataset for row in summary.rows}) > 1
@@ -124,12 +116,63 @@ class ComparisonStudy(StudyInPieces[ComparisonConfig, ComparisonWorker]):
 STUDY = ComparisonStudy()
 
 
+def _concluded(
+    out: Path,
+    config: ComparisonConfig,
+    inputs: Values,
+    data: Data,
+    asked: Mapping[str, int],
+    failed: Mapping[str, str],
+) -> Summary:
+    """Write the summary and draw the report of a run's records, as far as they go.
+
+    Args:
+        inputs: what the run was claimed with beside its configuration.
+        data: its questions and references, as far as they are at hand.
+        asked: how many questions each data set has, as far as that is known.
+
+    Raises:
+        DataError: there are no records, or none of ours, or none of the base; or the audit is of another model.
+    """
+    going = {name: arm.draws for name, arm in config.arms.items() if name not in failed}
+    records = [record for record in read_records(out, AnswerRecord) if record.arm not in failed]
+    compared = [each for each in config.compared if not {*each.pair} & failed.keys()]
+    summary = summarize(
+        records,
+        config=config.model_dump(mode="json"),
+        seed=config.seed,
+        baseline=config.baseline,
+        standard=None if config.standard in failed else config.standard,
+        headline=None if config.headline in failed else config.headline,
+        compare=list(dict.fromkeys(each.pair for each in compared)),
+        by_kind=[each.pair for each in compared if each.unit == "kind"],
+        primary=[(*each.pair, each.unit) for each in compared if each.primary],
+        inputs=inputs,
+        audited=audited(config, inputs),
+        missing=[f"{arm} failed" for arm in failed]
+        + missing(records, going, {d.name: asked.get(d.name) for d in config.datasets}),
+    )
+    found = {"counted_once": tuple(counted_once(data)), "poisoned": tuple(poisoned_in_words(data))}
+    summary = summary.model_copy(update={"failed": dict(failed), **found})
+    write_text(out / "summary.json", summary.model_dump_json(indent=1) + "\n")
+    write_parquet(records, out / PARQUET)
+    _draw(out, data)
+    return summary
+
+
+def _draw(out: Path, data: Data) -> None:
+    """Draw ``report.html`` of a run's summary and records; ids stand for texts that are not at hand."""
+    asked = {(name, q.id): q for name, part in data.items() for q in part.questions}
+    known = {(name, q.id): q for name, part in data.items() for q in part.references}
+    render(out, asked, known)
+
+
 def _rows(summary: Summary) -> Iterator[list[str]]:
     """The arms on each data set, after what its references are and what guessing would reach."""
-    told = set()
+    seen = set()
     for row in summary.rows:
-        if row.dataset not in told:
-            told.add(row.dataset)
+        if row.dataset not in seen:
+            seen.add(row.dataset)
             beside = [f"{row.dataset} ← {row.references}", "(chance)", str(row.n), f"{row.chance:.1f}"]
             yield beside + [""] * (len(COLUMNS) - len(beside))
         yield _shown(row)

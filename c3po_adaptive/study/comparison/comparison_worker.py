@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, fields, is_dataclass
-from functools import cached_property
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
+from functools import cache, cached_property
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -14,9 +12,9 @@ from typing import Any
 from ...analysis.matching_controls import controls_of, lacking
 from ...answerers import Answerer, AnswererStrategy, AnsweringContext
 from ...answerers.along_rule import AlongRule
-from ...errors import C3POError, DataError, PluginError, SettingError, place_of
+from ...errors import SettingError
 from ...optimizers.base import one_for_all_of
-from ...records.answer import AnswerCost, AnswerRecord, LayerChange, Neighbour
+from ...records.answer import AnswerRecord
 from ...records.setting import Setting
 from ...references.reference_set import ReferenceSet
 from ...rules.base import NamedRule
@@ -24,15 +22,33 @@ from ...rules.planned import check_planned
 from ...storage.identity import digest
 from ...storage.json_values import Values
 from ...tasks.formats import format_key
-from ...types import NO_CHOICE, Answer, Question, Score
+from ...types import Answer, Score
 from ..arms import ROLES
 from ..executor import Piece
-from ..study_config import Dataset, Spec
+from ..study_config import Dataset
 from ..worker import UNKNOWN, Worker
+from .answer_records import record_of
 from .audited import audited
+from .checked_answers import answered, blamed
 from .comparison_config import ComparisonConfig
 
-SHOWN = 16  # neighbours that a record names, nearest first
+Made = tuple[Answerer, Setting, AnsweringContext]
+"""Of an arm on a data set: what answers, what identifies it in results, and what it was made from."""
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """What is kept while data sets are asked that answerers are made from alike.
+
+    Attributes:
+        taught: what these data sets have in common: see ``ComparisonWorker._taught``.
+        references: gives the references, once.
+        made: by arm, draw and what an answer is.
+    """
+
+    taught: str
+    references: Callable[[], ReferenceSet | None]
+    made: dict[tuple[str, int, Score], Made] = field(default_factory=dict)
 
 
 class ComparisonWorker(Worker[ComparisonConfig]):
@@ -103,65 +119,73 @@ class ComparisonWorker(Worker[ComparisonConfig]):
 
     def answers(self, piece: Piece) -> list[Answer]:
         """What the piece's arm answers to its questions."""
-        answerer, _, _ = self._answerer(piece)
-        return _answered(piece.arm, answerer, self.batch(piece), self._dataset(piece.dataset).score)
+        answerer, *_ = self._made(piece)
+        return answered(piece.arm, answerer, self.batch(piece), self._dataset(piece.dataset).score)
 
     def recorded(self, piece: Piece, answers: Sequence[Answer]) -> tuple[AnswerRecord, ...]:
         """The rows of a piece, from answers that it got already."""
-        answerer, _, _ = self._answerer(piece)
+        answerer, setting, bench = self._made(piece)
+        known: dict[str, Any] = {
+            "dataset": piece.dataset,
+            "arm": piece.arm,
+            "setting": setting,
+            "seed": self.config.seed + piece.draw,
+            "needs_label": answerer.needs_label,
+            "labels": bench.labels_used,
+            "chosen_by": "likelihood" if bench.score == "likelihood" else bench.format.writes,
+        }
+        if not self.config.pathways:
+            known["pathway"] = {}
+        plain, layers = self._plain_flops(piece.dataset), self.model.layers
         return tuple(
-            self._record(piece, question, answer, answerer.needs_label)
+            record_of(question, answer, layers, once=answer.once / plain, **known)
             for question, answer in zip(self.batch(piece), answers, strict=True)
         )
 
     def strategy(self, arm: str) -> AnswererStrategy:
         """What an arm's answerer is made by."""
-        return self._made(self.config.arms[arm].answerer)
-
-    def _made(self, spec: Spec) -> AnswererStrategy:
-        made: AnswererStrategy = self.registry.create("answerer", spec)
+        made: AnswererStrategy = self.registry.create("answerer", self.config.arms[arm].answerer)
         return made
 
     @property
     def files(self) -> Sequence[str]:
         return [file for arm in self.config.arms for file in self.strategy(arm).files]
 
-    def _answerer(self, piece: Piece) -> tuple[Answerer, Setting, AnsweringContext]:
-        """The piece's answerer, what identifies it in results, and what it was made from."""
-        key = (self._taught(piece.dataset), piece.arm, piece.draw, self._dataset(piece.dataset).score)
-        if any(taught != key[0] for taught, *_ in self._ready):
-            self._ready.clear()  # those of two reference sets might not fit
-        if key not in self._ready:
-            bench, strategy = self.bench(piece), self.strategy(piece.arm)
-            with blamed(piece.arm, strategy):
-                answerer = self._made(self.at(self.config.arms[piece.arm].answerer)).prepare(bench)
-            setting, arm = self.setting(piece.arm), self.config.arms[piece.arm]
+    _prepared: _Prepared | None = None
+
+    def _prepared_for(self, dataset: str) -> _Prepared:
+        taught = self._taught[dataset]
+        if self._prepared is None or self._prepared.taught != taught:  # those of two reference sets might not fit
+            labeled = self.data[dataset].references
+            self._prepared = _Prepared(taught, cache(lambda: self.reference_set(dataset) if labeled else None))
+        return self._prepared
+
+    def _made(self, piece: Piece) -> Made:
+        """The piece's answerer, with what stands beside it."""
+        made, key = self._prepared_for(piece.dataset).made, (piece.arm, piece.draw, self._dataset(piece.dataset).score)
+        if key not in made:
+            arm, bench, setting = self.config.arms[piece.arm], self.bench(piece), self.setting(piece.arm)
+            with blamed(piece.arm, self.strategy(piece.arm)):
+                answerer = self.registry.create("answerer", self.at(arm.answerer)).prepare(bench)
             if setting.head is not None:
                 setting = setting.model_copy(update={"head": self.model.head_for(arm.head)})
-            self._ready[key] = answerer, setting, bench
-        return self._ready[key]
-
-    @cached_property
-    def _ready(self) -> dict[tuple[str, str, int, Score], tuple[Answerer, Setting, AnsweringContext]]:
-        return {}
+            made[key] = answerer, setting, bench
+        return made[key]
 
     def _dataset(self, name: str) -> Dataset:
         """What the configuration says of a data set."""
         (found,) = (d for d in self.config.datasets if d.name == name)
         return found
 
-    def _taught(self, dataset: str) -> str:
-        """All of a data set that its answerers are made from: data sets of one pool have them in common."""
-        if dataset not in self._teaching:
-            asked, format = self.data[dataset], format_key(self.config.format_of(dataset))
-            named = list(self._dataset(dataset).references)
-            among = sorted({q.id for q in asked.questions} & {q.id for q in asked.references})
-            self._teaching[dataset] = digest([[q.row() for q in asked.references], named, among, format])
-        return self._teaching[dataset]
-
     @cached_property
-    def _teaching(self) -> dict[str, str]:
-        return {}
+    def _taught(self) -> dict[str, str]:
+        """Of each data set all that its answerers are made from: data sets of one pool have it in common."""
+        found = {}
+        for d in self.config.datasets:
+            asked, format = self.data[d.name], format_key(self.config.format_of(d.name))
+            among = sorted({q.id for q in asked.questions} & {q.id for q in asked.references})
+            found[d.name] = digest([[q.row() for q in asked.references], list(d.references), among, format])
+        return found
 
     def bench(self, piece: Piece) -> AnsweringContext:
         """What a piece's answerer is made from."""
@@ -174,20 +198,9 @@ class ComparisonWorker(Worker[ComparisonConfig]):
             arm.remixing.model_copy(update={"seed": arm.seed + piece.draw}),
             self.config.batch_size,
             frozenset(q.id for q in asked.questions),
-            lambda: self._reference_set(piece.dataset),
+            lambda: self._prepared_for(piece.dataset).references(),
             self._dataset(piece.dataset).score,
         )
-
-    def _reference_set(self, dataset: str) -> ReferenceSet | None:
-        taught = self._taught(dataset)
-        if taught not in self._built:
-            self._built.clear()
-            self._built[taught] = self.reference_set(dataset) if self.data[dataset].references else None
-        return self._built[taught]
-
-    @cached_property
-    def _built(self) -> dict[str, ReferenceSet | None]:
-        return {}
 
     def setting(self, name: str) -> Setting:
         """What identifies an arm in results; but for its head, in whose place a model may take another."""
@@ -209,58 +222,17 @@ class ComparisonWorker(Worker[ComparisonConfig]):
             | {"calibrates": strategy.calibrates, "positive": strategy.positive}
         )
 
-    def _plain_flops(self, dataset: str) -> float:
-        """What a plain answer takes, on average over the data set's questions: what one-time costs are told in."""
-        if dataset not in self._plain:
+    @cached_property
+    def _plain_flops(self) -> Callable[[str], float]:
+        """What a plain answer takes, on average over a data set's questions: what one-time costs are told in."""
+
+        @cache
+        def of(dataset: str) -> float:
             format = self.config.format_of(dataset)
             asked = (self.model.encode(q, format) for q in self.data[dataset].questions)
-            self._plain[dataset] = fmean(self.model.plain_work(prompt).flops for prompt in asked)
-        return self._plain[dataset]
+            return fmean(self.model.plain_work(prompt).flops for prompt in asked)
 
-    @cached_property
-    def _plain(self) -> dict[str, float]:
-        return {}
-
-    def _record(self, piece: Piece, question: Question, answer: Answer, needs_label: bool) -> AnswerRecord:
-        """One row, every figure rounded to what it is good for."""
-        _, setting, bench = self._answerer(piece)
-        flops = asdict(answer.cost) | {"total": answer.cost.total}
-        return AnswerRecord(
-            id=question.id,
-            dataset=piece.dataset,
-            split=question.split,
-            subject=question.subject,
-            arm=piece.arm,
-            setting=setting,
-            seed=self.config.seed + piece.draw,
-            answer=_right(question),
-            choice=answer.choice,
-            correct=answer.choice == question.answer,
-            base_choice=answer.base_choice,
-            base_correct=None if answer.base_choice is None else answer.base_choice == question.answer,
-            scores=_rounded(answer.scores),
-            base_scores=_rounded(answer.base_scores),
-            layers=answer.layers,
-            experts=answer.experts,
-            raised=_raised(answer),
-            strength=None if answer.strength is None else round(answer.strength, 5),
-            layer_scores=dict(zip(self.model.layers, _rounded(answer.layer_scores), strict=False)),
-            pathway=_changes(answer) if self.config.pathways else {},
-            neighbours=tuple(
-                Neighbour(id=i, similarity=round(s, 4), weight=round(w, 4)) for i, s, w in answer.neighbours[:SHOWN]
-            ),
-            neighbours_used=sum(w > 0 for _, _, w in answer.neighbours),
-            moved=_moved(answer),
-            once=round(answer.once / self._plain_flops(piece.dataset), 2),
-            cost=AnswerCost(**{k: round(v / answer.base_flops, 4) for k, v in flops.items()}),
-            flops={k: round(v) for k, v in flops.items()},
-            seconds=round(answer.seconds, 4),
-            parameters=answer.parameters,
-            needs_label=needs_label,
-            labels=bench.labels_used,
-            chosen_by="likelihood" if bench.score == "likelihood" else bench.format.writes,
-            generated=answer.generated,
-        )
+        return of
 
 
 def _rules(answerer: object) -> Iterator[NamedRule]:
@@ -282,123 +254,3 @@ def _varies(strategy: Any) -> Iterator[str]:
         for field in fields(strategy):
             if field.repr:  # the rest is learned
                 yield from _varies(getattr(strategy, field.name))
-
-
-def _raised(answer: Answer) -> dict[int, tuple[int, ...]]:
-    """Those of its experts whose weight rose; that of the others fell."""
-    p = answer.pathway
-    if p is None:
-        return {}
-    rose = {layer: (p.weights[i] > p.own[i]).nonzero().squeeze(1).tolist() for i, layer in enumerate(p.layers)}
-    return {layer: tuple(rose[layer]) for layer in answer.layers}
-
-
-def _moved(answer: Answer) -> float:
-    """The share of its layers' weight that lies on other experts than before, over the layers that were re-mixed."""
-    p = answer.pathway
-    if p is None or not answer.layers:
-        return 0.0
-    rows = [p.layers.index(layer) for layer in answer.layers]
-    share = (p.weights[rows] - p.own[rows]).abs().sum(-1) / (2 * p.own[rows].sum(-1))
-    return round(float(share.mean()), 5)
-
-
-def _changes(answer: Answer) -> dict[int, LayerChange]:
-    """Own and new weights of each layer that was re-mixed."""
-    p = answer.pathway
-    if p is None:
-        return {}
-    rows = {layer: i for i, layer in enumerate(p.layers)}
-    return {
-        layer: LayerChange(own=_sparse(p.own[rows[layer]].tolist()), new=_sparse(p.weights[rows[layer]].tolist()))
-        for layer in answer.layers
-    }
-
-
-def _right(question: Question) -> int:
-    if question.answer is None:
-        raise DataError(f"Expected labeled questions, got {question.id!r} without an answer; give it, or leave it out.")
-    return question.answer
-
-
-def _rounded(values: Iterable[float]) -> tuple[float, ...]:
-    return tuple(round(v, 5) for v in values)
-
-
-def _sparse(weights: list[float]) -> dict[int, float]:
-    return {expert: round(w, 4) for expert, w in enumerate(weights) if w > 5e-5}
-
-
-def _answered(arm: str, answerer: Answerer, asked: Sequence[Question], score: Score) -> list[Answer]:
-    """Answers that records can be made of.
-
-    Raises:
-        PluginError: naming the arm, and the question that a plugin failed at.
-    """
-    try:
-        return _checked(arm, answerer, asked, score)
-    except PluginError as error:
-        raise PluginError(f"Arm {arm}, {_failing(arm, answerer, asked, score)}: {error}") from error
-
-
-def _failing(arm: str, answerer: Answerer, asked: Sequence[Question], score: Score) -> str:
-    """The first question that fails by itself; else all that were asked together."""
-    for question in asked:
-        try:
-            _checked(arm, answerer, [question], score)
-        except C3POError:
-            return f"question {question.id!r}"
-    return f"{len(asked)} questions together, from {asked[0].id!r} on"
-
-
-def _checked(arm: str, answerer: Answerer, asked: Sequence[Question], score: Score) -> list[Answer]:
-    with blamed(arm, answerer):
-        answers = answerer.answer(asked)
-    check_answers(arm, asked, answers, score)
-    return answers
-
-
-@contextmanager
-def blamed(arm: str, made: object) -> Iterator[None]:
-    """An unforeseen error in an arm's answerer is that arm's, by name, file and line."""
-    try:
-        yield
-    except C3POError:
-        raise
-    except Exception as error:
-        raise PluginError(
-            f"Expected the answerer of arm {arm!r} to work, got {type(error).__name__} at "
-            f"{place_of(error, type(made))}: {error}; correct it, or leave the arm out."
-        ) from error
-
-
-def check_answers(arm: str, asked: Sequence[Question], answers: Sequence[Answer], score: Score = "likelihood") -> None:
-    """Refuse answers that records cannot be made of.
-
-    Raises:
-        PluginError: with the arm's name, and what is wrong.
-    """
-    if len(answers) != len(asked):
-        wanted, got = f"{len(asked)} answers, one for each question", str(len(answers))
-    else:
-        found = (_wrong(question, answer, score) for question, answer in zip(asked, answers, strict=True))
-        wanted, got = next((wrong for wrong in found if wrong is not None), ("", ""))
-    if wanted:
-        raise PluginError(f"Expected the answerer of arm {arm!r} to give {wanted}, got {got}; correct it.")
-
-
-def _wrong(question: Question, answer: Answer, score: Score) -> tuple[str, str] | None:
-    """What was wanted of an answer, and what came, if it will not do."""
-    choices = len(question.choices)
-    written = score == "generated"
-    if written and answer.generated is None:
-        return f"what it wrote for {question.id!r}, as the data set has score: generated", "a choice without it"
-    if answer.choice not in range(NO_CHOICE if written else 0, choices):
-        return f"a choice from 0 to {choices - 1} for {question.id!r}", str(answer.choice)
-    if len(answer.scores) != choices or not all(map(math.isfinite, answer.scores)):
-        return f"{choices} finite scores for {question.id!r}", str(answer.scores)
-    if len(answer.base_scores) not in (0, choices):
-        return f"{choices} base scores for {question.id!r}, or none", str(len(answer.base_scores))
-    if not answer.base_flops > 0:
-        return f"base_flops above zero for {question.id!r}", str(answer.base_flops)
-    return None

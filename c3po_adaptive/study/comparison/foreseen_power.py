@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from math import ceil, inf, log10
 
-from ...analysis.dataset_in_words import asked_again
+from ...analysis.dataset_in_words import DatasetsInWords
 from ...analysis.power import FLIPPING, POWER, foreseen, needed
-from ...storage.json_values import Values
 from ..data import Data
 from .comparison_config import Compared, ComparisonConfig
 
@@ -44,20 +43,20 @@ class Findable:
     def __str__(self) -> str:
         unit = "" if self.kinds is None else f" ({self.kinds} kinds)"
         place = "" if self.dataset == "all" else f" of {self.dataset}"
-        told = f"power: {self.questions:,} questions{place}{unit} cannot show {self.of} "
+        text = f"power: {self.questions:,} questions{place}{unit} cannot show {self.of} "
         if self.least >= 100:
-            told += "at all"
+            text += "at all"
         elif self.kinds is not None:
-            told += f"of less than about {_points(self.usual)} points, or of more where kinds differ"
+            text += f"of less than about {_points(self.usual)} points, or of more where kinds differ"
         else:
-            told += f"of less than about {_points(self.least)} points"
+            text += f"of less than about {_points(self.least)} points"
             if self.usual > self.least:
-                told += f", nor of less than {_points(self.usual)} where a fifth of the answers change"
+                text += f", nor of less than {_points(self.usual)} where a fifth of the answers change"
         if self.needed is not None and self.usual > 100 * WANTED:
             best, usual = map(_rounded, self.needed)
-            told += f"; for {100 * WANTED:.0f} points take {usual:,}, at best {best:,}"
+            text += f"; for {100 * WANTED:.0f} points take {usual:,}, at best {best:,}"
         alone = "tested alone" if self.comparisons == 1 else f"after Holm's correction over {self.comparisons}"
-        return f"{told} ({alone})"
+        return f"{text} ({alone})"
 
 
 def findable(config: ComparisonConfig, data: Data) -> list[Findable]:
@@ -66,13 +65,9 @@ def findable(config: ComparisonConfig, data: Data) -> list[Findable]:
 
     Of the others only those that are written down count among the comparisons that share a correction, so that what is
     told is the least.
-
-    Args:
-        config: what is to be run.
-        data: its questions.
     """
     sizes = {name: [len(part.questions)] for name, part in data.items()}
-    again = asked_again(config.model_dump(mode="json"), sizes)
+    again = DatasetsInWords(config.model_dump(mode="json")).again(sizes)
     counted = [name for name in sizes if name not in again]
     if len(counted) > 1:
         sizes["all"] = [n for name in counted for n in sizes[name]]
@@ -80,8 +75,8 @@ def findable(config: ComparisonConfig, data: Data) -> list[Findable]:
     over_base = [each for each in primary if config.baseline in each.pair and each.unit == "question"]
     gains = len(sizes) * (len(config.arms) - 1) - len(over_base)
     where = "all" if "all" in sizes else counted[0]
-    found = [_of_gains(name, sizes[name], gains) for name in sizes] if gains else []
-    found += [_tested(each, where, sizes[where], 1) for each in primary if each.unit == "question"]
+    found = [_findable(name, GAIN, sizes[name], gains) for name in sizes] if gains else []
+    found += [_findable(where, _difference(each), sizes[where], 1) for each in primary if each.unit == "question"]
     kinds = {name: len({q.subject for q in part.questions}) for name, part in data.items()}
     kinds |= {"all": sum(kinds[name] for name in counted)} if len(counted) > 1 else {}
     several = [name for name, count in kinds.items() if count > 1]
@@ -91,16 +86,13 @@ def findable(config: ComparisonConfig, data: Data) -> list[Findable]:
     for each in by_kind:
         for name in [where] if each.primary else several:
             if kinds[name] > 1:
-                found.append(_tested(each, name, sizes[name], 1 if each.primary else shared, kinds[name]))
+                tests = 1 if each.primary else shared
+                found.append(_findable(name, _difference(each), sizes[name], tests, kinds[name]))
     return found
 
 
-def _of_gains(dataset: str, sizes: Sequence[int], comparisons: int) -> Findable:
-    return _findable(dataset, GAIN, sizes, comparisons)
-
-
-def _tested(each: Compared, dataset: str, sizes: Sequence[int], comparisons: int, kinds: int | None = None) -> Findable:
-    return _findable(dataset, f"a difference of {each.a} and {each.b}", sizes, comparisons, kinds)
+def _difference(each: Compared) -> str:
+    return f"a difference of {each.a} and {each.b}"
 
 
 def _findable(dataset: str, of: str, sizes: Sequence[int], comparisons: int, kinds: int | None = None) -> Findable:
@@ -108,11 +100,6 @@ def _findable(dataset: str, of: str, sizes: Sequence[int], comparisons: int, kin
     least, usual = (100 * foreseen(sizes, comparisons, flipping, freedom) for flipping in (0.0, FLIPPING))
     wanted = (needed(WANTED, comparisons, 0.0), needed(WANTED, comparisons)) if kinds is None else None
     return Findable(dataset, of, sum(sizes), kinds, comparisons, round(least, 2), round(usual, 2), wanted)
-
-
-def values(found: Sequence[Findable]) -> list[Values]:
-    """For programs."""
-    return [asdict(one) for one in found]
 
 
 def lines(found: Sequence[Findable]) -> Iterator[str]:

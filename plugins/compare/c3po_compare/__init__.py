@@ -1,7 +1,37 @@
-"""Any number of runs held against a protocol: the command ``c3po compare``, and their answers as a table."""
+"""Runs held against each other: two side by side (``c3po report A B``), or any number of them against a protocol
+(``c3po compare``), and their answers as a table."""
 
 from __future__ import annotations
 
-from .kept_answers import answers
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+if TYPE_CHECKING:
+    from .kept_answers import answers
 
 __all__ = ["answers"]
+
+hookimpl = pluggy.HookimplMarker("c3po_adaptive")  # that of c3po_adaptive itself, without what it loads
+
+
+@hookimpl
+def register_side_by_side() -> dict[str, Callable[..., object]]:
+    return {"comparison": _two_comparisons}
+
+
+def _two_comparisons(*given: Any, **named: Any) -> object:
+    from .two_runs import compare_runs, table_of
+
+    found = compare_runs(*given, **named)
+    return found, table_of(found)
+
+
+def __getattr__(name: str) -> Any:
+    """What takes its time to import, when it is asked for."""
+    if name == "answers":
+        from .kept_answers import answers
+
+        return answers
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}")

@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from c3po_adaptive.cli.options import PATH, AsJson
-from c3po_adaptive.cli.terminal import clear_errors, print_json, print_table, say
+from c3po_adaptive.cli import PATH, AsJson, clear_errors, print_json, print_table, say
 
 
 def compare(

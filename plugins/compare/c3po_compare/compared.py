@@ -6,13 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from c3po_adaptive.errors import SettingError
-from c3po_adaptive.report import plots
-from c3po_adaptive.storage.files import check_ours, write_text
-from c3po_adaptive.storage.folders import refuse_home_and_projects, writable_folder
-from c3po_adaptive.storage.identity import digest_of_file
-from c3po_adaptive.storage.json_files import holds
-from c3po_adaptive.study.kind import Table
-from c3po_adaptive.study.study_config import read_yaml
+from c3po_adaptive.report import COLORS, Mark, forest, standalone
+from c3po_adaptive.study import Table, check_ours, digest_of_file, holds, out_folder, read_yaml, write_text
 
 from .curve import curves
 from .kept_answers import read_runs
@@ -56,7 +51,7 @@ def compare(runs: Sequence[str | Path], protocol: Path, out: Path | None = None)
     """
     asked = read_protocol(protocol)
     if out is not None:
-        refuse_home_and_projects(writable_folder(out))
+        out_folder(out)
         ours = holds(out / SUMMARY, ComparedSummary.model_fields)
         check_ours(out, [SUMMARY, PAGE, *(f"{name}.svg" for name in (*asked.forests, *asked.curves))], lambda _: ours)
     read = read_runs(*runs)
@@ -76,7 +71,7 @@ def compare(runs: Sequence[str | Path], protocol: Path, out: Path | None = None)
         write_text(out / SUMMARY, found.model_dump_json(indent=1) + "\n")
         write_text(out / PAGE, page_of(found))
         for name, picture in pictures.items():
-            write_text(out / f"{name}.svg", plots.standalone(picture))
+            write_text(out / f"{name}.svg", standalone(picture))
     return found
 
 
@@ -87,8 +82,8 @@ def pictures_of(found: ComparedSummary, protocol: Protocol) -> dict[str, str]:
         SettingError: a forest has nothing to draw.
     """
     drawn = {}
-    for name, forest in protocol.forests.items():
-        some = [one for one in found.comparisons if _is_drawn(one, forest)]
+    for name, wanted in protocol.forests.items():
+        some = [one for one in found.comparisons if _is_drawn(one, wanted)]
         if not some:
             raise SettingError(
                 f"Expected comparisons to draw in the forest {name!r}, got none; correct its families, parts, b or "
@@ -96,17 +91,17 @@ def pictures_of(found: ComparedSummary, protocol: Protocol) -> dict[str, str]:
             )
         several = len({one.on for one in some}) > 1
         marks = [
-            plots.Mark(
+            Mark(
                 f"{one.on}: {one.a} − {one.b}" if several else f"{one.a} − {one.b}",
                 *(one.difference, one.ci_low, one.ci_high),
-                plots.COLORS["method" if one.primary else "base"],
+                COLORS["method" if one.primary else "base"],
                 one.within,
                 _digits(one.measure),
             )
             for one in some
         ]
-        unit = f"{SCALES[forest.measure][2]}, 95 % interval"
-        drawn[name] = plots.forest(marks, unit, "Differences of two sides each, with 95 % intervals", wide=True)
+        unit = f"{SCALES[wanted.measure][2]}, 95 % interval"
+        drawn[name] = forest(marks, unit, "Differences of two sides each, with 95 % intervals", wide=True)
     for name, curve in protocol.curves.items():
         unit = f"{SCALES[curve.measure][2]} over {curve.b}"
         label = f"Differences to {curve.b} by {curve.x}, with 95 % intervals"

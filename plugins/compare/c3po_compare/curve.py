@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import cycle
 
-from c3po_adaptive.report.plots import COLORS, panels, style, svg
+from c3po_adaptive.report import COLORS, panels, style, svg
 
 from .records import Point
 

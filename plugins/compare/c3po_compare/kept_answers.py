@@ -5,19 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
+from os.path import isdir
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from c3po_adaptive.analysis import statistics as stats
-from c3po_adaptive.analysis.comparison_folder import records_in, summary_in
-from c3po_adaptive.analysis.paired_runs import Run, check_questions
+from c3po_adaptive.analysis import gold_nll, records_in, summary_in
 from c3po_adaptive.errors import DataError, SettingError
-from c3po_adaptive.records.answer import Answered
-from c3po_adaptive.records.base import Key
-from c3po_adaptive.records.parquet import read_parquet
-from c3po_adaptive.records.setting import Setting
-from c3po_adaptive.storage.files import is_folder
-from c3po_adaptive.storage.run_folder import claimed_config
+from c3po_adaptive.study import Answered, claimed_config, read_parquet
+
+from .paired_runs import Run, check_questions
 
 if TYPE_CHECKING:
     import pandas
@@ -71,7 +67,7 @@ def answers(*runs: str | Path) -> pandas.DataFrame:
 def _row(model: str, r: Answered) -> dict[str, object]:
     whose = {"model": model, "dataset": r.dataset, "split": r.split, "arm": r.arm, "kind": kind_of(r)}
     what = {"question": r.id, "draw": r.seed, "answer": r.answer, "choice": r.choice, "correct": r.correct}
-    return whose | what | {"chance": r.chance, "loss": stats.gold_nll(r), "cost": r.cost.total}
+    return whose | what | {"chance": r.chance, "loss": gold_nll(r), "cost": r.cost.total}
 
 
 def kind_of(record: Answered) -> str:
@@ -98,7 +94,7 @@ def _source(run: str | Path) -> _Source:
     name, equals, rest = str(run).partition("=")
     named = bool(equals) and "/" not in name and not Path(run).exists()
     path = Path(rest if named else run)
-    if path.suffix == KEPT and not is_folder(path):
+    if path.suffix == KEPT and not isdir(path):
         return _Source(name if named else path.stem, path, read_parquet(path))
     config = claimed_config(path)
     summary = summary_in(path)
@@ -112,7 +108,7 @@ def _source(run: str | Path) -> _Source:
 
 def _merged(sources: Iterable[_Source]) -> list[Answered]:
     """What several runs of one model answered, each answer once."""
-    found: dict[Key, tuple[Answered, Path]] = {}
+    found: dict[object, tuple[Answered, Path]] = {}
     for source in sources:
         for record in source.records:
             first, path = found.setdefault(record.key, (record, source.path))
@@ -144,7 +140,7 @@ def _check_arms(sources: Sequence[_Source]) -> None:
     """Refuse arms of one model that are called alike and were set otherwise, on whatever they were asked."""
     found: dict[str, tuple[Mapping[str, object], Path]] = {}
     for source in sources:
-        for arm, own in {r.arm: r.setting for r in source.records}.items():
+        for arm, own in {r.arm: r for r in source.records}.items():
             if not (said := _answers_depend_on(own)):
                 continue
             first, path = found.setdefault(arm, (said, source.path))
@@ -156,8 +152,9 @@ def _check_arms(sources: Sequence[_Source]) -> None:
                 )
 
 
-def _answers_depend_on(setting: Setting) -> Mapping[str, object]:
-    """What is configured of an arm; nothing where it leaves the model as it is, whatever would be done."""
+def _answers_depend_on(answered: Answered) -> Mapping[str, object]:
+    """What is configured of its arm; nothing where it leaves the model as it is, whatever would be done."""
+    setting = answered.setting
     if setting.changes == "nothing" and setting.answerer is None:
         return {}
     return setting.model_dump(mode="json", exclude=FOLLOW)

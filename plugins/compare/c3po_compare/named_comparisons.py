@@ -7,13 +7,11 @@ from dataclasses import replace
 from itertools import product
 from typing import Any
 
-from c3po_adaptive.analysis import statistics as stats
-from c3po_adaptive.analysis.crossed import Crossed
-from c3po_adaptive.analysis.over_kinds import over_units
-from c3po_adaptive.analysis.paired_runs import Run
+from c3po_adaptive.analysis import FEW_FLIPS, TAIL, Crossed, flips, over_flips, over_units, over_values
 from c3po_adaptive.errors import DataError, SettingError, UnknownNameError, suggestion
 
 from .named_verdict import SCALES, judged
+from .paired_runs import Run
 from .paired_sides import VALUES, Answers, Pairs
 from .protocol import Curve, Group, NamedComparison, Protocol, Side, Unit
 from .records import ArmRow, Compared, Point
@@ -162,11 +160,11 @@ class NamedComparisons:
         seed, times, each = self.protocol.seed, self.protocol.resamples, pairs.by_question
         if pairs.units is pairs.questions:
             if pairs.flips:
-                return stats.over_flips([each], seed=seed, times=times)
-            return stats.over_values(each, seed=seed, times=times)
+                return over_flips([each], seed=seed, times=times)
+            return over_values(each, seed=seed, times=times)
         found = over_units(pairs.units, seed=seed, times=times)
-        if guarded and pairs.flips and sum(stats.flips([each])) < stats.FEW_FLIPS:
-            exact = stats.over_flips([each], seed=seed, times=times)
+        if guarded and pairs.flips and sum(flips([each])) < FEW_FLIPS:
+            exact = over_flips([each], seed=seed, times=times)
             found = replace(found, low=min(found.low, exact.low), high=max(found.high, exact.high))
         return found
 
@@ -220,4 +218,4 @@ def _p_beyond(found: Crossed, difference: float, bound: float, sign: int) -> flo
     over = sign * (difference - bound)
     if half <= 0:
         return float(over <= 0)
-    return float(t.sf(over / half * t.isf(stats.TAIL, found.freedom), found.freedom))
+    return float(t.sf(over / half * t.isf(TAIL, found.freedom), found.freedom))

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from c3po_adaptive.analysis.power import detectable
-from c3po_adaptive.analysis.statistics import holm
+from c3po_adaptive.analysis import detectable, holm
 
 from .records import Compared
 

@@ -5,32 +5,29 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
 from c3po_bed import KINDS
+from numpy.typing import NDArray
 
-from c3po_adaptive.analysis import paired
-from c3po_adaptive.analysis import statistics as stats
-from c3po_adaptive.analysis.paired_runs import Run
+from c3po_adaptive.analysis import differences, gold_nll
 from c3po_adaptive.errors import DataError
-from c3po_adaptive.records.answer import Answered
+from c3po_adaptive.study import Answered
 
 from .kept_answers import kind_of
+from .paired_runs import Run
 from .protocol import Group, Measure, Side, Unit
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Floats = NDArray[Any]
-
+Floats = NDArray[Any]
 Key = tuple[str, str, str]
 """Model, data set and id of what is paired; "" where the two sides are of two models, or of two data sets."""
 Draws = dict[int, float]
 
 VALUES: dict[Measure, Callable[[Answered], float]] = {
-    "correct": stats.is_correct,
-    "loss": stats.gold_nll,
-    "cost": stats.total_cost,
+    "correct": lambda answered: float(answered.correct),
+    "loss": gold_nll,
+    "cost": lambda answered: answered.cost.total,
 }
 
 
@@ -56,15 +53,11 @@ class Pairs:
     @property
     def by_question(self) -> Floats:
         """``[N, R]``, each the mean over its models."""
-        import numpy as np
-
         return np.array([own.mean(0) for own in self.questions])
 
     @property
     def mean(self) -> float:
         """Over units."""
-        import numpy as np
-
         return float(np.mean([own.mean() for own in self.units]))
 
 
@@ -102,8 +95,6 @@ class Answers:
 
     def alone(self, group: Group, side: Side, measure: Measure, unit: Unit) -> Pairs:
         """The values of one side."""
-        import numpy as np
-
         values = self._values(group, side, measure, (False, False))
         rows = [(key, np.array([sum(own.values()) / len(own)])) for key, own in values.items()]
         return self._pairs(rows, group, side, unit, flips=False)
@@ -115,8 +106,6 @@ class Answers:
             DataError: the sides, or the models of the group, did not answer the same questions, or there is a single
                 unit, which tells nothing of others.
         """
-        import numpy as np
-
         blank = a.model != b.model, a.dataset != b.dataset
         one, two = (self._values(group, side, measure, blank) for side in (a, b))
         if group.questions == "common":
@@ -130,7 +119,7 @@ class Answers:
         self._check_whole(group, a, one, blank)
         if not (kept := _of_all_models(group, [*one], unit)):
             raise DataError("Expected questions that all models of the group answered, got none; name other models.")
-        arrays = paired.differences(*(_by_model(kept, of) for of in (one, two)))
+        arrays = differences(*(_by_model(kept, of) for of in (one, two)))
         in_order = sorted(kept, key=lambda key: [*arrays].index(key[0]))
         rows = list(zip(in_order, np.concatenate([*arrays.values()]), strict=True))
         found = self._pairs(rows, group, a, unit, flips=measure == "correct" and not (a.less or b.less))
@@ -183,8 +172,6 @@ class Answers:
 
 def _units(rows: Sequence[tuple[Key, Floats]], labels: Sequence[object], group: Group) -> list[Floats]:
     """``[N, R]`` of each unit, by its label; within one models count alike, or answers."""
-    import numpy as np
-
     found: dict[object, list[tuple[str, Floats]]] = {}
     for label, (key, row) in zip(labels, rows, strict=True):
         found.setdefault(label, []).append((key[0], row))

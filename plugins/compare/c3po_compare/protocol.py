@@ -8,9 +8,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from c3po_adaptive.analysis import SIGNIFICANT
 from c3po_adaptive.errors import suggestion
-from c3po_adaptive.records.summary import SIGNIFICANT
-from c3po_adaptive.settings import Settings
+from c3po_adaptive.study import Settings
 
 Unit = Literal["question", "kind", "source"]
 Test = Literal["superiority", "equivalence", "noninferiority"]

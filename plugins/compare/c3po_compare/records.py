@@ -1,4 +1,4 @@
-"""What a protocol's comparisons come to: a comparison, an arm's row, a point of a curve, each declared once."""
+"""What two runs, and what a protocol's comparisons come to: rows, comparisons, points of a curve."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from c3po_adaptive.records.base import Part
-from c3po_adaptive.storage.json_files import SCHEMA
+from c3po_adaptive.study import SCHEMA, Part
 
 
 class Estimated(Part):
@@ -111,3 +110,55 @@ class ComparedSummary(Part):
     second: tuple[Compared, ...] = ()
     curves: dict[str, tuple[Point, ...]]
     left_out: tuple[str, ...] = ()
+
+
+class SideRow(Part):
+    """An arm on the questions that two runs answered: run ``b`` minus run ``a``, in points."""
+
+    dataset: str
+    arm: str
+    n: int
+    chance: float
+    accuracy_a: float
+    accuracy_b: float
+    difference: float
+    ci_low: float
+    ci_high: float
+    p: float
+    flips_up: int
+    flips_down: int
+    cost_ratio: float
+    p_holm: float
+
+
+class Differing(Part):
+    """A field that two configurations have different values of; None: one has no such field."""
+
+    field: str
+    a: Any
+    b: Any
+
+
+class TwoRuns(Part):
+    """the summary of two runs
+
+    Attributes:
+        a: what one is called.
+        b: what the other is.
+        only_a: arms of the one alone.
+        only_b: of the other.
+        fields: of their configurations, those that differ.
+        references: of each data set, what those of either are.
+        arms: of those that are called otherwise in ``b``, the name there by that in ``a``, which rows have.
+        datasets: likewise.
+    """
+
+    a: str
+    b: str
+    rows: tuple[SideRow, ...]
+    only_a: tuple[str, ...]
+    only_b: tuple[str, ...]
+    fields: tuple[Differing, ...] = ()
+    references: dict[str, tuple[str, str]] = Field(default_factory=dict)
+    arms: dict[str, str] = Field(default_factory=dict)
+    datasets: dict[str, str] = Field(default_factory=dict)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from c3po_bed import KINDS
 
-from c3po_adaptive.analysis.judging_rules import rules as rules_of_runs
-from c3po_adaptive.storage.identity import digest, digest_of_file
+from c3po_adaptive.analysis import rules as rules_of_runs
+from c3po_adaptive.study import digest, digest_of_file
 
 FILES = ("named_comparisons", "named_verdict", "paired_sides", "kept_answers", "protocol")
 """Of this folder: those that decide which answers count, pairs, units, families and verdicts."""

@@ -4,13 +4,13 @@ import re
 
 import pytest
 from c3po_compare.named_comparisons import NamedComparisons
+from c3po_compare.paired_runs import Run
 from c3po_compare.protocol import Protocol
 from records.made import answered
 from scipy.stats import norm, t
 
 from c3po_adaptive.analysis import statistics as stats
 from c3po_adaptive.analysis.over_kinds import compare_over_kinds
-from c3po_adaptive.analysis.paired_runs import Run
 from c3po_adaptive.errors import DataError, SettingError, UnknownNameError
 
 

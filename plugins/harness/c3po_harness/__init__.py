@@ -11,12 +11,19 @@ if TYPE_CHECKING:
     from .export import export_samples
     from .model import C3POLM
     from .provider import C3POModelAPI
+    from .run_answers import RunAnswers, answers_in
 
-__all__ = ["C3POLM", "C3POModelAPI", "export_samples", "register"]
+__all__ = ["C3POLM", "C3POModelAPI", "RunAnswers", "answers_in", "export_samples", "register"]
 
 NAME = "c3po"
 TARGET = "c3po_harness:C3POLM"
-_HOME = {"C3POLM": ("model", "lm_eval"), "C3POModelAPI": ("provider", "inspect_ai"), "export_samples": ("export", "")}
+_HOME = {
+    "C3POLM": ("model", "lm_eval"),
+    "C3POModelAPI": ("provider", "inspect_ai"),
+    "RunAnswers": ("run_answers", ""),
+    "answers_in": ("run_answers", ""),
+    "export_samples": ("export", ""),
+}
 """The file of each name, and what it needs."""
 _INSTALL = {
     "lm_eval": "Expected lm-evaluation-harness (lm_eval), but it is not installed; run pip install "

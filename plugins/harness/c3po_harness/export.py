@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from c3po_adaptive import DataError, SettingError, public_name
-from c3po_adaptive.study import AnswerRecord, RunAnswers, answers_in, check_ours, out_folder, write_text
+from c3po_adaptive.study import AnswerRecord, check_ours, out_folder, write_text
+
+from .run_answers import RunAnswers, answers_in
 
 RECORDS = "records.jsonl"
 

@@ -12,7 +12,7 @@ from routing.toys import questions
 from c3po_adaptive.errors import DataError, SettingError
 from c3po_adaptive.registry import new_registry
 from c3po_adaptive.study import Poison
-from c3po_adaptive.study import poison as settings
+from c3po_adaptive.study.study_config import FILTER as OF_THE_CORE
 from c3po_adaptive.types import Question
 
 ASKED, KNOWN = questions(8, "q"), questions(40)
@@ -54,7 +54,7 @@ def test_what_is_added_leaves_some_of_the_others(attack):
 
 def test_all_are_there_by_name_and_below_the_filter():
     assert new_registry().others("attack") == sorted(ATTACKS)
-    assert settings.FILTER == FILTER
+    assert FILTER == OF_THE_CORE
 
 
 @pytest.mark.parametrize("attack", ["flipped-labels", "near-duplicates", "crafted-neighbours", "typos"])

@@ -4,7 +4,7 @@ import pytest
 from study.configs import parse_config
 
 from c3po_adaptive.analysis.power import detectable, foreseen, needed
-from c3po_adaptive.study.comparison.foreseen_power import findable, lines, values
+from c3po_adaptive.study.comparison.foreseen_power import findable, lines
 from c3po_adaptive.study.data import Asked
 from c3po_adaptive.types import Question
 
@@ -47,7 +47,7 @@ def test_the_correction_is_the_verdicts():
     both = (0.2 / 200 + 0.2 / 50) ** 0.5 / 2
     assert found[2].usual == pytest.approx(100 * detectable(both, 250, 5), abs=0.01)
     assert found[3].usual < found[2].usual
-    assert values(found)[3]["of"] == "a difference of ngd and base"
+    assert found[3].of == "a difference of ngd and base"
     told = list(lines(found))
     assert [line.split(" cannot")[0] for line in told[:3]] == [
         "power: 250 questions",
@@ -86,7 +86,7 @@ def test_a_base_alone_has_nothing_to_find():
 
 def test_the_summary_says_no_less_afterwards():
     """However answers flip, what a summary calls detectable is not below what was told before."""
-    from c3po_adaptive.analysis.holm_families import corrected
+    from c3po_adaptive.analysis.verdict import corrected
     from c3po_adaptive.records.summary import Comparison
 
     (gain,) = study(40, arms={"base": {"optimizer": "none"}, "ngd": {}})

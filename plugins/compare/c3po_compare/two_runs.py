@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Mapping
+from os.path import lexists
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from ...analysis.comparison_folder import records_in
-from ...analysis.dataset_in_words import asked_again, references_of
-from ...analysis.paired_runs import Run
-from ...analysis.side_by_side import differing, side_by_side
-from ...errors import DataError, SettingError, suggestion
-from ...records.summary import SideRow, TwoRuns
-from ...report.page import draw
-from ...storage.files import check_ours, is_there, write_text
-from ...storage.folders import out_folder
-from ...storage.json_files import holds
-from ...storage.json_values import Values
-from ...storage.run_folder import COMMAND, CONFIG, RECORDS, claimed_config, made_by
-from ..kind import Table
+from c3po_adaptive.analysis import DatasetsInWords, records_in
+from c3po_adaptive.errors import DataError, SettingError, suggestion
+from c3po_adaptive.report import draw
+from c3po_adaptive.study import Table, check_ours, claimed_config, command_line, holds, made_by, out_folder, write_text
+
+from .paired_runs import Run
+from .records import SideRow, TwoRuns
+from .side_by_side import differing, side_by_side
 
 COLUMNS = ("data set", "arm", "n", "chance", "A", "B", "B − A [95 %]", "p (Holm)", "up/down", "cost, B over A")
 SUMMARY, REPORT = "summary.json", "report.html"
+RUN = ("records.jsonl", "config.json")
+"""What lies in the folder of a run."""
 SHOWN = 60  # characters of a value
 
 
@@ -53,25 +51,29 @@ def compare_runs(
     if out is not None:
         _check_out(out)
     one = claimed_config(a)
-    other: Values = claimed_config(b)
+    other = _renamed_config(claimed_config(b), arms, datasets)
     records, others = records_in(a), records_in(b)
     for what, pairs in (("arm", arms), ("dataset", datasets)):
         _check_named(what, pairs.keys(), {getattr(r, what) for r in records}, a)
         _check_named(what, pairs.values(), {getattr(r, what) for r in others}, b)
-    other = _renamed_config(other, arms, datasets)
     called = [{"arm": _called(r.arm, arms), "dataset": _called(r.dataset, datasets)} for r in others]
     others = [r.model_copy(update=names) for r, names in zip(others, called, strict=True)]
     both = {r.dataset for r in records} & {r.dataset for r in others}
-    again = asked_again(one, both) | asked_again(other, both)
+    asked = [DatasetsInWords(config) for config in (one, other)]
+    again = {name for of in asked for name in of.again(both)}
     found = side_by_side(Run(str(a), records), Run(str(b), others), again=again)
     names = dict.fromkeys(row.dataset for row in found.rows)
-    references = {name: (references_of(one, name), references_of(other, name)) for name in names}
-    told = {"fields": tuple(differing(one, other)), "references": references}
-    found = found.model_copy(update=told | {"arms": dict(arms), "datasets": dict(datasets)})
+    told = {
+        "fields": tuple(differing(one, other)),
+        "references": {name: tuple(of.references(name) for of in asked) for name in names},
+        "arms": dict(arms),
+        "datasets": dict(datasets),
+    }
+    found = found.model_copy(update=told)
     if out is not None:
         write_text(out / SUMMARY, found.model_dump_json(indent=1) + "\n")
         models = dict.fromkeys((made_by(folder) or {}).get("model") or "not recorded" for folder in (a, b))
-        write_text(out / REPORT, _page(found, {"model": " and ".join(models), "command": COMMAND.get()}))
+        write_text(out / REPORT, _page(found, {"model": " and ".join(models), "command": command_line()}))
     return found
 
 
@@ -88,9 +90,9 @@ def _called(name: str, pairs: Mapping[str, str]) -> str:
     return back.get(name, f"{name} (B's own)" if name in pairs else name)
 
 
-def _renamed_config(config: Values, arms: Mapping[str, str], datasets: Mapping[str, str]) -> Values:
+def _renamed_config(config: dict[str, Any], arms: Mapping[str, str], datasets: Mapping[str, str]) -> dict[str, Any]:
     """With arms and data sets called as in the other run."""
-    found: dict[str, Any] = dict(config)
+    found = dict(config)
     if isinstance(own := found.get("arms"), Mapping):
         found["arms"] = {_called(name, arms): arm for name, arm in own.items()}
     if isinstance(asked := found.get("datasets"), list):
@@ -105,7 +107,7 @@ def _check_out(out: Path) -> None:
         DataError: with what it is, or what lies there.
     """
     out_folder(out)
-    if any(is_there(out / name) for name in (RECORDS, CONFIG)):
+    if any(lexists(out / name) for name in RUN):
         raise DataError(f"Expected a folder without a run for the report of two, got {out}; name another --out.")
     check_ours(out, (SUMMARY, REPORT), lambda name: holds(out / SUMMARY, ("a", "b", "only_a", "only_b")))
 

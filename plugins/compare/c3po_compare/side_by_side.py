@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from operator import attrgetter
+from typing import Any
 
-from ..records.answer import Answered
-from ..records.summary import Differing, SideRow, TwoRuns
-from ..storage.json_values import Json, Values
-from . import statistics as stats
+from c3po_adaptive.analysis import compare, holm, mean
+from c3po_adaptive.study import Answered
+
 from .paired_runs import Pair, Run, by_arm, paired
+from .records import Differing, SideRow, TwoRuns
 
 
 def side_by_side(a: Run, b: Run, *, seed: int = 0, again: Collection[str] = ()) -> TwoRuns:
@@ -41,7 +43,7 @@ def side_by_side(a: Run, b: Run, *, seed: int = 0, again: Collection[str] = ()) 
     )
 
 
-def differing(a: Values, b: Values, at: str = "") -> list[Differing]:
+def differing(a: Mapping[str, Any], b: Mapping[str, Any], at: str = "") -> list[Differing]:
     """Fields that two configurations have different values of, by their dotted names; None: it has no such field.
 
     What one has as a whole (an arm, say) is one field; so are lists of anything but mappings.
@@ -61,7 +63,7 @@ def differing(a: Values, b: Values, at: str = "") -> list[Differing]:
     return found
 
 
-def _parts(value: Json) -> Values:
+def _parts(value: Any) -> Mapping[str, Any]:
     """What can be named within a value."""
     if isinstance(value, list) and all(isinstance(part, Mapping) for part in value):
         return {str(place): part for place, part in enumerate(value)}
@@ -82,18 +84,18 @@ def _on(datasets: Collection[str], pair: Pair) -> Pair:
 
 
 def _row(dataset: str, arm: str, a: list[Answered], b: list[Answered], seed: int) -> SideRow:
-    found = stats.compare(b, a, seed=seed)
+    found = compare(b, a, seed=seed)
     kept = ("n", "difference", "ci_low", "ci_high", "p", "p_holm", "flips_up", "flips_down", "cost_ratio")
     return SideRow(
         dataset=dataset,
         arm=arm,
-        chance=100 * stats.mean(a, stats.chance),
-        accuracy_a=100 * stats.mean(a, stats.is_correct),
-        accuracy_b=100 * stats.mean(b, stats.is_correct),
+        chance=100 * mean(a, attrgetter("chance")),
+        accuracy_a=100 * mean(a, attrgetter("correct")),
+        accuracy_b=100 * mean(b, attrgetter("correct")),
         **{name: getattr(found, name) for name in kept},
     )
 
 
 def _with_holm(rows: Sequence[SideRow]) -> list[SideRow]:
-    adjusted = stats.holm([row.p for row in rows])
+    adjusted = holm([row.p for row in rows])
     return [row.model_copy(update={"p_holm": p}) for row, p in zip(rows, adjusted, strict=True)]

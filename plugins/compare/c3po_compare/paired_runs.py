@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ..errors import DataError
-from ..records.answer import Answered
-from . import statistics as stats
-from .unfinished_run import whole_draws
+from c3po_adaptive.analysis import on_common_questions, whole_draws
+from c3po_adaptive.errors import DataError
+from c3po_adaptive.study import Answered
 
 Pair = tuple[list[Answered], list[Answered]]
 
@@ -33,7 +32,7 @@ def paired(a: Run, b: Run) -> dict[str, Pair]:
         DataError: no arm of the same name answered the same question in both, or an id stands for two questions.
     """
     arms = [by_arm(whole_draws(run.records)) for run in (a, b)]
-    pairs = {arm: stats.on_common_questions(own, arms[1][arm]) for arm, own in arms[0].items() if arm in arms[1]}
+    pairs = {arm: on_common_questions(own, arms[1][arm]) for arm, own in arms[0].items() if arm in arms[1]}
     found = {arm: pair for arm, pair in pairs.items() if pair[0]}
     if not found:
         told = "; ".join(_answered(run) for run in (a, b))

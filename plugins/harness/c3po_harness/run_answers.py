@@ -6,20 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...analysis.comparison_folder import records_in
-from ...analysis.dataset_in_words import format_of
-from ...analysis.statistics import first_draw
-from ...errors import DataError, SettingError
-from ...models.loading import load_tokenizer
-from ...records.answer import AnswerRecord
-from ...storage.run_folder import claimed_config
-from ...tasks.formats import Rendered
-from ...tasks.sources import questions as read_questions
-from ...types import Question
-from ..data import source_of
-from ..kinds import DEFAULT
-from .comparison_config import ComparisonConfig, parsed
+from c3po_adaptive import DataError, Question, SettingError, load_tokenizer
+from c3po_adaptive.analysis import DatasetsInWords, first_draw, records_in
+from c3po_adaptive.study import AnswerRecord, ComparisonConfig, claimed_config
+from c3po_adaptive.tasks import ASKED, Rendered
+from c3po_adaptive.tasks import questions as read_questions
 
+KIND = "comparison"
 Key = tuple[str, str]
 """Data set and id of a question."""
 
@@ -42,7 +35,7 @@ class RunAnswers:
 
     def format_in_words(self, dataset: str) -> str:
         """How a data set's questions were put."""
-        return format_of(self.config.model_dump(mode="json"), dataset)
+        return DatasetsInWords(self.config.model_dump(mode="json")).format(dataset)
 
 
 def answers_in(run: Path | str, questions: Sequence[str] = ()) -> RunAnswers:
@@ -58,9 +51,9 @@ def answers_in(run: Path | str, questions: Sequence[str] = ()) -> RunAnswers:
     """
     run = Path(run)
     claim = claimed_config(run)
-    if (kind := claim.pop("kind", DEFAULT)) != DEFAULT:
+    if (kind := claim.get("kind", KIND)) != KIND:
         raise SettingError(f"Expected the run of a comparison, whose records are answers, got one of {kind}.")
-    config = parsed({key: value for key, value in claim.items() if key != "inputs"})
+    config = ComparisonConfig.of({key: value for key, value in claim.items() if key != "inputs"})
     records = first_draw(records_in(run))
     asked = _questions(config, records, questions)
     return RunAnswers(config, records, asked, _put(config, asked))
@@ -70,7 +63,11 @@ def _questions(
     config: ComparisonConfig, records: Sequence[AnswerRecord], sources: Sequence[str]
 ) -> dict[Key, Question]:
     given = [q for source in sources for q in read_questions(source)]
-    known = {(d.name, q.id): q for d in config.datasets for q in given or source_of(d)}
+    known = {
+        (d.name, q.id): q
+        for d in config.datasets
+        for q in given or read_questions(d.questions, split=d.split, usual=ASKED)
+    }
     asked = dict.fromkeys((record.dataset, record.id) for record in records)
     if lacking := [key for key in asked if key not in known]:
         raise DataError(

@@ -1,4 +1,5 @@
-"""Predicted beside realised benefit: whether the signal that a question is re-mixed by says what that does to it."""
+"""What the signal that a question is re-mixed by says of it: risk against coverage, what re-mixing does if only the
+questions with the strongest are re-mixed; and predicted beside realised benefit."""
 
 from __future__ import annotations
 
@@ -9,12 +10,52 @@ import numpy as np
 from scipy.stats import rankdata
 
 from ..records.answer import Answered
-from ..records.summary import Fifth, Predicted
-from .statistics import bootstrap_interval, first_draw
+from ..records.summary import Coverage, Fifth, Predicted
+from .statistics import accuracy_interval, bootstrap_interval, first_draw
 
+COVERAGES = tuple(k / 10 for k in range(1, 11))
 BINS = 5
 RESAMPLES = 999
 FEWEST = 20  # questions that a correlation is told of
+
+
+def risk_by_coverage(dataset: str, records: Sequence[Answered], *, seed: int) -> list[Coverage]:
+    """A row for each share of each data set's questions, strongest signal first; none for an arm that weighs no signal.
+
+    ``gain`` in points over all questions, as the mean over data sets, with its interval; ``harm``: percent that go
+    from right to wrong. Questions that the arm left alone count as such: the curve is whole for one that leaves none.
+    Of an arm in several draws it is that of the first.
+    """
+    records = first_draw(records)
+    if not records or any(r.strength is None or r.base_choice is None for r in records):
+        return []
+    names = dict.fromkeys(r.dataset for r in records)
+    parts = [[r for r in records if r.dataset == name] for name in names]
+    rows = []
+    for coverage in COVERAGES:
+        gains = [_gain(part, coverage) for part in parts]
+        flips = int(sum(np.count_nonzero(gain) for gain in gains))
+        low, high = accuracy_interval(gains, flips, seed)
+        rows.append(
+            Coverage(
+                dataset=dataset,
+                arm=records[0].arm,
+                coverage=coverage,
+                gain=100 * float(np.mean([gain.mean() for gain in gains])),
+                ci_low=100 * low,
+                ci_high=100 * high,
+                harm=100 * float(np.mean([(gain < 0).mean() for gain in gains])),
+            )
+        )
+    return rows
+
+
+def _gain(records: Sequence[Answered], coverage: float) -> Any:
+    """``[N]`` 1 from wrong to right, -1 from right to wrong, 0 also for those whose signal is too weak."""
+    strength = np.array([r.strength for r in records])
+    gain = np.array([float(r.choice == r.answer) - float(r.base_choice == r.answer) for r in records])
+    gain[np.argsort(-strength, kind="stable")[round(coverage * len(gain)) :]] = 0
+    return gain
 
 
 def predicted_benefit(
@@ -34,23 +75,26 @@ def predicted_benefit(
     before = {(r.dataset, r.id): _lead(r) for r in first_draw(base)}
     if len(records) < FEWEST or any(r.strength is None for r in records):
         return []
-    kept = [r for r in records if (r.dataset, r.id) in before]
-    strength = np.array([r.strength for r in kept])
-    change = np.array([_lead(r) - before[r.dataset, r.id] for r in kept])
-    if len(kept) < FEWEST or np.ptp(strength) == 0 or np.ptp(change) == 0:
+    both = [r for r in records if (r.dataset, r.id) in before]
+    strength = np.array([r.strength for r in both])
+    change = np.array([_lead(r) - before[r.dataset, r.id] for r in both])
+    if len(both) < FEWEST or np.ptp(strength) == 0 or np.ptp(change) == 0:
         return []
-    names = np.array([r.dataset for r in kept])
-    everywhere, acted = np.zeros(len(kept)), change != 0
+    names = np.array([r.dataset for r in both])
+    everywhere, acted = np.zeros(len(both)), change != 0
     return [
         Predicted(
             dataset=dataset,
-            arm=kept[0].arm,
-            n=len(kept),
+            arm=both[0].arm,
+            n=len(both),
             n_acted=int(acted.sum()),
             **_correlation("rank_correlation", strength, change, everywhere, names, seed),
             **_correlation("within", strength, change, names, names, seed),
             **_correlation("acted", strength[acted], change[acted], everywhere[acted], names[acted], seed),
-            bins=_bins(strength, change, seed),
+            bins=tuple(
+                _bin(strength[part], change[part], seed)
+                for part in np.array_split(np.argsort(strength, kind="stable"), BINS)
+            ),
         )
     ]
 
@@ -72,12 +116,10 @@ def _correlation(name: str, x: Any, y: Any, ranked: Any, drawn: Any, seed: int) 
     """Spearman's, with ends; None where either is all the same, or of too few questions.
 
     Args:
-        name: of what is told.
         x: a value of each question.
         y: another value of each.
         ranked: in which group each is ranked.
         drawn: from which group each is drawn again.
-        seed: of that.
     """
     keys = (name, f"{name}_low", f"{name}_high")
     if len(x) < FEWEST or np.ptp(x) == 0 or np.ptp(y) == 0:
@@ -95,11 +137,6 @@ def _correlation(name: str, x: Any, y: Any, ranked: Any, drawn: Any, seed: int) 
 
 def _of_ranks(x: Any, y: Any, groups: Any) -> float:
     return float(np.corrcoef(_ranks(x, groups), _ranks(y, groups))[0, 1])
-
-
-def _bins(strength: Any, change: Any, seed: int) -> tuple[Fifth, ...]:
-    parts = np.array_split(np.argsort(strength, kind="stable"), BINS)
-    return tuple(_bin(strength[part], change[part], seed) for part in parts)
 
 
 def _bin(strength: Any, change: Any, seed: int) -> Fifth:
