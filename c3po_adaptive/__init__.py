@@ -109,9 +109,6 @@ if TYPE_CHECKING:
     from .storage.files import check_there as check_there
     from .storage.folders import check_new as check_new
     from .storage.folders import new_folder as new_folder
-    from .tasks.benchmarks import Benchmark as Benchmark
-    from .tasks.benchmarks import benchmark_named as benchmark_named
-    from .tasks.benchmarks import published_questions as published_questions
     from .tasks.formats import Format as Format
     from .tasks.formats import as_format as as_format
     from .tasks.formats import description as description

@@ -10,6 +10,7 @@ BROUGHT = {
     **dict.fromkeys(_BOUNDS.items(), f"plugins/faults, {_WHOLE}"),
     ("model", "smollm2-moe-misrouted"): f"plugins/faults, {_WHOLE}",
     ("kind of study", "speed"): "--plugin studies/speed/kind.py",
+    ("source of questions", "benchmarks"): f"plugins/benchmarks, {_WHOLE}",
     ("source of questions", "bed"): f"plugins/bed, {_WHOLE}",
     ("source of questions", "lm_eval"): "pip install 'c3po_adaptive[eval]' (plugins/harness)",
     ("engine", "ray"): f"plugins/ray, {_WHOLE}",

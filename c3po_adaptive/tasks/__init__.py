@@ -1,8 +1,7 @@
 """Questions and the formats they are asked in."""
 
-from .benchmarks import load_dataset_questions
 from .formats import Cloze, Format, Letter, Rendered, description, encode, format_by_name, format_key, raw_text
-from .question_files import DEMO_SPLITS, demo_questions, first_of, load_questions, within
+from .question_files import DEMO_SPLITS, demo_questions, first_of, load_questions, of_split, read_question, within
 from .sources import ASKED, questions
 
 __all__ = [
@@ -18,9 +17,10 @@ __all__ = [
     "first_of",
     "format_by_name",
     "format_key",
-    "load_dataset_questions",
     "load_questions",
+    "of_split",
     "questions",
     "raw_text",
+    "read_question",
     "within",
 ]

@@ -5,11 +5,10 @@ import sys
 
 import datasets
 import pytest
+from c3po_benchmarks import BENCHMARKS, benchmark_named, published, source
 
 from c3po_adaptive.errors import ArtifactError, DataError, UnknownNameError
-from c3po_adaptive.tasks import benchmarks as hub
-from c3po_adaptive.tasks import load_dataset_questions, questions
-from c3po_adaptive.tasks.benchmarks import BENCHMARKS, benchmark_named
+from c3po_adaptive.tasks import ASKED, questions
 
 LABELLED = {"text": ["a brick", "a cork", "a key"], "label": ["A", "B", "C"]}
 
@@ -104,7 +103,7 @@ class TestBenchmarks:
     def test_each_row_becomes_a_question(self, asked, name):
         asked.rows = [HUB_ROWS[name]]
         split = BENCHMARKS[name].splits[-1]
-        question, *others = load_dataset_questions(name, split=split)
+        question, *others = questions(name, split=split)
         subjects = BENCHMARKS[name].subjects
         assert [q.subject for q in (question, *others)] == [*subjects] or not (subjects or others)
         assert (question.question, question.choices[question.answer]) == EXPECTED[name]
@@ -125,23 +124,23 @@ class TestBenchmarks:
 
     def test_sciq_puts_the_right_option_anywhere(self):
         rows = [HUB_ROWS["sciq"] | {"question": f"What floats {i}?"} for i in range(40)]
-        fields = [hub.sciq(row) for row in rows]
+        fields = [published.sciq(row) for row in rows]
         assert {f["answer"] for f in fields} == {0, 1, 2, 3}
         assert all(f["choices"][f["answer"]] == "a cork" and len(set(f["choices"])) == 4 for f in fields)
 
     def test_boolq_false(self):
-        assert hub.boolq(HUB_ROWS["boolq"] | {"answer": False})["answer"] == 1
+        assert published.boolq(HUB_ROWS["boolq"] | {"answer": False})["answer"] == 1
 
     def test_mmlu_keeps_the_subject(self, asked):
         asked.rows = [HUB_ROWS["mmlu"]] * 3
-        loaded = load_dataset_questions("mmlu", split="test", limit=2)
+        loaded = questions("mmlu", split="test", limit=2)
         assert {q.subject for q in loaded} == {"physics"}
         assert len(loaded) == 2
 
     def test_of_big_bench_hard_a_row_whose_target_is_no_option_is_left_out(self, asked):
         row = HUB_ROWS["bbh"]
         asked.rows = [row, row | {"target": "a cork"}, row | {"target": "(C)"}]
-        assert len(load_dataset_questions("bbh", split="test")) == len(BENCHMARKS["bbh"].subjects) == 17
+        assert len(questions("bbh", split="test")) == len(BENCHMARKS["bbh"].subjects) == 17
 
     def test_one_split_alone_need_not_be_named(self, asked):
         asked.rows = [HUB_ROWS["bbh"]]
@@ -149,7 +148,7 @@ class TestBenchmarks:
 
     def test_the_callers_revision_wins(self, asked):
         asked.rows = [HUB_ROWS["piqa"]]
-        load_dataset_questions("piqa", split="train", revision="abc")
+        source("piqa", split="train", revision="abc")
         assert asked.call[3] == "abc"
 
 
@@ -157,7 +156,7 @@ class TestRefusals:
     @pytest.mark.parametrize("split", ["test", None])
     def test_a_split_without_labels(self, split):
         with pytest.raises(DataError, match=r"hellaswag: expected a labeled split, got .*here are train, validation"):
-            load_dataset_questions("hellaswag", split=split)
+            questions("hellaswag", split=split)
 
     @pytest.mark.parametrize(
         ("name", "change"), [("hellaswag", {"label": ""}), ("winogrande", {"answer": ""}), ("piqa", {"label": -1})]
@@ -165,22 +164,34 @@ class TestRefusals:
     def test_a_row_without_a_label(self, asked, name, change):
         asked.rows = [HUB_ROWS[name] | change]
         with pytest.raises(DataError, match=rf"{name} \(train\), row 0: expected"):
-            load_dataset_questions(name, split="train")
+            questions(name, split="train")
 
     @pytest.mark.parametrize(
-        ("usual", "split"), [(("references", "train"), "train"), (("test", "validation"), "validation")]
+        ("name", "usual", "split"),
+        [
+            ("arc_easy", ASKED, "test"),
+            ("commonsense_qa", ASKED, "validation"),
+            ("commonsense_qa", ("references", "train"), "train"),
+            ("mmlu", ("references", "train", "validation"), "validation"),
+            ("some/thing", ASKED, "validation"),
+            ("some/thing", ("references", "train"), "train"),
+        ],
     )
-    def test_of_a_hub_id_the_first_usual_split_that_it_has_is_taken(self, asked, usual, split):
-        asked.rows = [{"question": "?", "choices": ["a", "b"], "answer": 0}]
-        load_dataset_questions("some/thing", split=None, usual=usual)
+    def test_of_usual_splits_the_first_that_there_is_is_taken(self, asked, name, usual, split):
+        with pytest.raises(DataError, match="at least one question"):
+            questions(name, usual=usual)
         assert asked.call[2] == split
+
+    def test_without_any_usual_one_those_with_labels_are_told(self):
+        with pytest.raises(DataError, match="got None; there are dev, validation, test"):
+            questions("mmlu", usual=("train",))
 
     def test_other_columns_than_expected(self, asked):
         asked.rows = [{"prompt": "x", "target": "y"}]
         with pytest.raises(DataError, match=r"piqa \(train\), row 0: expected the column 'goal', got 'prompt', 'tar"):
-            load_dataset_questions("piqa", split="train")
+            questions("piqa", split="train")
         with pytest.raises(DataError, match=r"expected the field 'question', got only .*'prompt', 'target'"):
-            load_dataset_questions("some/thing", split="train")
+            questions("some/thing", split="train")
 
     @pytest.mark.parametrize(
         ("name", "column"),
@@ -206,12 +217,12 @@ class TestRefusals:
         monkeypatch.setattr(datasets, "load_dataset", lambda *_, split, **__: load(str(tmp_path), split=split))
         said = rf"{name} \({split}\), row 0: expected the column '{column}', got .*{known}"
         with pytest.raises(DataError, match=said):
-            load_dataset_questions(name, split=split)
+            questions(name, split=split)
 
     def test_columns_of_another_kind(self, asked):
         asked.rows = [HUB_ROWS["boolq"] | {"question": None}]
         with pytest.raises(DataError, match=r"boolq \(train\), row 0: expected a labeled row .* got .*None"):
-            load_dataset_questions("boolq", split="train")
+            questions("boolq", split="train")
 
     def test_knowref_is_had_from_files_alone(self, tmp_path, monkeypatch):
         monkeypatch.setenv("C3PO_DATA", str(tmp_path))
@@ -232,7 +243,7 @@ class TestRefusals:
     def test_a_data_set_that_is_missing_or_renamed(self, monkeypatch, error, said):
         monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: (_ for _ in ()).throw(error))
         with pytest.raises(DataError, match=rf"'train' of 'google/boolq' .* failed: .*{said}"):
-            load_dataset_questions("boolq", split="train")
+            questions("boolq", split="train")
 
     @pytest.mark.parametrize(
         "error", [ConnectionError("no network"), ValueError("Unknown split"), FileNotFoundError("?")]
@@ -245,17 +256,17 @@ class TestRefusals:
         with pytest.raises(
             DataError, match=r"'validation' of 'google/boolq' .* failed: .*give a local JSONL file"
         ) as info:
-            load_dataset_questions("boolq", split="validation")
+            questions("boolq", split="validation")
         assert info.value.__cause__ is error
 
     def test_the_library_is_missing(self, monkeypatch):
         monkeypatch.setitem(sys.modules, "datasets", None)
         with pytest.raises(ArtifactError, match=r"pip install 'c3po_adaptive\[datasets\]'"):
-            load_dataset_questions("boolq", split="train")
+            questions("boolq", split="train")
 
     def test_an_unknown_name_suggests(self):
         with pytest.raises(UnknownNameError, match=r"got 'arc_esy'; did you mean 'arc_easy'"):
-            load_dataset_questions("arc_esy", split="test")
+            questions("arc_esy", split="test")
         with pytest.raises(UnknownNameError, match="got 'nothing'; there are arc_challenge, arc_easy, "):
             questions("nothing", split="test")
 
@@ -268,7 +279,7 @@ class TestRefusals:
 
     def test_a_folder_without_data(self, tmp_path):
         with pytest.raises(DataError, match="Expected a folder that the datasets library can read"):
-            load_dataset_questions(tmp_path, split=None)
+            questions(tmp_path, split=None)
 
 
 def test_a_hub_id_with_our_columns(asked):
@@ -282,7 +293,7 @@ class TestLocalFolders:
 
     def test_one_table_saved_to_disk(self, tmp_path):
         datasets.Dataset.from_list(own_rows(2, "test") + own_rows(3, "validation")).save_to_disk(tmp_path / "toy")
-        assert len(load_dataset_questions(tmp_path / "toy", split=None)) == 5
+        assert len(questions(tmp_path / "toy", split=None)) == 5
         assert [q.id for q in questions(str(tmp_path / "toy"), split="test")] == ["test0", "test1"]
         with pytest.raises(DataError, match="got 'train'; there are test, validation; "):
             questions(tmp_path / "toy", split="train")
