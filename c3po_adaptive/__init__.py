@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from .models.checkpoint import new_checkpoint as new_checkpoint
     from .models.checkpoint import save_weights as save_weights
     from .models.loading import load_moe_model as load_moe_model
+    from .models.names import base_model as base_model
     from .models.names import public_name as public_name
     from .models.reading import TokenRouting as TokenRouting
     from .models.reading import read_routing as read_routing

@@ -13,6 +13,7 @@ BROUGHT = {
     ("source of questions", "benchmarks"): f"plugins/benchmarks, {_WHOLE}",
     ("source of questions", "bed"): f"plugins/bed, {_WHOLE}",
     ("source of questions", "lm_eval"): "pip install 'c3po_adaptive[eval]' (plugins/harness)",
+    ("store", "hub"): f"plugins/hub, {_WHOLE}",
     ("engine", "ray"): f"plugins/ray, {_WHOLE}",
     **{("trace reader", engine): _ENGINES for engine in ("transformers", "vllm", "sglang")},
     **{("trace writer", engine): _ENGINES for engine in ("vllm", "sglang")},

@@ -264,21 +264,6 @@ class Pathway(OnHub):
     def _read(cls, folder: Path) -> Pathway:
         return cls.load(folder / cls.files[0])
 
-    def _card(self, name: str, license: str | None) -> str:
-        from .storage.cards import pathway_card
-
-        changed = self.changed().reshape(-1, len(self.layers)).any(0).tolist()
-        moved = [layer for layer, on in zip(self.layers, changed, strict=True) if on]
-        return pathway_card(
-            self._known_origin(),
-            shape=tuple(self.weights.shape),
-            layers=self.layers,
-            changed=moved,
-            acts=self.scope if self.top_k is None else f"{self.scope}, the {self.top_k} largest weights of a layer",
-            name=name,
-            license=license,
-        )
-
 
 @dataclass(frozen=True, eq=False)
 class Neighbours:

@@ -35,7 +35,7 @@ from ..storage.tensors import load_tensors, save_tensors
 from ..tasks.formats import Format, format_key
 from ..types import OPTIONAL, Question
 from .agreement import suspicion
-from .card import QUESTIONS, TENSORS, ReferenceSetCard, SetCard, set_card
+from .card import QUESTIONS, TENSORS, ReferenceSetCard, SetCard
 
 if TYPE_CHECKING:
     from ..models.routed import RoutedModel
@@ -235,10 +235,6 @@ class ReferenceSet(OnHub):
         with suppress(DataError):  # not yet, or a broken one
             return cls.load(kept)
         return replace(read, folder=read.save(kept))
-
-    def _card(self, name: str, license: str | None) -> str:
-        answered = [(q.task, right) for q, right in zip(self.questions, self.correct.tolist(), strict=True)]
-        return set_card(self.card, tuple(self.pathways.shape), answered, name, license)
 
     @classmethod
     def load(cls, folder: str | Path) -> ReferenceSet:

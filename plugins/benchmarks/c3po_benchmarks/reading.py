@@ -95,7 +95,7 @@ def published_questions(benchmark: Benchmark, name: str, split: str, revision: s
     """
     pinned = revision or benchmark.revision
     rows: Iterable[Row] = (
-        row | ({"subject": config} if benchmark.subjects else {})
+        {**row, "subject": config} if benchmark.subjects else row
         for config in benchmark.subjects or (benchmark.config,)
         for row in from_hub(benchmark.path, config, split, pinned)
     )

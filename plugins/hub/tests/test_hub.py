@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from storage.hub_server import hub_running
+from hub_server import hub_running
 
 from c3po_adaptive.testing import write_tiny_checkpoint
 

@@ -3,9 +3,8 @@
 from html.parser import HTMLParser
 
 import pytest
+from c3po_hub.markdown import cell, code
 from markdown_it import MarkdownIt
-
-from c3po_adaptive.storage.cards import cell, code
 
 HOSTILE = {
     "a script": "<script>alert(1)</script>",
