@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     from .analysis.statistics import over_flips as over_flips
     from .analysis.statistics import over_values as over_values
     from .analysis.statistics import sign_flip_p as sign_flip_p
+    from .answerers.base import FEWEST as FEWEST
     from .answerers.base import Answerer as Answerer
     from .answerers.base import AnswererStrategy as AnswererStrategy
     from .answerers.base import AnsweringContext as AnsweringContext
+    from .answerers.remix import Remix as Remix
     from .api import Optimizer as Optimizer
     from .attribution import attribute as attribute
     from .checks import check_number as check_number

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 _ENGINES = "pip install ./plugins/vllm"
 _WHOLE = "which is installed with the whole package (pip install .)"
+_BASELINES = ("contextual", "in-context", "knn-label", "length-exponent", "pmi", "surface-logit")
 _BOUNDS = {"answerer": "sound-routing", "optimizer": "fault-undone", "selector": "fault-layers"}
 BROUGHT = {
     **{("kind of study", name): f"plugins/{name}, {_WHOLE}" for name in ("faithfulness", "faults")},
+    **{("answerer", name): f"plugins/baselines, {_WHOLE}" for name in _BASELINES},
     **dict.fromkeys(_BOUNDS.items(), f"plugins/faults, {_WHOLE}"),
     ("model", "smollm2-moe-misrouted"): f"plugins/faults, {_WHOLE}",
     ("kind of study", "speed"): "--plugin studies/speed/kind.py",

@@ -1,11 +1,12 @@
 """Questions and the formats they are asked in."""
 
-from .formats import Cloze, Format, Letter, Rendered, description, encode, format_by_name, format_key, raw_text
+from .formats import BLANK, Cloze, Format, Letter, Rendered, description, encode, format_by_name, format_key, raw_text
 from .question_files import DEMO_SPLITS, demo_questions, first_of, load_questions, of_split, read_question, within
 from .sources import ASKED, questions
 
 __all__ = [
     "ASKED",
+    "BLANK",
     "DEMO_SPLITS",
     "Cloze",
     "Format",

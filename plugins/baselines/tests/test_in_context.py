@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 from answerers.contexts import context_of, longest, made, references
+from c3po_baselines import InContext
 from records.made import rows_in
 from study.configs import parse_config
 
-from c3po_adaptive.answerers import InContext
 from c3po_adaptive.errors import SettingError
 from c3po_adaptive.models.routed import RoutedModel
 from c3po_adaptive.references.build import build_reference_set

@@ -15,15 +15,22 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, InstanceOf
 
-from ..errors import SettingError
-from ..ledger import Entry, summed
-from ..tasks.formats import BLANK, Rendered, encode
-from ..types import Answer, Changes, Prompt, Question
-from .base import Answerer, AnswererStrategy, AnsweringContext
-from .remix import Remix
+from c3po_adaptive import (
+    Answer,
+    Answerer,
+    AnswererStrategy,
+    AnsweringContext,
+    Entry,
+    Prompt,
+    Question,
+    Remix,
+    SettingError,
+)
+from c3po_adaptive.tasks import BLANK, Rendered, encode
+from c3po_adaptive.types import Changes
 
 if TYPE_CHECKING:
-    from ..remixing.strategies import Strategies
+    from c3po_adaptive import Strategies
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +143,7 @@ class _AgainstPrior:
                 ScoredQuestion(question, prompt, np.array(answer.scores)),
                 [ScoredQuestion(question, other, scores.double().numpy()) for other, scores, _ in prior],
             )
-            spent = summed(state.work for _, _, state in prior).lasting(seconds)
+            spent = sum((state.work for _, _, state in prior), Entry()).lasting(seconds)
             corrected.append(calibrated(answer, scores, spent))
         return corrected
 

@@ -4,10 +4,10 @@ import json
 from dataclasses import replace
 
 import pytest
+from c3po_baselines import KnnLabel
 from records.made import plain, rows_in
 from study.configs import parse_config
 
-from c3po_adaptive.answerers import KnnLabel
 from c3po_adaptive.errors import SettingError
 from c3po_adaptive.study.comparison import STUDY
 from c3po_adaptive.testing import toy_context, write_tiny_checkpoint

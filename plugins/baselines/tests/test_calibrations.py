@@ -8,32 +8,30 @@ import numpy as np
 import pytest
 import torch
 from answerers.contexts import accuracy, context_of, longest, made, references, with_digit
+from c3po_baselines import PMI, Contextual, InContext, KnnLabel, LengthExponent, SurfaceLogit
+from c3po_baselines.calibrations import ScoredQuestion, _AgainstPrior
+from c3po_baselines.surface_logit import FEATURES
 from own_plugin import Practised
 from routing.naive import choice_scores
 from scipy.special import log_softmax, softmax
 
-from c3po_adaptive.answerers import (
-    PMI,
-    AnswererStrategy,
-    Contextual,
-    InContext,
-    KnnLabel,
-    LengthExponent,
-    Remix,
-    SurfaceLogit,
-)
-from c3po_adaptive.answerers.calibrations import ScoredQuestion, _AgainstPrior
-from c3po_adaptive.answerers.surface_logit import FEATURES
+from c3po_adaptive import AnswererStrategy, Remix
 from c3po_adaptive.errors import SettingError
 from c3po_adaptive.registry import default_registry
 from c3po_adaptive.tasks.formats import Letter, Rendered, encode
-from c3po_adaptive.testing import toy_context
+from c3po_adaptive.testing import AnswererContract, toy_context
 from c3po_adaptive.testing.answerers import toy_questions
 from c3po_adaptive.types import Prompt, Question
 
 FITTED, LABEL_FREE = (LengthExponent, SurfaceLogit), (PMI, Contextual)
 ASKED = made(30, "asked", longest)
 NGD = {"optimizer": {"name": "ngd", "steps": 2, "lr": 0.1}}
+
+
+class TestEach(AnswererContract):
+    @pytest.fixture(params=[InContext, KnnLabel, *FITTED, *LABEL_FREE, lambda: LengthExponent(InContext())])
+    def answerer(self, request):
+        return request.param()
 
 
 @pytest.mark.parametrize("strategy", [*FITTED, *LABEL_FREE])

@@ -10,7 +10,9 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import SettingError, suggestion
+from c3po_adaptive import SettingError
+from c3po_adaptive.errors import suggestion
+
 from .calibrations import ScoredQuestion
 from .fitted import FOLDS, Correction, FittedCalibration
 

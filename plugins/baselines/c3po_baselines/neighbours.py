@@ -4,21 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from time import perf_counter
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import PositiveFloat
 
-from ..ledger import Entry, Ledger, Work
-from ..remixing.clock import Clock
-from ..tasks.formats import description
-from ..types import Answer, Prompt, Question
-from .base import Answerer, AnswererStrategy, AnsweringContext
+from c3po_adaptive import (
+    Answer,
+    Answerer,
+    AnswererStrategy,
+    AnsweringContext,
+    Entry,
+    Ledger,
+    Prompt,
+    Question,
+    Work,
+)
+from c3po_adaptive.tasks import description
 
 if TYPE_CHECKING:
-    from ..references.reference_set import ReferenceSet
-    from ..remixing.strategies import Strategies
+    from c3po_adaptive import ReferenceSet, Strategies
 
 Near = Sequence[tuple[Question, float]]
 """References with their similarity, nearest first."""
@@ -68,20 +75,20 @@ class _WithExamples:
 
     def answer(self, questions: Sequence[Question]) -> list[Answer]:
         """An answer to each question, at the price of its longer prompt."""
-        context, clock = self.context, Clock(len(questions))
-        with clock("retrieval"):
-            near = context.nearest(questions)
-        with clock("prefill"):
-            put = [self._put(question, found) for question, found in zip(questions, near, strict=True)]
-            states = context.model.prefill([prompt for prompt, _ in put], batch_size=context.batch_size, keep=False)
-            scores = context.model.choice_scores(states)
+        context, began = self.context, perf_counter()
+        near = context.nearest(questions)
+        retrieved = perf_counter()
+        put = [self._put(question, found) for question, found in zip(questions, near, strict=True)]
+        states = context.model.prefill([prompt for prompt, _ in put], batch_size=context.batch_size, keep=False)
+        scores = context.model.choice_scores(states)
+        seconds = (perf_counter() - retrieved) / len(questions)
         found = []
         for b, (question, plain) in enumerate(zip(questions, context.plain(questions), strict=True)):
             used = put[b][1]
             ledger = Ledger(
-                prefill=states[b].work.lasting(clock.seconds["prefill"]),
+                prefill=states[b].work.lasting(seconds),
                 embedding=Entry(forward=Work(linear=context.embedder.flops(description(question)))),
-                retrieval=Entry(seconds=clock.seconds["retrieval"]),
+                retrieval=Entry(seconds=(retrieved - began) / len(questions)),
             )
             answer = replace(plain, choice=int(scores[b].argmax()), scores=tuple(scores[b].tolist()), ledger=ledger)
             neighbours = tuple((q.id, similarity, 1 / len(used)) for q, similarity in used)
@@ -131,24 +138,28 @@ class _Voter:
 
     def answer(self, questions: Sequence[Question]) -> list[Answer]:
         """An answer to each question, at the price of embedding it and its options."""
-        clock = Clock(len(questions))
-        with clock("retrieval"):
-            near = self.context.nearest(questions)
-        found = []
-        for question, neighbours, plain in zip(questions, near, self.context.plain(questions), strict=True):
-            with clock("embedding"):
-                scores = self._scores(question, neighbours)
+        count, began = len(questions), perf_counter()
+        near = self.context.nearest(questions)
+        retrieved = perf_counter()
+        votes = [self._scores(question, found) for question, found in zip(questions, near, strict=True)]
+        seconds = (perf_counter() - retrieved) / count
+        answers = []
+        for plain, question, scores, found in zip(self.context.plain(questions), questions, votes, near, strict=True):
             flops = sum(map(self.context.embedder.flops, [description(question), *question.choices]))
-            ledger = Ledger(embedding=Entry(forward=Work(linear=flops)))
-            voted = tuple((q.id, similarity, 1 / len(neighbours)) for q, similarity in neighbours)
-            answer = replace(
-                plain,
-                choice=int(scores.argmax()) if neighbours else plain.choice,
-                scores=tuple(scores.tolist()),
-                ledger=ledger,
+            answers.append(
+                replace(
+                    plain,
+                    choice=int(scores.argmax()) if found else plain.choice,
+                    scores=tuple(scores.tolist()),
+                    ledger=Ledger(
+                        embedding=Entry(forward=Work(linear=flops), seconds=seconds),
+                        retrieval=Entry(seconds=(retrieved - began) / count),
+                    ),
+                    neighbours=tuple((q.id, similarity, 1 / len(found)) for q, similarity in found),
+                    once=self.once,
+                )
             )
-            found.append(replace(answer, neighbours=voted, once=self.once))
-        return [replace(answer, ledger=_timed(answer.ledger, clock)) for answer in found]
+        return answers
 
     def _scores(self, question: Question, near: Sequence[tuple[Question, float]]) -> NDArray[np.float64]:
         right = [q.choices[q.answer] for q, _ in near if q.answer is not None]
@@ -156,12 +167,3 @@ class _Voter:
         choices, answers = embedded[: len(question.choices)], embedded[len(question.choices) :]
         votes: NDArray[np.float64] = choices @ answers.T @ np.array([similarity for _, similarity in near])
         return votes / self.temperature
-
-
-def _timed(ledger: Ledger, clock: Clock) -> Ledger:
-    seconds = clock.seconds
-    return replace(
-        ledger,
-        embedding=ledger.embedding.lasting(seconds["embedding"]),
-        retrieval=ledger.retrieval.lasting(seconds["retrieval"]),
-    )

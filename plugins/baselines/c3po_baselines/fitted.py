@@ -12,16 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from ..ledger import Entry
-from ..progress import bar
-from ..types import Answer, Prompt, Question
-from .base import FEWEST, Answerer, AnsweringContext
+from c3po_adaptive import FEWEST, Answer, Answerer, AnsweringContext, Entry, Prompt, Question, Remix, bar
+
 from .calibrations import Calibration, ScoredQuestion, calibrated
-from .remix import Remix
 
 if TYPE_CHECKING:
-    from ..references.reference_set import ReferenceSet
-    from ..remixing.strategies import Strategies
+    from c3po_adaptive import ReferenceSet, Strategies
 
 FOLDS = 5
 EXPONENTS = np.linspace(0, 2, 41)
