@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from .answerers.base import AnsweringContext as AnsweringContext
     from .answerers.remix import Remix as Remix
     from .api import Optimizer as Optimizer
-    from .attribution import attribute as attribute
     from .checks import check_number as check_number
     from .errors import ArtifactError as ArtifactError
     from .errors import C3POError as C3POError
@@ -68,6 +67,7 @@ if TYPE_CHECKING:
     from .optimizers.toward_mean import TowardMean as TowardMean
     from .problem import FaultTruth as FaultTruth
     from .problem import LabeledProblem as LabeledProblem
+    from .problem import Loss as Loss
     from .problem import Problem as Problem
     from .problem import ReferenceArtifact as ReferenceArtifact
     from .problem import ReferenceBatch as ReferenceBatch
@@ -94,6 +94,11 @@ if TYPE_CHECKING:
     from .routing.choice import Choice as Choice
     from .routing.finite import NotFinite as NotFinite
     from .routing.likelihoods import Likelihoods as Likelihoods
+    from .routing.mixing import CORE as CORE
+    from .routing.mixing import core as core
+    from .routing.mixing import core_size as core_size
+    from .routing.mixing import mass as mass
+    from .routing.mixing import with_mass as with_mass
     from .routing.packing import Packed as Packed
     from .routing.router_rules import LayerRouting as LayerRouting
     from .routing.router_rules import RoutingRule as RoutingRule
@@ -104,7 +109,8 @@ if TYPE_CHECKING:
     from .routing.whole_prompts import PromptPrefix as PromptPrefix
     from .routing.whole_prompts import WholePrompts as WholePrompts
     from .rules.base import NamedRule as NamedRule
-    from .selectors.attribution import Attribution as Attribution
+    from .selectors._pathway_function import Attributable as Attributable
+    from .selectors._pathway_function import PathwayFunction as PathwayFunction
     from .selectors.base import LayerSelector as LayerSelector
     from .selectors.causal import Causal as Causal
     from .selectors.scored import ScoredLayers as ScoredLayers

@@ -29,16 +29,15 @@ ROOMS = [
     ({"models"}, GROUND | {"storage", "routing", "tasks"}),
     ({"rules"}, GROUND | {"routing"}),
     ({"kernels", "retrievers"}, GROUND | {"storage", "kernels"}),
-    ({"attribution"}, GROUND | {"routing", "problem"}),
     ({"optimizers"}, GROUND | {"routing", "problem", "kernels", "retrievers"}),
-    ({"selectors"}, GROUND | {"routing", "problem", "losses", "attribution", "optimizers"}),
+    ({"selectors"}, GROUND | {"routing", "problem", "losses", "optimizers"}),
     ({"references"}, GROUND | LOW | {"models", "retrievers"}),
     ({"remixing"}, GROUND | LOW | {"models", "references", *STRATEGIES}),
     (REGISTRY, GROUND | LOW | {"models", "rules", "references", "remixing", *REGISTRY, *STRATEGIES}),
     ({"analysis", "report"}, GROUND | {"storage", "models", "tasks", "references", "remixing", "analysis"}),
-    ({"", "api"}, GROUND | LOW | {"models", "attribution", "references", "remixing", "analysis", "report"}
+    ({"", "api"}, GROUND | LOW | {"models", "references", "remixing", "analysis", "report"}
      | {*REGISTRY, *STRATEGIES, "rules"}),
-    ({"study"}, GROUND | LOW | {"models", "attribution", "references", "remixing", "answerers", "registry"}
+    ({"study"}, GROUND | LOW | {"models", "references", "remixing", "answerers", "registry"}
      | {"analysis", "report", "api", *STRATEGIES, "rules"}),
     ({"testing"}, GROUND | LOW | {"models", "references", "answerers", "registry", *STRATEGIES, "rules"}),
     ({"cli", "__main__"}, GROUND | LOW | {"models", "references", "registry", "api", "study", "testing"}

@@ -1,7 +1,7 @@
 """Questions and the formats they are asked in."""
 
 from .formats import BLANK, Cloze, Format, Letter, Rendered, description, encode, format_by_name, format_key, raw_text
-from .question_files import DEMO_SPLITS, demo_questions, first_of, load_questions, of_split, read_question, within
+from .question_files import DEMO_SPLITS, demo_questions, first_of, load_questions, of_split, within
 from .sources import ASKED, questions
 
 __all__ = [
@@ -22,6 +22,5 @@ __all__ = [
     "of_split",
     "questions",
     "raw_text",
-    "read_question",
     "within",
 ]

@@ -6,9 +6,9 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from c3po_adaptive import DataError, Question
+from c3po_adaptive import DataError, Question, read_question
 from c3po_adaptive.errors import suggestion
-from c3po_adaptive.tasks import of_split, read_question
+from c3po_adaptive.tasks import of_split
 
 from .library import from_folder, from_hub, saved, splits_of
 from .published import BENCHMARKS, FILES_ONLY, Benchmark, Fields, Row

@@ -9,23 +9,13 @@ import torch
 from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor
 
-from ..attribution import (
-    METHODS,
-    Attributable,
-    Attributed,
-    Baseline,
-    Groups,
-    PathwayFunction,
-    attribute,
-    baseline_pathway,
-)
-from ..attribution.attribute import check_budget, check_use
-from ..attribution.methods import CAPTUM, method_name
-from ..attribution.weight_groups import how_many
-from ..errors import SettingError
-from ..problem import Problem
-from .fixed import check_experts
-from .scored import ScoredLayers
+from c3po_adaptive import Attributable, PathwayFunction, Problem, ScoredLayers, SettingError, core_size
+
+from .attribute import attribute, check_budget, check_use
+from .attributed import Attributed
+from .baselines import Baseline, baseline_pathway
+from .methods import CAPTUM, METHODS, method_name
+from .weight_groups import Groups, how_many
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,11 +25,11 @@ class Attribution(ScoredLayers):
     A layer's score is the sum over its experts of the absolute attribution to Ω ``[B, L, E]``, the explicit pathway.
 
     Attributes:
-        method: a name of ``c3po_adaptive.attribution.METHODS``, or of Captum's class, for which ours is put. Input ×
+        method: a name of ``c3po_attribution.METHODS``, or of Captum's class, for which ours is put. Input ×
             gradient and saliency, the cheap ones, have no baseline and no groups.
-        baseline: the pathway that Ω is compared with; see ``c3po_adaptive.attribution.Baseline``.
-        of: the scalar f that is attributed; see ``c3po_adaptive.attribution.Attributable``.
-        groups: which weights are taken away together; see ``c3po_adaptive.attribution.Groups``.
+        baseline: the pathway that Ω is compared with; see ``c3po_attribution.Baseline``.
+        of: the scalar f that is attributed; see ``c3po_adaptive.Attributable``.
+        groups: which weights are taken away together; see ``c3po_attribution.Groups``.
         steps: of integrated gradients.
         draws: orders of groups (shapley-sampling); kernel-shap takes as many passes.
         budget: tail passes (a backward pass counts two) that one selection may take at most.
@@ -69,7 +59,7 @@ class Attribution(ScoredLayers):
 
     def fits(self, layers: tuple[int, ...], experts: int) -> None:
         super().fits(layers, experts)
-        groups = how_many(self.groups, len(layers), experts, check_experts(self.experts, experts))
+        groups = how_many(self.groups, len(layers), experts, core_size(self.experts, experts))
         check_budget(self.budget, METHODS[self.method].passes(groups, self.steps, self.draws), self.method)
 
     @property

@@ -8,13 +8,23 @@ from typing import Any, cast, get_args
 import torch
 from torch import Tensor
 
-from ..errors import SettingError, ShapeError, suggestion
-from ..problem import Loss, Problem
-from ..routing.mixing import CORE, core, core_size
-from ..types import Selection
+from c3po_adaptive import (
+    CORE,
+    Attributable,
+    Loss,
+    PathwayFunction,
+    Problem,
+    Selection,
+    SettingError,
+    ShapeError,
+    core,
+    core_size,
+)
+from c3po_adaptive.errors import suggestion
+
 from .attributed import Attributed
 from .baselines import Baseline, baseline_pathway
-from .function import Attributable, Choice, PathwayFunction, is_named, likelihood_of
+from .choices import Choice, is_named, likelihood_of
 from .methods import METHODS, Task, method_name
 from .weight_groups import Groups, grouped, how_many, shared
 

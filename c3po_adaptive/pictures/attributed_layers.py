@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..pictures.figures import PLAIN, Picture, drawable, fill, numbered, picture, scale, style
+from .figures import PLAIN, Picture, drawable, fill, numbered, picture, scale, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,12 +22,14 @@ ROOM = 10
 """Numbers of experts that the map has room for."""
 
 
-def drawn(values: Tensor, rows: Sequence[Mapping[str, Any]], *, title: str, unit: str, by_expert: bool) -> Picture:
+def attributed_layers(
+    values: Tensor, rows: Sequence[Mapping[str, Any]], *, title: str, unit: str, by_expert: bool
+) -> Picture:
     """Bars for layers, with intervals over samples: share of the strength, signed sum; beside them experts as a map.
 
     Args:
         values: ``[B, L, E]``.
-        rows: of each of the L layers, in their order, what ``Attributed.table`` says of it.
+        rows: of each of the L layers, in their order, what ``c3po_attribution.Attributed.table`` says of it.
         title: above all.
         unit: of attributions.
         by_expert: whether there is something to say of experts.

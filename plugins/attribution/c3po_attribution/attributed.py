@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from torch import Tensor
 
-from .function import is_named
+from .choices import is_named
 from .methods import METHODS
 
 if TYPE_CHECKING:
@@ -126,10 +126,10 @@ class Attributed:
     def plot(self) -> Figure:
         """What ``table()`` says of each layer: its share of the strength and its signed sum, with intervals over the
         samples; and where it is known each expert's mean |attribution|, in the color of its sign."""
-        from .plot import drawn
+        from c3po_adaptive.pictures import attributed_layers
 
         rows = sorted(self.table(), key=lambda row: self.decoder_layers.index(row["layer"]))
-        return drawn(self.values, rows, title=self._title, unit=self.unit, by_expert=not self.by_layer)
+        return attributed_layers(self.values, rows, title=self._title, unit=self.unit, by_expert=not self.by_layer)
 
     @property
     def unit(self) -> str:
