@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .answerers.base import AnsweringContext as AnsweringContext
     from .answerers.remix import Remix as Remix
     from .api import Optimizer as Optimizer
+    from .checks import as_part_says as as_part_says
     from .checks import check_number as check_number
     from .errors import ArtifactError as ArtifactError
     from .errors import C3POError as C3POError
@@ -87,6 +88,7 @@ if TYPE_CHECKING:
     from .remixing.presets import preset_named as preset_named
     from .remixing.remixer import Remixer as Remixer
     from .remixing.strategies import Strategies as Strategies
+    from .retrievers._vectors import cosine as cosine
     from .retrievers.base import Hits as Hits
     from .retrievers.base import Index as Index
     from .retrievers.base import Retriever as Retriever
@@ -118,6 +120,8 @@ if TYPE_CHECKING:
     from .storage.files import check_there as check_there
     from .storage.folders import check_new as check_new
     from .storage.folders import new_folder as new_folder
+    from .storage.kept import Form as Form
+    from .storage.kept import kept as kept
     from .tasks.formats import Format as Format
     from .tasks.formats import as_format as as_format
     from .tasks.formats import description as description

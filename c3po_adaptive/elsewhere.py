@@ -9,6 +9,7 @@ _BOUNDS = {"answerer": "sound-routing", "optimizer": "fault-undone", "selector":
 BROUGHT = {
     **{("kind of study", name): f"plugins/{name}, {_WHOLE}" for name in ("faithfulness", "faults")},
     **{("answerer", name): f"plugins/baselines, {_WHOLE}" for name in _BASELINES},
+    **{("retriever", name): f"plugins/approximate, {_WHOLE}" for name in ("faiss-hnsw", "faiss-ivf")},
     ("selector", "attribution"): f"plugins/attribution, {_WHOLE}",
     **dict.fromkeys(_BOUNDS.items(), f"plugins/faults, {_WHOLE}"),
     ("model", "smollm2-moe-misrouted"): f"plugins/faults, {_WHOLE}",

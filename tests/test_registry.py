@@ -135,7 +135,7 @@ def test_what_is_no_strategy_is_kept_by_name(what, hook):
 def test_built_ins_come_through_the_same_door():
     registry = new_registry(installed=False)
     assert registry.names("kernel") == ["gaussian", "linear", "matern", "polynomial"]
-    assert registry.names("retriever") == ["faiss-hnsw", "faiss-ivf", "faiss-knn", "faiss-radius", "random"]
+    assert registry.names("retriever") == ["faiss-knn", "faiss-radius", "random"]
     scored, others = (
         ["amortized", "causal", "gradient", "misrouted"],
         ["fixed", "oracle-layers", "random"],

@@ -21,6 +21,7 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
+import c3po_hub
 import pytest
 import torch
 from c3po_faults import fault_files
@@ -108,8 +109,7 @@ def put_toys(monkeypatch):
     monkeypatch.setattr(two_runs, "made_by", lambda folder: None)
     monkeypatch.setattr(two_runs, "_page", lambda found, made: "a page")
     monkeypatch.setattr(prefill_store, "fingerprint", lambda model: model.name)
-    monkeypatch.setattr(ReferenceSet, "_card", lambda self, name, license: f"---\ntags:\n- c3po_adaptive\n---\n{name}")
-    monkeypatch.setattr(Pathway, "_card", lambda self, name, license: f"---\ntags:\n- c3po_adaptive\n---\n{name}")
+    monkeypatch.setattr(c3po_hub, "card", lambda what, name, license: f"---\ntags:\n- c3po_adaptive\n---\n{name}")
 
 
 def run(out, kind="comparison", a=1):

@@ -10,17 +10,16 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
-from pydantic import PositiveInt
+from numpy.typing import NDArray
+from pydantic import Field, PositiveInt
 
-from ..kernels.base import Array
-from ..storage.kept import Form, kept
-from ._exact import ExactIndex
-from ._vectors import Unit, cosine, unit
-from .base import Index, Retriever
-from .cosine import CosineIndex
+from c3po_adaptive import CosineIndex, Form, Index, Retriever, cosine, default_registry, kept
+
+Array = NDArray[Any]
+Unit = NDArray[np.float32]
 
 RECIPE = 1
 """How indexes are built. Those on the disk of another number are built anew."""
@@ -61,8 +60,8 @@ class Approximate(Retriever):
 
     def fit(self, vectors: Array) -> Index:
         if len(vectors) <= SMALL:
-            return ExactIndex.build(vectors, self.k)
-        scaled = unit(vectors, "references")
+            return self._exact(vectors)
+        scaled = CosineIndex.scaled(vectors)
         return ApproximateIndex(scaled, self.k, self.tuned(self.built(scaled)))
 
     def fit_kept(self, vectors: Array, folder: Path) -> Index:
@@ -74,12 +73,16 @@ class Approximate(Retriever):
         import faiss
 
         if len(vectors) <= SMALL:
-            return ExactIndex.build(vectors, self.k)
-        scaled = unit(vectors, "references")
+            return self._exact(vectors)
+        scaled = CosineIndex.scaled(vectors)
         identity = [RECIPE, self.shape, faiss.__version__, sha256(scaled.data).hexdigest()]
         form = Form(FAISS, _write, lambda path: faiss.read_index(str(path), faiss.IO_FLAG_MMAP))
         index = kept(folder, identity, lambda: self.built(scaled), form, of=f"{self.name}-")
         return ApproximateIndex(scaled, self.k, self.tuned(index))
+
+    def _exact(self, vectors: Array) -> Index:
+        exact: Retriever = default_registry().create("retriever", {"name": "faiss-knn", "k": self.k})
+        return exact.fit(vectors)
 
     @property
     @abstractmethod
@@ -93,6 +96,58 @@ class Approximate(Retriever):
     @abstractmethod
     def tuned(self, index: Any) -> Any:
         """The index, told how much to search."""
+
+
+@dataclass(frozen=True)
+class FaissHNSW(Approximate):
+    """The ``k`` most similar references by a small-world graph (HNSW) of ``links`` per node; exact below 10,000."""
+
+    links: Annotated[int, Field(ge=2)] = 32
+    effort: PositiveInt = 64
+    name: ClassVar[str] = "faiss-hnsw"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.links,)
+
+    def built(self, scaled: Unit) -> Any:
+        import faiss
+
+        index = faiss.IndexHNSWFlat(scaled.shape[1], self.links, faiss.METRIC_INNER_PRODUCT)
+        index.add(scaled)
+        return index
+
+    def tuned(self, index: Any) -> Any:
+        index.hnsw.efSearch = self.effort
+        return index
+
+
+@dataclass(frozen=True)
+class FaissIVF(Approximate):
+    """The ``k`` most similar references in the ``probes`` nearest of √N cells (inverted file); exact below 10,000."""
+
+    probes: PositiveInt = 8
+    name: ClassVar[str] = "faiss-ivf"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return ()
+
+    def built(self, scaled: Unit) -> Any:
+        import faiss
+
+        cells = int(np.sqrt(len(scaled)))
+        index = faiss.IndexIVFFlat(
+            faiss.IndexFlatIP(scaled.shape[1]), scaled.shape[1], cells, faiss.METRIC_INNER_PRODUCT
+        )
+        sample = np.random.default_rng(0).permutation(len(scaled))[: 40 * cells]  # FAISS asks for 39 per cell
+        index.train(scaled[np.sort(sample)])
+        index.add(scaled)
+        return index
+
+    def tuned(self, index: Any) -> Any:
+        index.nprobe = min(self.probes, index.nlist)
+        return index
 
 
 def _write(index: Any, path: Path) -> None:
