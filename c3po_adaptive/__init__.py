@@ -88,11 +88,11 @@ if TYPE_CHECKING:
     from .remixing.presets import preset_named as preset_named
     from .remixing.remixer import Remixer as Remixer
     from .remixing.strategies import Strategies as Strategies
-    from .retrievers._vectors import cosine as cosine
     from .retrievers.base import Hits as Hits
     from .retrievers.base import Index as Index
     from .retrievers.base import Retriever as Retriever
     from .retrievers.cosine import CosineIndex as CosineIndex
+    from .retrievers.cosine import cosine as cosine
     from .routing.choice import Choice as Choice
     from .routing.finite import NotFinite as NotFinite
     from .routing.likelihoods import Likelihoods as Likelihoods

@@ -22,8 +22,7 @@ from c3po_adaptive.errors import DataError
 from c3po_adaptive.optimizers._reference_artifacts import GRADIENT
 from c3po_adaptive.references.artifacts import of_references
 from c3po_adaptive.references.build import build_reference_set
-from c3po_adaptive.references.damage import damaged_beside
-from c3po_adaptive.references.learned import learned_once
+from c3po_adaptive.references.learned import damaged_beside, learned_once
 from c3po_adaptive.references.prefill_store import build_store, open_store
 from c3po_adaptive.references.reference_set import ReferenceSet
 from c3po_adaptive.registry import new_registry
