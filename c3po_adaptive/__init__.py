@@ -111,7 +111,6 @@ if TYPE_CHECKING:
     from .routing.whole_prompts import PromptPrefix as PromptPrefix
     from .routing.whole_prompts import WholePrompts as WholePrompts
     from .rules.base import NamedRule as NamedRule
-    from .selectors._pathway_function import Attributable as Attributable
     from .selectors._pathway_function import PathwayFunction as PathwayFunction
     from .selectors.base import LayerSelector as LayerSelector
     from .selectors.causal import Causal as Causal

@@ -46,6 +46,9 @@ those whose answers their nearest references do not vote against (``c3po refset 
 Labels = Literal["own", "shuffled"]
 """What neighbours teach: their right choices, or (a control) choices drawn at random."""
 
+Attributable = Literal["neighbours", "entropy", "margin"]
+"""The neighbours' loss; the entropy of the sample's own choices; or the lead of its best choice over the second."""
+
 Changes = Literal["each", "same", "core", "nothing"]
 """What becomes of pathways: each question's own change; the same of all; no step, with the core experts mixed; or
 nothing at all."""

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor
 
 from ..errors import SettingError, ShapeError, suggestion
 from ..problem import Loss, Problem
-
-Attributable = Literal["neighbours", "entropy", "margin"]
-"""The neighbours' loss; the entropy of the sample's own choices; or the lead of its best choice over the second."""
+from ..types import Attributable
 
 
 @dataclass(eq=False)

@@ -13,8 +13,8 @@ from ..optimizers._reference_artifacts import GRADIENT
 from ..optimizers._simplex import slope
 from ..problem import Problem
 from ..routing.mixing import core, mass
-from ..types import Selection
-from ._pathway_function import Attributable, PathwayFunction
+from ..types import Attributable, Selection
+from ._pathway_function import PathwayFunction
 from .fixed import check_layers
 from .scored import ScoredLayers
 

@@ -67,7 +67,6 @@ class OnHub(ABC):
             DataError: the disk refuses it, or others' files lie where its own would; so does a card that a person
                 altered.
         """
-
         return self._saved(folder, Path(folder).resolve().name, license)
 
     def _saved(self, folder: str | Path, name: str, license: str | None) -> Path:

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from c3po_adaptive import (
     CORE,
-    Attributable,
     Loss,
     PathwayFunction,
     Problem,
@@ -21,6 +20,7 @@ from c3po_adaptive import (
     core_size,
 )
 from c3po_adaptive.errors import suggestion
+from c3po_adaptive.types import Attributable
 
 from .attributed import Attributed
 from .baselines import Baseline, baseline_pathway

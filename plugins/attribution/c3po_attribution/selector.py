@@ -9,7 +9,8 @@ import torch
 from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor
 
-from c3po_adaptive import Attributable, PathwayFunction, Problem, ScoredLayers, SettingError, core_size
+from c3po_adaptive import PathwayFunction, Problem, ScoredLayers, SettingError, core_size
+from c3po_adaptive.types import Attributable
 
 from .attribute import attribute, check_budget, check_use
 from .attributed import Attributed
@@ -28,7 +29,7 @@ class Attribution(ScoredLayers):
         method: a name of ``c3po_attribution.METHODS``, or of Captum's class, for which ours is put. Input ×
             gradient and saliency, the cheap ones, have no baseline and no groups.
         baseline: the pathway that Ω is compared with; see ``c3po_attribution.Baseline``.
-        of: the scalar f that is attributed; see ``c3po_adaptive.Attributable``.
+        of: the scalar f that is attributed; see ``c3po_adaptive.types.Attributable``.
         groups: which weights are taken away together; see ``c3po_attribution.Groups``.
         steps: of integrated gradients.
         draws: orders of groups (shapley-sampling); kernel-shap takes as many passes.
