@@ -1,6 +1,11 @@
-"""Names that the core does not bring, and what brings them: for messages where that is not installed or not loaded."""
+"""What the core does not bring: loaded from who does, or named where that is not installed or not loaded."""
 
 from __future__ import annotations
+
+from importlib.metadata import EntryPoint
+from typing import Any
+
+from .errors import PluginError
 
 _ENGINES = "pip install ./plugins/vllm"
 _WHOLE = "which is installed with the whole package (pip install .)"
@@ -29,3 +34,18 @@ def where(name: str, role: str | None = None) -> str:
     """What to do to have what is elsewhere, of a role or of any; "" if nothing of that name is."""
     known = [how for (of, called), how in BROUGHT.items() if called == name and role in (of, None)]
     return f"it is in a plugin of the repository: {known[0]}." if known else ""
+
+
+def loaded(point: EntryPoint, what: str) -> Any:
+    """What an installed package's entry point stands for.
+
+    Raises:
+        PluginError: it cannot be loaded; ``what`` it is begins the message.
+    """
+    try:
+        return point.load()
+    except Exception as error:
+        raise PluginError(
+            f"Expected {what} in {point.value}, got {type(error).__name__}: {error}; correct the package that brings "
+            "it, or remove it."
+        ) from error

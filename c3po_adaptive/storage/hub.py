@@ -8,7 +8,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
-from ..elsewhere import where
+from ..elsewhere import loaded, where
 from ..errors import ArtifactError, DataError, SettingError, disk_says
 from .files import atomic_folder, is_folder, is_there, write_text
 from .folders import writable_folder
@@ -70,10 +70,11 @@ class OnHub(ABC):
         return self._saved(folder, Path(folder).resolve().name, license)
 
     def _saved(self, folder: str | Path, name: str, license: str | None) -> Path:
+        store = _store()
+
         def write(place: Path) -> None:
             self._write(place)
-            card = _store().card(self, name, license)
-            write_text(place / README, with_checksum(card, type(self).__name__))
+            write_text(place / README, with_checksum(store.card(self, name, license), type(self).__name__))
 
         card = Path(folder) / README
         if is_there(card) and self._owns(Path(folder)) and not self._owns_card(card):
@@ -212,5 +213,5 @@ def _store(name: object = "") -> _Store:
     points = [*(entry_points(group=STORES, name=scheme) if there else ()), *entry_points(group=STORES, name="hub")]
     if not points:
         raise ArtifactError(f"Expected what writes cards, and speaks with the Hub, got none; {where('hub', 'store')}")
-    store: _Store = points[0].load()
+    store: _Store = loaded(points[0], f"the store {points[0].name!r}")
     return store

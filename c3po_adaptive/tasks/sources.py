@@ -115,13 +115,7 @@ def _takes(point: EntryPoint, name: str) -> bool:
 
 
 def _loaded(point: EntryPoint) -> Any:
-    try:
-        return point.load()
-    except Exception as error:
-        raise PluginError(
-            f"Expected the {ROLE} {point.name}:… in {point.value}, got {type(error).__name__}: {error}; correct the "
-            "package that brings it, or remove it."
-        ) from error
+    return elsewhere.loaded(point, f"the {ROLE} {point.name}:…")
 
 
 def _of_packages(
