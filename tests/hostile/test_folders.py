@@ -26,10 +26,10 @@ import pytest
 import torch
 from c3po_faults import fault_files
 from c3po_harness.export import _Log
+from c3po_template import new_plugin
 from c3po_vllm import export as vllm
 from study.configs import registry
 
-from c3po_adaptive.cli.new_plugin import new_plugin
 from c3po_adaptive.errors import C3POError
 from c3po_adaptive.records.base import Record
 from c3po_adaptive.records.jsonl import Records

@@ -8,10 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import c3po_adaptive
-
-from ..errors import PluginError
-from ..registry import Registry
-from ..storage.folders import new_folder
+from c3po_adaptive import PluginError, Registry, new_folder
 
 NAMES = {
     "pyproject.toml.j2": "pyproject.toml",
@@ -45,7 +42,7 @@ def new_plugin(name: str, role: str, folder: Path, registry: Registry) -> list[P
 def _written(made: Path, template: str, target: str, name: str, role: str, module: str) -> Path:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    loader = PackageLoader("c3po_adaptive.cli", "plugin_template")
+    loader = PackageLoader("c3po_template", "files")
     # Nothing is escaped: what is written is Python, TOML and YAML, of a name that was checked.
     environment = Environment(loader=loader, undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
     path = made / target.format(module=module)
