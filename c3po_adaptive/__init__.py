@@ -17,11 +17,13 @@ if TYPE_CHECKING:
     from .analysis.statistics import over_flips as over_flips
     from .analysis.statistics import over_values as over_values
     from .analysis.statistics import sign_flip_p as sign_flip_p
+    from .answerers.base import FEWEST as FEWEST
     from .answerers.base import Answerer as Answerer
     from .answerers.base import AnswererStrategy as AnswererStrategy
     from .answerers.base import AnsweringContext as AnsweringContext
+    from .answerers.remix import Remix as Remix
     from .api import Optimizer as Optimizer
-    from .attribution import attribute as attribute
+    from .checks import as_part_says as as_part_says
     from .checks import check_number as check_number
     from .errors import ArtifactError as ArtifactError
     from .errors import C3POError as C3POError
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from .models.checkpoint import save_weights as save_weights
     from .models.loading import load_moe_model as load_moe_model
     from .models.loading import load_tokenizer as load_tokenizer
+    from .models.names import base_model as base_model
     from .models.names import public_name as public_name
     from .models.reading import SeenRouting as SeenRouting
     from .models.reading import TokenRouting as TokenRouting
@@ -68,6 +71,7 @@ if TYPE_CHECKING:
     from .optimizers.toward_mean import TowardMean as TowardMean
     from .problem import FaultTruth as FaultTruth
     from .problem import LabeledProblem as LabeledProblem
+    from .problem import Loss as Loss
     from .problem import Problem as Problem
     from .problem import ReferenceArtifact as ReferenceArtifact
     from .problem import ReferenceBatch as ReferenceBatch
@@ -91,9 +95,15 @@ if TYPE_CHECKING:
     from .retrievers.base import Index as Index
     from .retrievers.base import Retriever as Retriever
     from .retrievers.cosine import CosineIndex as CosineIndex
+    from .retrievers.cosine import cosine as cosine
     from .routing.choice import Choice as Choice
     from .routing.finite import NotFinite as NotFinite
     from .routing.likelihoods import Likelihoods as Likelihoods
+    from .routing.mixing import CORE as CORE
+    from .routing.mixing import core as core
+    from .routing.mixing import core_size as core_size
+    from .routing.mixing import mass as mass
+    from .routing.mixing import with_mass as with_mass
     from .routing.packing import Packed as Packed
     from .routing.router_rules import LayerRouting as LayerRouting
     from .routing.router_rules import RoutingRule as RoutingRule
@@ -104,7 +114,7 @@ if TYPE_CHECKING:
     from .routing.whole_prompts import PromptPrefix as PromptPrefix
     from .routing.whole_prompts import WholePrompts as WholePrompts
     from .rules.base import NamedRule as NamedRule
-    from .selectors.attribution import Attribution as Attribution
+    from .selectors._pathway_function import PathwayFunction as PathwayFunction
     from .selectors.base import LayerSelector as LayerSelector
     from .selectors.causal import Causal as Causal
     from .selectors.scored import ScoredLayers as ScoredLayers
@@ -112,9 +122,8 @@ if TYPE_CHECKING:
     from .storage.files import check_there as check_there
     from .storage.folders import check_new as check_new
     from .storage.folders import new_folder as new_folder
-    from .tasks.benchmarks import Benchmark as Benchmark
-    from .tasks.benchmarks import benchmark_named as benchmark_named
-    from .tasks.benchmarks import published_questions as published_questions
+    from .storage.kept import Form as Form
+    from .storage.kept import kept as kept
     from .tasks.formats import Format as Format
     from .tasks.formats import as_format as as_format
     from .tasks.formats import description as description

@@ -8,6 +8,7 @@ from dataclasses import MISSING, Field, fields
 from functools import cache
 from inspect import formatannotation, get_annotations
 from numbers import Integral
+from operator import attrgetter
 from types import SimpleNamespace, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -177,6 +178,16 @@ def check_number(
     said = pydantic.Field(gt=above, ge=at_least, le=at_most, description=hint or None)
     wanted: Any = Annotated[int if whole else float, said]
     _check(strategy, field, wanted, _adapter(wanted))
+
+
+def as_part_says(name: str, part: str = "of") -> Any:
+    """A property of a strategy that stands around another: what that one, its field ``part``, says of itself.
+
+    Args:
+        name: such as ``needs_neighbours``, which of most strategies is a constant of their class.
+        part: the field.
+    """
+    return property(attrgetter(f"{part}.{name}"))
 
 
 def default_of(field: Field[Any]) -> Any:

@@ -1,18 +1,29 @@
-"""Names that the core does not bring, and what brings them: for messages where that is not installed or not loaded."""
+"""What the core does not bring: loaded from who does, or named where that is not installed or not loaded."""
 
 from __future__ import annotations
 
+from importlib.metadata import EntryPoint
+from typing import Any
+
+from .errors import PluginError
+
 _ENGINES = "pip install ./plugins/vllm"
 _WHOLE = "which is installed with the whole package (pip install .)"
+_BASELINES = ("contextual", "in-context", "knn-label", "length-exponent", "pmi", "surface-logit")
 _BOUNDS = {"answerer": "sound-routing", "optimizer": "fault-undone", "selector": "fault-layers"}
 BROUGHT = {
     **{("kind of study", name): f"plugins/{name}, {_WHOLE}" for name in ("faithfulness", "faults")},
+    **{("answerer", name): f"plugins/baselines, {_WHOLE}" for name in _BASELINES},
+    **{("retriever", name): f"plugins/approximate, {_WHOLE}" for name in ("faiss-hnsw", "faiss-ivf")},
+    ("selector", "attribution"): f"plugins/attribution, {_WHOLE}",
     **dict.fromkeys(_BOUNDS.items(), f"plugins/faults, {_WHOLE}"),
     ("model", "smollm2-moe-misrouted"): f"plugins/faults, {_WHOLE}",
     ("kind of study", "speed"): "--plugin studies/speed/kind.py",
+    ("source of questions", "benchmarks"): f"plugins/benchmarks, {_WHOLE}",
     ("source of questions", "bed"): f"plugins/bed, {_WHOLE}",
     ("source of questions", "lm_eval"): "pip install 'c3po_adaptive[eval]' (plugins/harness)",
     ("report of two", "comparison"): f"plugins/compare, {_WHOLE}",
+    ("store", "hub"): f"plugins/hub, {_WHOLE}",
     ("engine", "ray"): f"plugins/ray, {_WHOLE}",
     **{("trace reader", engine): _ENGINES for engine in ("transformers", "vllm", "sglang")},
     **{("trace writer", engine): _ENGINES for engine in ("vllm", "sglang")},
@@ -24,3 +35,18 @@ def where(name: str, role: str | None = None) -> str:
     """What to do to have what is elsewhere, of a role or of any; "" if nothing of that name is."""
     known = [how for (of, called), how in BROUGHT.items() if called == name and role in (of, None)]
     return f"it is in a plugin of the repository: {known[0]}." if known else ""
+
+
+def loaded(point: EntryPoint, what: str) -> Any:
+    """What an installed package's entry point stands for.
+
+    Raises:
+        PluginError: it cannot be loaded; ``what`` it is begins the message.
+    """
+    try:
+        return point.load()
+    except Exception as error:
+        raise PluginError(
+            f"Expected {what} in {point.value}, got {type(error).__name__}: {error}; correct the package that brings "
+            "it, or remove it."
+        ) from error

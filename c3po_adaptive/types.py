@@ -46,6 +46,9 @@ those whose answers their nearest references do not vote against (``c3po refset 
 Labels = Literal["own", "shuffled"]
 """What neighbours teach: their right choices, or (a control) choices drawn at random."""
 
+Attributable = Literal["neighbours", "entropy", "margin"]
+"""The neighbours' loss; the entropy of the sample's own choices; or the lead of its best choice over the second."""
+
 Changes = Literal["each", "same", "core", "nothing"]
 """What becomes of pathways: each question's own change; the same of all; no step, with the core experts mixed; or
 nothing at all."""
@@ -263,21 +266,6 @@ class Pathway(OnHub):
     @classmethod
     def _read(cls, folder: Path) -> Pathway:
         return cls.load(folder / cls.files[0])
-
-    def _card(self, name: str, license: str | None) -> str:
-        from .storage.cards import pathway_card
-
-        changed = self.changed().reshape(-1, len(self.layers)).any(0).tolist()
-        moved = [layer for layer, on in zip(self.layers, changed, strict=True) if on]
-        return pathway_card(
-            self._known_origin(),
-            shape=tuple(self.weights.shape),
-            layers=self.layers,
-            changed=moved,
-            acts=self.scope if self.top_k is None else f"{self.scope}, the {self.top_k} largest weights of a layer",
-            name=name,
-            license=license,
-        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from c3po_adaptive import DataError, ModelError, Optimizer, ReferenceSet, SettingError, ShapeError, load_moe_model
 from c3po_adaptive.cli import app
 from c3po_adaptive.models.embedded import builder
-from c3po_adaptive.testing import tiny_tokenizer, write_tiny_checkpoint
+from c3po_adaptive.testing import write_tiny_checkpoint
 
 SMALL = {"name": "fixed", "n": 2, "experts": 5}
 BASE = {"optimizer": "none", "selector": {"name": "fixed", "n": 0}}
@@ -81,32 +81,13 @@ def evaluate(tmp_path, *options, **changes):
 
 
 class TestQuestionFiles:
-    @pytest.mark.parametrize(
-        ("rows", "expected"),
-        [
-            ([question("a"), '{"id": "b", "task'], r"line 2: expected one JSON object per line, got .*; mend"),
-            (["[", '{"id": 1},', "{]"], r"line 3: expected a JSON array.*mend"),
-            ([question("a"), {"id": "b", "task": "t", "question": "?"}], r"line 2: expected the field 'choices', got"),
-            ([question("a", answer=2)], r"line 1: expected answer to be an index from 0 to 1, got 2; correct"),
-            (
-                [question("a"), question("b"), question("a")],
-                r"line 3: expected each id once, got 'a' again \(.*line 1\)",
-            ),
-            (["", ""], r"expected at least one question, got none; check"),
-        ],
-        ids=["broken", "broken array", "field", "answer", "ids", "empty"],
-    )
     @pytest.mark.parametrize("command", ["refset build", "demo"])
-    def test_are_named_with_the_line(self, place, tmp_path, rows, expected, command):
-        file = write(tmp_path / "bad.jsonl", rows)
+    def test_are_named_with_the_line(self, place, tmp_path, command):
+        file = write(tmp_path / "bad.jsonl", [question("a"), '{"id": "b", "task'])
         given = [file] if command == "refset build" else ["--references", file]
         message = refused(*command.split(), *given, "--model", "model", "--out", tmp_path / "out")
-        assert str(file) in message
-        assert re.search(expected, message)
+        assert f"{file}, line 2: expected one JSON object per line" in message
         assert not (tmp_path / "out").exists()
-
-    def test_missing_file_suggests_its_neighbour(self, place):
-        assert "did you mean 'references.jsonl'?" in refused("refset", "build", "reference.jsonl", "--out", "x")
 
     def test_same_id_in_two_reference_files(self, place, tmp_path):
         other = write(tmp_path / "more.jsonl", [question("r3", text="Is this another one?")])
@@ -138,30 +119,6 @@ class TestReferences:
         datasets = [{"name": "t", "questions": "test.jsonl", "split": None}]
         assert "Expected a reference set for ngd with fixed, got none" in evaluate(tmp_path, datasets=datasets)
 
-    def test_set_of_another_model(self, refset, place, model):
-        message = refused("refset", "check", "set", "--model", "other")
-        assert re.search(
-            r"Expected a reference set built with model '\w+', got one built with '\w+'; build the set again", message
-        )
-        with pytest.raises(DataError, match="built with model"):
-            Optimizer(load_moe_model(place / "other"), refset=refset, selector=SMALL)
-
-    def test_set_of_another_format(self, refset, model):
-        assert "built with format" in refused("refset", "check", "set", "--model", "model", "--format", "letter")
-        with pytest.raises(DataError, match="built with format 'letter"):
-            Optimizer(model, refset=refset, selector=SMALL, format="letter")
-
-    @pytest.mark.parametrize("name", ["tensors.safetensors", "questions.parquet", "card.json"])
-    @pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: None], ids=["cut", "missing"])
-    def test_broken_set(self, refset, tmp_path, name, damage):
-        broken = shutil.copytree(refset, tmp_path / "set")
-        left = damage((broken / name).read_bytes())
-        (broken / name).unlink() if left is None else (broken / name).write_bytes(left)
-        for command in ("show", "check"):
-            message = refused("refset", command, broken)
-            assert str(broken) in message
-            assert "c3po refset build" in message
-
     @pytest.mark.parametrize("name", ["tensors.safetensors", "card.json"])
     def test_broken_set_in_the_cache_is_built_anew(self, place, model, monkeypatch, tmp_path, name):
         monkeypatch.setenv("C3PO_CACHE", str(tmp_path))
@@ -171,12 +128,6 @@ class TestReferences:
         again = Optimizer(model, refset=place / "references.jsonl", selector=SMALL).references
         assert torch.equal(again.pathways, first.pathways)
         assert len(ReferenceSet.load(card.parent)) == 12
-
-    def test_existing_folder_is_not_overwritten(self, refset):
-        before = (refset / "card.json").read_bytes()
-        message = refused("refset", "build", "references.jsonl", "--model", "model", "--out", "set")
-        assert re.search("Expected a new folder .* set exists; name another", message)
-        assert (refset / "card.json").read_bytes() == before
 
 
 class TestNames:
@@ -227,19 +178,6 @@ class TestNames:
 
 
 class TestModels:
-    def test_dense_model(self, place, tmp_path):
-        from transformers import LlamaConfig, LlamaForCausalLM
-
-        sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
-        LlamaForCausalLM(LlamaConfig(vocab_size=128, **sizes)).save_pretrained(tmp_path / "dense")
-        tiny_tokenizer().save_pretrained(tmp_path / "dense")
-        message = refused("refset", "build", "references.jsonl", "--model", tmp_path / "dense", "--out", tmp_path / "x")
-        assert re.search(
-            "LlamaForCausalLM has no MoE layer.*it is dense: re-mixing needs a Mixture-of-Experts model of transformers"
-            ". c3po models lists",
-            message,
-        )
-
     def test_weights_cut_short(self, place, tmp_path):
         cut = shutil.copytree(place / "model", tmp_path / "cut")
         data = (cut / "model.safetensors").read_bytes()
@@ -261,17 +199,6 @@ class TestModels:
         message = refused("refset", "build", "references.jsonl", "--out", tmp_path / "x")
         assert re.search("Expected to write to .*file/cache.*free the disk, or set C3PO_CACHE", message)
 
-    def test_embedded_wheel(self, place, tmp_path, monkeypatch):
-        tensors = tmp_path / "tensors.safetensors"
-        tensors.write_bytes(b"")
-        monkeypatch.setattr(builder, "TENSORS", tensors)
-        monkeypatch.setattr(builder, "TENSORS_SHA256", builder.digest_of_file(tensors))
-        monkeypatch.setenv("C3PO_CACHE", str(tmp_path))
-        (tmp_path / builder.WHEEL_FILE).write_bytes(b"half of it")
-        message = refused("refset", "build", "references.jsonl", "--out", tmp_path / "x")
-        assert re.search("is cut short or altered .*expected SHA-256 bcc81830.*delete it and try again", message)
-        assert (tmp_path / builder.WHEEL_FILE).read_bytes() == b"half of it"
-
 
 class TestFolders:
     def test_run_folder_below_a_file(self, place, tmp_path):
@@ -279,12 +206,6 @@ class TestFolders:
         message = refused("evaluate", "--config", config(tmp_path), "--out", tmp_path / "file" / "run")
         assert re.search("Expected a folder to write to, got .*/file/run.*name another --out", message)
         assert (tmp_path / "file").read_text() == "mine"
-
-    def test_reference_set_below_a_file(self, place, tmp_path):
-        (tmp_path / "file").write_text("mine")
-        out = tmp_path / "file" / "set"
-        message = refused("refset", "build", "references.jsonl", "--model", "model", "--out", out)
-        assert re.search("Expected a folder to write to, .*choose a writable folder", message)
 
     def test_cache_below_a_file(self, place, tmp_path, monkeypatch):
         (tmp_path / "file").write_text("mine")
@@ -361,16 +282,6 @@ class TestRouting:
         with pytest.raises(ShapeError, match=r"Expected routing \(B, L, E\) = \(1, 3, 8\).*got \(2, 3, 8\)"):
             model.forward("one", routing=two)
 
-    def test_text_longer_than_the_context(self, model, refset):
-        with pytest.raises(DataError, match="Expected at most 512 tokens"):
-            model.forward("x" * 513)
-        with pytest.raises(DataError, match="Expected at most 512 tokens"):
-            Optimizer(model, refset=refset, selector=SMALL).optimize("x" * 513)
-
-    def test_no_text(self, model):
-        with pytest.raises(DataError, match="at least one token"):
-            model.forward("")
-
     def test_question_without_choices(self, model, refset):
         with pytest.raises(SettingError, match="Expected choices beside question texts"):
             Optimizer(model, refset=refset, selector=SMALL).answer("Is it so?")
@@ -381,7 +292,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 import torch
 from c3po_adaptive import LayerSelector, PathwayOptimizer, Kernel, Retriever, hookimpl
-{at_import}
 
 @dataclass(frozen=True)
 class Broken(PathwayOptimizer):
@@ -413,7 +323,6 @@ class BrokenRetriever(Retriever):
 
 @hookimpl
 def register_optimizers():
-    {in_hook}
     return [Broken]
 
 @hookimpl
@@ -430,22 +339,13 @@ def register_layer_selectors():
 '''
 
 
-def plugin(tmp_path, at_import="", in_hook="", optimize="raise RuntimeError('optimizer fell over')"):
+def plugin(tmp_path, optimize="raise RuntimeError('optimizer fell over')"):
     path = tmp_path / "broken.py"
-    path.write_text(PLUGIN.format(at_import=at_import, in_hook=in_hook, optimize=optimize))
+    path.write_text(PLUGIN.format(optimize=optimize))
     return path
 
 
 class TestPlugins:
-    @pytest.mark.parametrize(("where", "when"), [("at_import", "while loading"), ("in_hook", "in register_optimizers")])
-    def test_that_raises_before_the_run(self, place, tmp_path, where, when):
-        file = plugin(tmp_path, **{where: "raise ZeroDivisionError('oops')"})
-        for args in (["plugins", "list", "--plugin", file], ["plugins", "check", file]):
-            message = refused(*args)
-            begins = f"Expected plugin {str(file)!r} to work, got ZeroDivisionError {when}, at {file}:"
-            assert message.startswith(begins)
-            assert message.endswith(": oops; correct the plugin, or remove it.\n")
-
     @pytest.mark.parametrize(
         ("arm", "expected"),
         [

@@ -29,16 +29,15 @@ ROOMS = [
     ({"models"}, GROUND | {"storage", "routing", "tasks"}),
     ({"rules"}, GROUND | {"routing"}),
     ({"kernels", "retrievers"}, GROUND | {"storage", "kernels"}),
-    ({"attribution"}, GROUND | {"routing", "problem"}),
     ({"optimizers"}, GROUND | {"routing", "problem", "kernels", "retrievers"}),
-    ({"selectors"}, GROUND | {"routing", "problem", "losses", "attribution", "optimizers"}),
+    ({"selectors"}, GROUND | {"routing", "problem", "losses", "optimizers"}),
     ({"references"}, GROUND | LOW | {"models", "retrievers"}),
     ({"remixing"}, GROUND | LOW | {"models", "references", *STRATEGIES}),
     (REGISTRY, GROUND | LOW | {"models", "rules", "references", "remixing", *REGISTRY, *STRATEGIES}),
     ({"analysis", "report"}, GROUND | {"storage", "models", "tasks", "references", "remixing", "analysis"}),
-    ({"", "api"}, GROUND | LOW | {"models", "attribution", "references", "remixing", "analysis", "report"}
+    ({"", "api"}, GROUND | LOW | {"models", "references", "remixing", "analysis", "report"}
      | {*REGISTRY, *STRATEGIES, "rules"}),
-    ({"study"}, GROUND | LOW | {"models", "attribution", "references", "remixing", "answerers", "registry"}
+    ({"study"}, GROUND | LOW | {"models", "references", "remixing", "answerers", "registry"}
      | {"analysis", "report", "api", *STRATEGIES, "rules"}),
     ({"testing"}, GROUND | LOW | {"models", "references", "answerers", "registry", *STRATEGIES, "rules"}),
     ({"cli", "__main__"}, GROUND | LOW | {"models", "references", "registry", "api", "study", "testing"}
@@ -183,7 +182,7 @@ def test_no_check_is_an_assert(folder):
 
 
 def test_nor_in_the_plugins_that_are_begun_from_templates():
-    templates = list(PACKAGE.rglob("*.py.j2"))
+    templates = list(ROOT.glob("plugins/*/c3po_*/**/*.py.j2"))
     assert templates
     assert not [path.name for path in templates if "assert " in path.read_text() and "test" not in path.name]
 
@@ -219,13 +218,13 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_imported():
     extras = {name_of(wanted) for part in project["optional-dependencies"].values() for wanted in part}
     needed = {name_of(wanted) for wanted in project["dependencies"]}
     brings = packages_distributions()
-    of_core = set()
+    of_wheel = set()
     for path in python_files():
         for root in {module.split(".")[0] for module, _ in imported(path)} - NOT_FROM_ELSEWHERE:
             packages = {name_of(package) for package in brings.get(root, [root])}
             assert packages & (needed | extras), f"{path} imports {root}"
-            of_core |= packages if path.is_relative_to(PACKAGE) else set()
-    assert needed - of_core == {"gguf"}, "which transformers loads"
+            of_wheel |= packages if any(map(path.is_relative_to, (PACKAGE, *COMPANIONS))) else set()
+    assert needed - of_wheel == {"gguf"}, "which transformers loads"
 
 
 def python_files():

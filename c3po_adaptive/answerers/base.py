@@ -241,16 +241,16 @@ class AnsweringContext:
         if not strategies.re_mixes:  # so that a base fits models with fewer layers than a selector takes by default
             strategies = replace(strategies, selector=Fixed(n=0))
         return Remixer(
-            self.model,
-            self.references if strategies.needs_references else None,
-            strategies,
-            self.embedder,
-            self.format,
-            self.settings,
-            self.batch_size,
-            self.held_out,
-            put,
-            teach,
+            model=self.model,
+            references=self.references if strategies.needs_references else None,
+            strategies=strategies,
+            embedder=self.embedder,
+            format=self.format,
+            settings=self.settings,
+            batch_size=self.batch_size,
+            held_out=self.held_out,
+            put=put,
+            teach=teach,
             score=self.score,
         )
 

@@ -9,7 +9,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from ..errors import PluginError
+from ..elsewhere import loaded
 from ..storage.run_folder import COMMAND
 from .options import grouped
 from .terminal import App, clear_errors
@@ -56,13 +56,7 @@ def _brought(within: str) -> dict[str, EntryPoint]:
 
 
 def _as_command(name: str, point: EntryPoint) -> Any:
-    try:
-        function = point.load()
-    except Exception as error:
-        raise PluginError(
-            f"Expected the command {point.name!r} to be loaded from {point.value}, got {type(error).__name__}: "
-            f"{error}; correct the package that brings it, or remove it."
-        ) from error
+    function = loaded(point, f"the command {point.name!r}")
     alone = App(add_completion=False)
     alone.command(name)(grouped(function))
     return typer.main.get_command(alone)

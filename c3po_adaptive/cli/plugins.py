@@ -11,7 +11,7 @@ import typer
 
 from ..errors import UnknownNameError, suggestion
 from ..storage.files import is_file
-from .options import PATH, AsJson, Plugins, SetOption, registry_with
+from .options import AsJson, Plugins, SetOption, registry_with
 from .terminal import App, clear_errors, print_json, print_table, say
 
 if TYPE_CHECKING:
@@ -82,23 +82,6 @@ def plugins_check(
                 _print(entry, found)
     if any(finding.outcome == "fails" for _, found in checked for finding in found):
         raise typer.Exit(1)
-
-
-@app.command("new")
-def plugins_new(
-    name: Annotated[str, typer.Argument(help="In kebab case: my-method.")],
-    role: Annotated[str, typer.Option(help="optimizer, kernel, retriever, selector, answerer or rule.")],
-    out: Annotated[Path | None, typer.Option("--out", **PATH, help="A new folder; default: the name.")] = None,
-) -> None:
-    """Write a small package with a strategy that works: source, its contract as tests, entry point, CI."""
-    with clear_errors():
-        from .new_plugin import new_plugin
-
-        files = new_plugin(name, role, Path(name) if out is None else out, registry_with(None))
-        for file in files:
-            say(str(file))
-        source = next(file for file in files if file.suffix == ".py" and not file.name.startswith("test_"))
-        say(f"\nNext: change {source}, then c3po plugins check {source}")
 
 
 def _named(what: str, registry: Registry) -> list[Registration]:

@@ -127,7 +127,7 @@ def refset_check(
     """Check that a reference set is whole, with all that is kept beside it, and fits a model and a format."""
     with clear_errors():
         from ..references.agreement import suspects as suspects_among
-        from ..references.damage import damaged_beside
+        from ..references.learned import damaged_beside
         from ..references.model_embedding import embedder_of
         from ..references.reference_set import ReferenceSet
         from ..tasks.formats import as_format

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 from typer.core import TyperCommand
@@ -19,9 +19,6 @@ from typer.models import CommandFunctionType
 
 from ..errors import C3POError
 from ..progress import Paused, printable
-
-if TYPE_CHECKING:
-    pass
 
 PAUSED = 3  # exit status of a study that has more to do
 INTERRUPTED, TERMINATED = 130, 143  # as shells have them: 128 and the number of the signal

@@ -8,6 +8,7 @@ from typing import ClassVar, Self
 from pydantic import InstanceOf
 from torch import Tensor
 
+from ..checks import as_part_says
 from ..errors import SettingError
 from ..problem import LabeledProblem, Problem, TrainingReferences
 from .base import PathwayOptimizer, SteppingOptimizer
@@ -30,16 +31,12 @@ class Oracle(PathwayOptimizer):
     of: InstanceOf[SteppingOptimizer] = field(default_factory=NGD)
     name: ClassVar[str] = "oracle"
     needs_label: ClassVar[bool] = True
+    references_needed = as_part_says("references_needed")  # a selector learns from the same others
 
     @property
     def needs_neighbours(self) -> bool:  # type: ignore[override]  # a constant of most optimizers
         """Where what it bounds learns by them how far to go."""
         return self.of.asks_references and self.of.needs_neighbours
-
-    @property
-    def references_needed(self) -> int:
-        """As many as of the optimizer that it bounds: a selector learns from the same others."""
-        return self.of.references_needed
 
     def prepare(self, training: TrainingReferences) -> Self:
         return replace(self, of=self.of.prepare(training))

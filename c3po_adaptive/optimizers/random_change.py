@@ -10,6 +10,7 @@ import torch
 from pydantic import InstanceOf
 from torch import Tensor
 
+from ..checks import as_part_says
 from ..problem import Problem, TrainingReferences
 from ..routing.mixing import mass
 from ._simplex import allowed_experts, project
@@ -34,26 +35,11 @@ class RandomChange(PathwayOptimizer):
     of: InstanceOf[PathwayOptimizer] = field(default_factory=NGD)
     name: ClassVar[str] = "random-change"
     varies: ClassVar[str] = "changes in random directions"
-
-    @property
-    def needs_neighbours(self) -> bool:  # type: ignore[override]  # a constant of most optimizers
-        return self.of.needs_neighbours
-
-    @property
-    def needs_label(self) -> bool:  # type: ignore[override]
-        return self.of.needs_label
-
-    @property
-    def needs_truth(self) -> bool:  # type: ignore[override]
-        return self.of.needs_truth
-
-    @property
-    def searches_pathways(self) -> bool:  # type: ignore[override]
-        return self.of.searches_pathways
-
-    @property
-    def references_needed(self) -> int:
-        return self.of.references_needed
+    needs_neighbours = as_part_says("needs_neighbours")
+    needs_label = as_part_says("needs_label")
+    needs_truth = as_part_says("needs_truth")
+    searches_pathways = as_part_says("searches_pathways")
+    references_needed = as_part_says("references_needed")
 
     def prepare(self, training: TrainingReferences) -> Self:
         return replace(self, of=self.of.prepare(training))

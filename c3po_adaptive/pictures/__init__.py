@@ -1,5 +1,6 @@
 """Pictures of routing as matplotlib figures, without a display: layers × experts, tokens × layers."""
 
+from .attributed_layers import attributed_layers
 from .figures import Ink, Picture, check_picture, save_picture
 from .layers_by_experts import Panel, layers_by_experts
 from .tokens_by_layers import View, tokens_by_layers
@@ -9,6 +10,7 @@ __all__ = [
     "Panel",
     "Picture",
     "View",
+    "attributed_layers",
     "check_picture",
     "layers_by_experts",
     "save_picture",

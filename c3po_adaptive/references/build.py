@@ -25,7 +25,6 @@ from ..tasks.question_files import first, of_split, unique
 from ..tasks.sources import LEARNED_FROM
 from ..tasks.sources import questions as read_questions
 from ..types import Question
-from .card import SetCard
 from .reference_set import ReferenceSet, is_reference_set
 
 if TYPE_CHECKING:
@@ -70,7 +69,7 @@ def build_reference_set(
             + "; references are labeled questions."
         )
     unique([(f"question {i}", question) for i, question in enumerate(questions)], "the references")
-    card: SetCard = {
+    card = {
         "source": digest([q.row() for q in questions]),
         "embedder": {"name": embedder.name, "revision": embedder.revision},
         "format": format_key(format),
@@ -97,13 +96,36 @@ def build_reference_set(
         torch.cat([p["pathways"] for p in parts]),
         tuple(tuple(s.tolist()) for s in scores),
         correct,
-        card
-        | {"questions": len(questions), "successes": int(correct.sum()), "success_rate": float(correct.float().mean())},
+        card | _counts(correct),
     )
 
 
-COUNTS = ("questions", "successes", "success_rate")
-"""What a set's card says beside what its shards are named by."""
+def _counts(correct: Tensor) -> dict[str, Any]:
+    """What a set's card says beside what its shards are named by."""
+    rate = float(correct.float().mean())
+    return {"questions": len(correct), "successes": int(correct.sum()), "success_rate": rate}
+
+
+def relabeled(sets: Sequence[ReferenceSet], questions: Sequence[Question]) -> ReferenceSet:
+    """Sets of one model one after the other, with the right choices that ``questions`` say: a model's pathways do not
+    depend on labels, so nothing is run again.
+
+    Args:
+        sets: whose questions these are, but for their right choices.
+        questions: in the same order.
+    """
+    scores = tuple(row for one in sets for row in one.scores)
+    chosen = torch.tensor([torch.tensor(row).argmax() for row in scores])
+    correct = chosen == torch.tensor([q.answer for q in questions])
+    return replace(
+        sets[0],
+        questions=tuple(questions),
+        embeddings=torch.cat([one.embeddings for one in sets]),
+        pathways=torch.cat([one.pathways for one in sets]),
+        scores=scores,
+        correct=correct,
+        card=sets[0].card | {"source": digest([q.row() for q in questions])} | _counts(correct),
+    )
 
 
 def forget_shards(built: ReferenceSet, scratch: str | Path) -> None:
@@ -113,7 +135,7 @@ def forget_shards(built: ReferenceSet, scratch: str | Path) -> None:
     Raises:
         DataError: one cannot be deleted.
     """
-    of = _of({key: value for key, value in built.card.items() if key not in COUNTS})
+    of = _of({key: value for key, value in built.card.items() if key not in _counts(built.correct)})
     try:
         for path in shards_of(Path(scratch), of).values():
             path.unlink(missing_ok=True)
@@ -128,7 +150,7 @@ def _of(card: Mapping[str, object]) -> str:
     return digest(card)[:20]
 
 
-def _card_of(model: RoutedModel) -> SetCard:
+def _card_of(model: RoutedModel) -> dict[str, Any]:
     """What a card says of the model."""
     return {
         "model_name": public_name(model.name),

@@ -1,4 +1,4 @@
-"""What is learned from references, once: kept in memory, and beside the set."""
+"""What is learned from references, once: kept in memory, and beside the set; and whether what lies there is whole."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from typing import Any
 
 from torch import Tensor
 
+from ..errors import DataError
+from ..storage.checksummed import checksummed_files, verify_checksum
 from ..storage.identity import digest
-from ..storage.kept import NAMED_TENSORS, kept, short_digest
-from .reference_set import ReferenceSet
+from ..storage.kept import AGAIN, NAMED_TENSORS, kept, short_digest
+from .artifacts import ARTIFACTS
+from .reference_set import INDEX, WARM, ReferenceSet
 
 LEARNED = "learned"
 """The folder beside a set."""
@@ -44,3 +47,17 @@ def _content(references: ReferenceSet) -> str:
     ]
     tensors = (references.embeddings.float(), references.pathways.float(), references.correct)
     return digest([asked, references.scores, [sha256(t.contiguous().numpy().data).hexdigest() for t in tensors]])
+
+
+def damaged_beside(references: ReferenceSet) -> list[str]:
+    """What is wrong with each file that is kept beside a set, and would be refused when it is read."""
+    shared, own = references.artifacts_folder, references.folder
+    folders = [own / name for name in (LEARNED, INDEX, WARM)] if own is not None else []
+    folders += [shared / ARTIFACTS] if shared is not None else []
+    found = []
+    for path in (path for folder in folders for path in checksummed_files(folder)):
+        try:
+            verify_checksum(path, AGAIN)
+        except DataError as error:
+            found.append(str(error))
+    return found

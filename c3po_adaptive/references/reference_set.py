@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -35,7 +35,6 @@ from ..storage.tensors import load_tensors, save_tensors
 from ..tasks.formats import Format, format_key
 from ..types import OPTIONAL, Question
 from .agreement import suspicion
-from .card import QUESTIONS, TENSORS, ReferenceSetCard, SetCard, set_card
 
 if TYPE_CHECKING:
     from ..models.routed import RoutedModel
@@ -43,10 +42,31 @@ if TYPE_CHECKING:
     from ..settings import RemixSettings
     from .embedding import Embedder
 
-CARD = "card.json"
+CARD, QUESTIONS, TENSORS = "card.json", "questions.parquet", "tensors.safetensors"
 INDEX, WARM = "index", "warm"
 """Folders beside them: what retrievers keep, and the prefill store."""
 REBUILD = "build the set again: c3po refset build FILE --model MODEL --out DIR"
+
+
+class ReferenceSetCard(Ours):
+    """the card of a reference set"""
+
+    source: str
+    model: str
+    format: str
+    embedder: dict[str, str]
+    files: dict[str, str]
+    model_name: str | None = None
+    dtype: str | None = None
+    revision: str | None = None
+    layers: list[int] | None = None
+    versions: dict[str, str] | None = None
+
+    @model_validator(mode="after")
+    def _hashed(self) -> Self:
+        if sorted(self.files) != [QUESTIONS, TENSORS]:
+            raise ValueError(f"files: hashes of {QUESTIONS} and {TENSORS} alone")
+        return self
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +79,8 @@ class ReferenceSet(OnHub):
         pathways: ``[N, L, E]`` the model's own, ω_i.
         scores: the model's normalized log-likelihood of each choice.
         correct: ``[N]`` bool, answered right along the own pathway.
-        card: where it comes from: counts, hashes, model, embedder, format, versions.
+        card: where it comes from, as ``ReferenceSetCard`` has it, and counts: ``questions``, ``successes`` and
+            ``success_rate``.
         folder: where it was read from, or saved to.
     """
 
@@ -68,7 +89,7 @@ class ReferenceSet(OnHub):
     pathways: Tensor
     scores: tuple[tuple[float, ...], ...]
     correct: Tensor
-    card: SetCard
+    card: dict[str, Any]
     folder: Path | None = None
     repo_type: ClassVar[Literal["dataset"]] = "dataset"
     files: ClassVar[tuple[str, ...]] = (CARD, QUESTIONS, TENSORS)
@@ -165,11 +186,10 @@ class ReferenceSet(OnHub):
 
     def check(self, model: RoutedModel, format: str | Format, embedder: Embedder) -> None:
         """Raise DataError unless the set was built with this model, format and embedder and holds a success."""
-        known: Mapping[str, object] = self.card
         of_embedder = {"name": embedder.name, "revision": embedder.revision}
         wanted = {"model": fingerprint(model), "format": format_key(format), "embedder": of_embedder}
         for key, expected in wanted.items():
-            if (built := known[key]) != expected:
+            if (built := self.card[key]) != expected:
                 raise DataError(
                     f"Expected a reference set built with {key} {expected!r}, got one built with {built!r}; {REBUILD}."
                 )
@@ -236,10 +256,6 @@ class ReferenceSet(OnHub):
             return cls.load(kept)
         return replace(read, folder=read.save(kept))
 
-    def _card(self, name: str, license: str | None) -> str:
-        answered = [(q.task, right) for q, right in zip(self.questions, self.correct.tolist(), strict=True)]
-        return set_card(self.card, tuple(self.pathways.shape), answered, name, license)
-
     @classmethod
     def load(cls, folder: str | Path) -> ReferenceSet:
         """Read a set back, its files checked against the card.
@@ -270,7 +286,7 @@ class ReferenceSet(OnHub):
             pathways,
             tuple(row.scores for row in kept),
             torch.tensor([row.correct for row in kept], dtype=torch.bool),
-            cast(SetCard, card.model_dump(exclude_unset=True)),
+            card.model_dump(exclude_unset=True),
             folder,
         )
 

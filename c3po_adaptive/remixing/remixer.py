@@ -148,17 +148,17 @@ class Remixer:
     def training(self) -> ReferenceTraining:
         """Its references, for selectors that learn from them: those that the optimizer did not learn from."""
         return ReferenceTraining(
-            self.model,
-            self.references,
-            self.strategies,
-            self.format,
-            self.settings,
-            self.held_out,
-            self.batch_size,
-            self._training_batch,
-            self.strategies.optimizer.references_needed,
-            self._spent,
-            self._learned_from,
+            model=self.model,
+            references=self.references,
+            strategies=self.strategies,
+            format=self.format,
+            settings=self.settings,
+            held_out=self.held_out,
+            together=self.batch_size,
+            ask=self._training_batch,
+            taken=self.strategies.optimizer.references_needed,
+            spent=self._spent,
+            kept=self._learned_from,
         )
 
     @property

@@ -97,7 +97,7 @@ class SampleBatch:
         self._opened[self.clock.phase].append(losses)
         known = {name: _copied(value) for name, value in (self._known | {"selection": selection}).items()}
         known["reference_pathways"] = self._reference_pathways
-        known |= {"loss": losses.neighbourhood, "scores": losses.scores}
+        known |= {"loss": losses.neighbourhood, "scores": losses.scores, "of_neighbours": self._of_neighbours}
         known["within"] = lambda chosen: self.problem(labeled=labeled, told=told, selection=chosen)
         known["truth"] = self._truth if told else None
         if not labeled:
@@ -147,7 +147,6 @@ class SampleBatch:
             "neighbours": self.neighbours,
             "neighbour_pathways": found,
             "own_scores": pad_sequence(self.model.choice_scores(self.states), True, -torch.inf),
-            "of_neighbours": self._of_neighbours,
             "generators": tuple(torch.Generator().manual_seed(seed) for seed in seeds),
             "excluded": self.excluded,
         }
@@ -267,7 +266,6 @@ class SampleBatch:
     def close(self) -> None:
         """Let go of what was run: losses and the batch know each other, and would wait for the garbage collector."""
         self._opened.clear()
-        vars(self).pop("_known", None)
 
     @property
     def flops(self) -> float:
@@ -281,8 +279,9 @@ class SampleBatch:
         opened = [losses for phase in self._opened.values() for losses in phase]
         looked = [any(losses.looked_at(b) for losses in opened) for b in range(len(self.states))]
         mine: list[list[Entry]] = [[] for _ in self.states]
-        for b, state in zip(self.pairs[:, 0].tolist(), vars(self).get("near", ()), strict=False):
-            mine[b] += [state.work] if looked[b] else []
+        if any(looked):  # then the neighbours were run
+            for b, state in zip(self.pairs[:, 0].tolist(), self.near, strict=True):
+                mine[b] += [state.work] if looked[b] else []
         return [summed(entries) for entries in mine]
 
     @property

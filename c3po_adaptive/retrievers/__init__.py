@@ -2,16 +2,12 @@
 
 from .base import Hits, Index, Retriever
 from .cosine import CosineIndex
-from .faiss_hnsw import FaissHNSW
-from .faiss_ivf import FaissIVF
 from .faiss_knn import FaissKNN
 from .faiss_radius import FaissRadius
 from .random_neighbours import RandomNeighbours
 
 __all__ = [
     "CosineIndex",
-    "FaissHNSW",
-    "FaissIVF",
     "FaissKNN",
     "FaissRadius",
     "Hits",

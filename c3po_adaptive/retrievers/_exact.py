@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..kernels.base import Array
-from ._vectors import Unit, cosine
-from .cosine import CosineIndex
+from .cosine import CosineIndex, Unit, cosine
 
 _ROUNDING = 1e-5  # FAISS sums in single precision: its order is right up to this
 _SPARE = 8  # near-duplicates of a question that may be too alike

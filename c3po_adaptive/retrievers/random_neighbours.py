@@ -10,9 +10,8 @@ import numpy as np
 from pydantic import NonNegativeInt, PositiveInt
 
 from ..kernels.base import Array
-from ._vectors import Unit
 from .base import Retriever
-from .cosine import CosineIndex
+from .cosine import CosineIndex, Unit
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ._numbers import check_experts, check_there, experts_in
+from ..errors import SettingError
+from ._numbers import numbers
 from .base import NamedRule
 
 
@@ -21,12 +22,26 @@ class OfExperts(NamedRule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_experts(self.name, self.experts)
+        given = self.experts
+        there = isinstance(given, tuple) and bool(given) and all(type(one) is int and one >= 0 for one in given)
+        if not there or len(set(given)) < len(given):
+            raise SettingError(
+                f"Expected {self.name}.experts to be different numbers from 0 on, got {given!r}; give some."
+            )
 
     @classmethod
     def read(cls, text: str) -> Mapping[str, object]:
-        return {"experts": experts_in(cls.name, text)}
+        found = numbers(text)
+        if found is None:
+            raise SettingError(
+                f"Expected experts of rule {cls.name!r} as numbers such as 3, 3,5 or 0-7, got {text!r}; write them so."
+            )
+        return {"experts": found}
 
     def fits(self, layers: tuple[int, ...], experts: int) -> None:
         super().fits(layers, experts)
-        check_there(self.name, self.experts, experts)
+        if beyond := [one for one in self.experts if one >= experts]:
+            raise SettingError(
+                f"Expected experts of rule {self.name!r} from 0 to {experts - 1}, as each layer has {experts}, got "
+                f"{', '.join(map(str, beyond[:8]))}; name others."
+            )

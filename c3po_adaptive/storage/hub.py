@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import tempfile
-import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
-from ..errors import ArtifactError, C3POError, DataError, SettingError, disk_says
+from ..elsewhere import loaded, where
+from ..errors import ArtifactError, DataError, SettingError, disk_says
 from .files import atomic_folder, is_folder, is_there, write_text
 from .folders import writable_folder
 from .text_checksum import is_unedited, with_checksum
 
 if TYPE_CHECKING:
-    from huggingface_hub import CommitInfo, HfApi
+    from huggingface_hub import CommitInfo
 
 README = "README.md"
 REPOSITORY = r"[\w.-]+/[\w.-]+"
-TAG = "c3po_adaptive"
-"""Of every card: by it one of ours is known."""
+STORES = "c3po_adaptive.stores"
+"""Entry points of what keeps folders that are not here (``_Store``): ``hub``, the Hugging Face Hub, which writes the
+cards, too; any other is called by the beginning of its names, ``mine`` by ``mine://…``."""
 
 
 class OnHub(ABC):
@@ -50,10 +50,6 @@ class OnHub(ABC):
     def _owns(cls, folder: Path) -> bool:
         """Whether the ``files`` of a folder are those of such a thing, if perhaps a broken one."""
 
-    @abstractmethod
-    def _card(self, name: str, license: str | None) -> str:
-        """The text of its card, with the snippet that loads it by ``name``."""
-
     @classmethod
     def _fetched(cls, folder: Path) -> Self:
         """The same as ``_read``, of a folder that belongs to the Hub's cache: nothing is to be kept beside it."""
@@ -71,10 +67,14 @@ class OnHub(ABC):
             DataError: the disk refuses it, or others' files lie where its own would; so does a card that a person
                 altered.
         """
+        return self._saved(folder, Path(folder).resolve().name, license)
+
+    def _saved(self, folder: str | Path, name: str, license: str | None) -> Path:
+        store = _store()
 
         def write(place: Path) -> None:
             self._write(place)
-            self._write_card(place, Path(folder).resolve().name, license)
+            write_text(place / README, with_checksum(store.card(self, name, license), type(self).__name__))
 
         card = Path(folder) / README
         if is_there(card) and self._owns(Path(folder)) and not self._owns_card(card):
@@ -83,9 +83,6 @@ class OnHub(ABC):
                 f"altered at {card}; nothing was touched: move it away, save again, and bring its text over."
             )
         return self._placed(folder, (*self.files, README), write)
-
-    def _write_card(self, folder: Path, name: str, license: str | None) -> None:
-        write_text(folder / README, with_checksum(self._card(name, license), type(self).__name__))
 
     @classmethod
     def _owns_card(cls, path: Path) -> bool:
@@ -137,7 +134,8 @@ class OnHub(ABC):
                     "repository that is no folder here."
                 )
             return cls._read(Path(name))
-        return cls._fetched(_download(name, cls.repo_type, cls.files, revision, token))
+        found = _store(name).fetch(name, cls.repo_type, cls.files, revision=revision, token=token)
+        return cls._fetched(found)
 
     def push_to_hub(
         self,
@@ -165,104 +163,55 @@ class OnHub(ABC):
         Raises:
             ArtifactError: no token, or one that may not write there; or the Hub cannot be reached.
         """
-        from huggingface_hub import HfApi, get_token
-
-        if token is False or (not isinstance(token, str) and get_token() is None):
-            raise ArtifactError(
-                f"Expected a token that may write to {repo_id}, got none; run hf auth login, set HF_TOKEN, or pass "
-                "token=…."
-            )
-        hub, kind = HfApi(token=token), self.repo_type
-        message = commit_message or f"Upload {type(self).__name__}"
-        with tempfile.TemporaryDirectory() as place:
-            folder = self.save_pretrained(Path(place) / "pushed", license=license)  # before a repository is made
-            with _asking(repo_id, kind, None):
-                named = hub.create_repo(repo_id, repo_type=kind, private=private, exist_ok=True).repo_id
-                if private and not hub.repo_info(named, repo_type=kind).private:
-                    raise ArtifactError(
-                        f"Expected {named} to be private, but there is a public repository of that name; nothing was "
-                        "written. Make it private on its page, or name another."
-                    )
-            self._write_card(folder, named, license)
-            with _asking(repo_id, kind, None):
-                before = hub.repo_info(named, repo_type=kind).sha
-                if not self._may_replace_card(hub, named, before):
-                    (folder / README).unlink()
-                return hub.upload_folder(
-                    repo_id=named, folder_path=folder, repo_type=kind, commit_message=message, parent_commit=before
-                )
-
-    def _may_replace_card(self, hub: HfApi, name: str, commit: str | None) -> bool:
-        """Whether a repository has no card, or one as it was written; a warning says how to replace another."""
-        from huggingface_hub.errors import EntryNotFoundError
-
-        with tempfile.TemporaryDirectory() as place, suppress(EntryNotFoundError):
-            there = hub.hf_hub_download(name, README, repo_type=self.repo_type, revision=commit, local_dir=place)
-            if not self._owns_card(Path(there)):
-                warnings.warn(
-                    f"The {README} of {name} stays as it is, since a person wrote or altered it; for a new one delete "
-                    "it there and push again, or take that of save_pretrained.",
-                    stacklevel=3,
-                )
-                return False
-        return True
-
-
-def _download(
-    name: str, repo_type: str, files: tuple[str, ...], revision: str | None, token: str | bool | None
-) -> Path:
-    from huggingface_hub import snapshot_download
-
-    with _asking(name, repo_type, revision):
-        found = snapshot_download(name, repo_type=repo_type, revision=revision, token=token, allow_patterns=[*files])
-    folder = Path(found)
-    if missing := [file for file in files if not (folder / file).is_file()]:
-        raise ArtifactError(
-            f"Expected the {repo_type} {name} on the Hub to hold {', '.join(files)}, got none of the name "
-            f"{', '.join(missing)}; name another repository or revision."
+        made: CommitInfo = _store(repo_id).push(
+            repo_id,
+            self.repo_type,
+            private=private,
+            token=token,
+            commit_message=commit_message or f"Upload {type(self).__name__}",
+            write=lambda folder, name: self._saved(folder, name, license),
+            replaces=self._owns_card,
         )
-    return folder
+        return made
 
 
-_REMEDIES = {
-    "GatedRepoError": "ask for access on its page, and log in with hf auth login",
-    "RepositoryNotFoundError": "check the name; a private one needs a token (hf auth login, HF_TOKEN or token=…)",
-    "RevisionNotFoundError": "name a branch, a tag or a commit that it has",
-}
-"""What to do about errors of the client, those of special kinds before the general ones."""
+class _Store(Protocol):
+    """Where folders are kept that are not here; ``plugins/hub`` is one."""
+
+    def card(self, what: object, name: str, license: str | None) -> str:
+        """The text of the card of a set or a pathway, with the snippet that loads it by ``name``."""
+
+    def fetch(
+        self, name: str, repo_type: str, files: Sequence[str], *, revision: str | None, token: str | bool | None
+    ) -> Path:
+        """The folder of a repository's files; nothing is to be written there."""
+
+    def push(
+        self,
+        name: str,
+        repo_type: str,
+        *,
+        private: bool | None,
+        token: str | bool | None,
+        commit_message: str,
+        write: Callable[[Path, str], Path],
+        replaces: Callable[[Path], bool],
+    ) -> Any:
+        """Write to a repository.
+
+        Args:
+            name: of it.
+            repo_type: see ``OnHub``.
+            private: see ``OnHub.push_to_hub``, as ``token`` and ``commit_message``.
+            write: writes a folder, with a card that loads by a name.
+            replaces: whether the card that a repository has, in a file, is as it was written.
+        """
 
 
-@contextmanager
-def _asking(name: str, repo_type: str, revision: str | None) -> Iterator[None]:
-    """What may go wrong with the Hub, in our words.
-
-    Raises:
-        ArtifactError: it went wrong.
-        DataError: the name can be no repository's.
-    """
-    from huggingface_hub import errors
-
-    # With the error of the client's HTTP library, which is another in each major version.
-    silent = cast("tuple[type[Exception], ...]", (OSError, *errors.HfHubHTTPError.__bases__))
-    if not isinstance(name, str):
-        raise DataError(f"Expected a folder that is there, or a repository's name (user/name), got {name!r}.")
-    try:
-        yield
-    except C3POError:
-        raise
-    except errors.HFValidationError as error:
-        raise DataError(
-            f"Expected a folder that is there, or a repository's name (user/name), got {name!r}: {error}"
-        ) from error
-    except silent as error:
-        what = f"the {repo_type} {name}{f' in revision {revision!r}' if revision else ''}"
-        then = next((_REMEDIES[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in _REMEDIES), "")
-        status = getattr(getattr(error, "response", None), "status_code", None)
-        if status in (401, 403):
-            then = then or f"use a token that may do this with {name}: make one at the Hub's settings"
-        elif status is None:
-            then = then or "connect, unset HF_HUB_OFFLINE, or name a folder"
-        said = next((line.strip() for line in str(error).splitlines() if line.strip()), "no reason given")
-        raise ArtifactError(
-            f"Expected {what} on the Hub, got: {type(error).__name__}: {said}; {then or 'try again later'}."
-        ) from error
+def _store(name: object = "") -> _Store:
+    scheme, there, _ = str(name).partition("://")
+    points = [*(entry_points(group=STORES, name=scheme) if there else ()), *entry_points(group=STORES, name="hub")]
+    if not points:
+        raise ArtifactError(f"Expected what writes cards, and speaks with the Hub, got none; {where('hub', 'store')}")
+    store: _Store = loaded(points[0], f"the store {points[0].name!r}")
+    return store

@@ -15,10 +15,9 @@ from ..models.routed import RoutedModel
 from ..progress import Progress
 from ..records.base import Record
 from ..records.jsonl import Records
-from ..references.build import reference_set_of
+from ..references.build import reference_set_of, relabeled
 from ..references.embedding import Embedder, embedder_named
 from ..references.model_embedding import MODEL, ModelEmbedder
-from ..references.poisoned_set import relabeled
 from ..references.reference_set import ReferenceSet, is_reference_set
 from ..registry import Registry, new_registry
 from ..remixing.training import check_enough

@@ -1,12 +1,12 @@
 """Questions and the formats they are asked in."""
 
-from .benchmarks import load_dataset_questions
-from .formats import Cloze, Format, Letter, Rendered, description, encode, format_by_name, format_key, raw_text
-from .question_files import DEMO_SPLITS, demo_questions, first_of, load_questions, within
+from .formats import BLANK, Cloze, Format, Letter, Rendered, description, encode, format_by_name, format_key, raw_text
+from .question_files import DEMO_SPLITS, demo_questions, first_of, load_questions, of_split, within
 from .sources import ASKED, questions
 
 __all__ = [
     "ASKED",
+    "BLANK",
     "DEMO_SPLITS",
     "Cloze",
     "Format",
@@ -18,8 +18,8 @@ __all__ = [
     "first_of",
     "format_by_name",
     "format_key",
-    "load_dataset_questions",
     "load_questions",
+    "of_split",
     "questions",
     "raw_text",
     "within",

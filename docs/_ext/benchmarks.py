@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from c3po_benchmarks import BENCHMARKS, FILES_ONLY, Benchmark
 from sphinx.application import Sphinx
 from written import Written, table
-
-from c3po_adaptive.tasks.benchmarks import BENCHMARKS, FILES_ONLY, Benchmark
 
 
 class Benchmarks(Written):

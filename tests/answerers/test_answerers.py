@@ -13,8 +13,6 @@ from c3po_adaptive import GRADIENT, KNOWN_AND_LOSS, rule_named, taught
 from c3po_adaptive.answerers import (
     AlongRule,
     AnswererStrategy,
-    InContext,
-    LengthExponent,
 )
 from c3po_adaptive.errors import PluginError, SettingError
 from c3po_adaptive.optimizers import NoStep
@@ -63,7 +61,6 @@ class Plain(AnswererStrategy):
 
 EACH = {
     "what an answer does not say may be left out": Plain(),
-    "length-exponent": LengthExponent(InContext()),
     "a rule": AlongRule(rule_named("ban:1;top-k:1@last-1")),
 }
 

@@ -378,7 +378,7 @@ class TestPlugins:
 
     def test_show(self):
         words = call("plugins", "show", "surface-logit")
-        assert words.startswith("answerer surface-logit (builtin)")
+        assert words.startswith("answerer surface-logit (baselines)")
         words = call("plugins", "show", "practised", "--plugin", own_plugin.FILE)
         assert "  training: 32  (int; a whole number >= 2)\n      references to practise on." in words
         assert "  n: 5  (int | None; a whole number >= 0)\n" in words

@@ -1,23 +1,16 @@
-"""``c3po plugins new`` and ``check``, and the check that runs make: as an author of a plugin meets them."""
+"""``c3po plugins check``, and the check that runs make: as an author of a plugin meets them."""
 
-import ast
 import json
 import logging
-import os
-import re
 import subprocess
 import sys
 import time
-import tomllib
-from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from c3po_adaptive.cli import app
-from c3po_adaptive.registry import ROLES, new_registry
-
-UNDER_O = "ignore:assertions not in test modules:pytest.PytestConfigWarning"
+from c3po_adaptive.registry import new_registry
 
 BROKEN = """
 from dataclasses import dataclass
@@ -48,87 +41,6 @@ def broken(tmp_path):
     path = tmp_path / "doubled.py"
     path.write_text(BROKEN)
     return path
-
-
-class TestNew:
-    @pytest.fixture(scope="class")
-    @classmethod
-    def every(cls, tmp_path_factory):
-        """A new plugin of each role: its folder, and what was said."""
-        out, found = tmp_path_factory.mktemp("new"), {}
-        for role in ROLES:
-            result = call("plugins", "new", f"my-{role}", "--role", role, "--out", out / f"c3po-my-{role}")
-            assert result.exit_code == 0, result.output
-            found[role] = out / f"c3po-my-{role}", result.stdout
-        return found
-
-    @pytest.fixture(params=list(ROLES))
-    def made(self, request, every):
-        return request.param, *every[request.param]
-
-    def test_writes_source_contract_entry_point_and_ci(self, made):
-        role, folder, said = made
-        names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-        module = f"my_{role}"
-        workflow = str(Path(".github", "workflows", "ci.yml"))
-        assert names == {"pyproject.toml", "README.md", f"{module}.py", f"test_{module}.py", workflow}
-        project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
-        assert project["entry-points"]["c3po_adaptive"] == {f"my-{role}": module}
-        assert f"c3po plugins check {folder / module}.py" in said
-
-    def test_keeps_its_contract(self, made):
-        role, folder, _ = made
-        result = call("plugins", "check", folder / f"my_{role}.py")
-        assert result.exit_code == 0, result.output
-        assert f"{role} my-{role}" in result.stdout
-        assert "keeps the contract" in result.stdout
-
-    def test_their_own_tests_pass(self, every):
-        """Of all of them in one process, as imports take most of the time."""
-        folders = [folder for folder, _ in every.values()]
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, folders))}
-        command = [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            "-rA",
-            "-W",
-            "error",
-            "-W",
-            UNDER_O,
-            "-p",
-            "no:cacheprovider",
-            *folders,
-        ]
-        run = subprocess.run(command, cwd=folders[0].parent, env=environment, capture_output=True, text=True)
-        assert run.returncode == 0, run.stdout
-        assert all(re.search(rf"^PASSED .*test_my_{role}\.py", run.stdout, re.MULTILINE) for role in ROLES)
-
-    def test_uses_public_names_alone(self, made):
-        role, folder, _ = made
-        tree = ast.parse((folder / f"my_{role}.py").read_text())
-        imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-        assert {name for name in imported if name.startswith("c3po_adaptive")} == {"c3po_adaptive"}
-
-    def test_does_not_write_over_a_folder(self, made):
-        role, folder, _ = made
-        result = call("plugins", "new", f"my-{role}", "--role", role, "--out", folder)
-        assert result.exit_code == 1
-        assert "exists; name another" in result.output
-
-    @pytest.mark.parametrize(("name", "role", "said"), [
-        ("MyMethod", "optimizer", "kebab case, such as my-optimizer"),
-        ("ngd", "optimizer", "no optimizer has yet"),
-        ("random", "optimizer", "that nothing has in Python"),
-        ("scored-layers", "selector", "take my-scored-layers"),
-        ("mine", "optimiser", "did you mean 'optimizer'"),
-    ])  # fmt: skip
-    def test_refuses_names_that_cannot_be(self, tmp_path, name, role, said):
-        result = call("plugins", "new", name, "--role", role, "--out", tmp_path / "new")
-        assert result.exit_code == 1
-        assert said in result.output
-        assert not list(tmp_path.iterdir())
 
 
 class TestCheck:

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 import pytest
 import typer
 from c3po_bed import KINDS, LEARNED
+from c3po_benchmarks import BENCHMARKS
 from docs.blocks import PAGES, ROOT
 
 import c3po_adaptive
@@ -18,7 +19,6 @@ from c3po_adaptive.cli import app
 from c3po_adaptive.models.family_table import ABILITIES, families, reason
 from c3po_adaptive.models.loading import ALIASES
 from c3po_adaptive.study.kinds import kinds
-from c3po_adaptive.tasks.benchmarks import BENCHMARKS
 
 STUDIES = ROOT / "studies"
 

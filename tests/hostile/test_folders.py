@@ -21,15 +21,16 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
+import c3po_hub
 import pytest
 import torch
 from c3po_compare import two_runs
 from c3po_faults import fault_files
 from c3po_harness.export import _Log
+from c3po_template import new_plugin
 from c3po_vllm import export as vllm
 from study.configs import registry
 
-from c3po_adaptive.cli.new_plugin import new_plugin
 from c3po_adaptive.errors import C3POError
 from c3po_adaptive.records.base import Record
 from c3po_adaptive.records.jsonl import Records
@@ -107,8 +108,7 @@ def put_toys(monkeypatch):
     monkeypatch.setattr(two_runs, "made_by", lambda folder: None)
     monkeypatch.setattr(two_runs, "_page", lambda found, made: "a page")
     monkeypatch.setattr(prefill_store, "fingerprint", lambda model: model.name)
-    monkeypatch.setattr(ReferenceSet, "_card", lambda self, name, license: f"---\ntags:\n- c3po_adaptive\n---\n{name}")
-    monkeypatch.setattr(Pathway, "_card", lambda self, name, license: f"---\ntags:\n- c3po_adaptive\n---\n{name}")
+    monkeypatch.setattr(c3po_hub, "card", lambda what, name, license: f"---\ntags:\n- c3po_adaptive\n---\n{name}")
 
 
 def run(out, kind="comparison", a=1):

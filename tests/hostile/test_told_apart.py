@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from c3po_approximate import FaissIVF, search
 from hostile.doors import untouched
 from routing.naive import routed_model
 from routing.toys import HashEmbedder, questions
@@ -21,13 +22,10 @@ from c3po_adaptive.errors import DataError
 from c3po_adaptive.optimizers._reference_artifacts import GRADIENT
 from c3po_adaptive.references.artifacts import of_references
 from c3po_adaptive.references.build import build_reference_set
-from c3po_adaptive.references.damage import damaged_beside
-from c3po_adaptive.references.learned import learned_once
+from c3po_adaptive.references.learned import damaged_beside, learned_once
 from c3po_adaptive.references.prefill_store import build_store, open_store
 from c3po_adaptive.references.reference_set import ReferenceSet
 from c3po_adaptive.registry import new_registry
-from c3po_adaptive.retrievers import _approximate
-from c3po_adaptive.retrievers.faiss_ivf import FaissIVF
 from c3po_adaptive.settings import RemixSettings
 from c3po_adaptive.storage.checksummed import save_checksummed
 from c3po_adaptive.study.comparison import STUDY
@@ -231,7 +229,7 @@ def whole_beside(tmp_path_factory):
     build_reference_set(model, questions(12), HashEmbedder()).save(folder)
     build_store(ReferenceSet.load(folder), model, folder / "warm")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_approximate, "SMALL", 4)
+        patch.setattr(search, "SMALL", 4)
         for read in READERS.values():
             read(folder)
     return folder
@@ -239,7 +237,7 @@ def whole_beside(tmp_path_factory):
 
 @pytest.fixture
 def beside(whole_beside, tmp_path, monkeypatch):
-    monkeypatch.setattr(_approximate, "SMALL", 4)
+    monkeypatch.setattr(search, "SMALL", 4)
     return shutil.copytree(whole_beside, tmp_path / "beside")
 
 

@@ -6,8 +6,7 @@ import torch
 from routing.naive import shared_model
 from routing.toys import HashEmbedder, questions, reference_set
 
-from c3po_adaptive.references.build import build_reference_set
-from c3po_adaptive.references.poisoned_set import relabeled
+from c3po_adaptive.references.build import build_reference_set, relabeled
 
 
 def test_is_what_would_be_built():

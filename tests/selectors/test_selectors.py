@@ -7,14 +7,13 @@ from typing import ClassVar
 
 import pytest
 import torch
+from c3po_attribution import METHODS, Attribution
 from one_layer import chosen, only
 
-from c3po_adaptive.attribution import METHODS
 from c3po_adaptive.errors import SettingError, ShapeError
 from c3po_adaptive.optimizers._simplex import slope
 from c3po_adaptive.optimizers.ngd import NGD
 from c3po_adaptive.registry import in_words
-from c3po_adaptive.selectors.attribution import Attribution
 from c3po_adaptive.selectors.causal import Causal
 from c3po_adaptive.selectors.fixed import Fixed, check_experts
 from c3po_adaptive.selectors.gradient import Amortized, Gradient

@@ -1,12 +1,13 @@
 """The one door to questions: demo, files, benchmarks in a folder of files, the hub."""
 
 import json
+import sys
 
 import pytest
 
 from c3po_adaptive.analysis.dataset_in_words import DatasetsInWords
-from c3po_adaptive.errors import ArtifactError, DataError, PluginError, UnknownNameError
-from c3po_adaptive.tasks import benchmarks, questions, sources
+from c3po_adaptive.errors import DataError, PluginError, UnknownNameError
+from c3po_adaptive.tasks import questions, sources
 from c3po_adaptive.tasks.sources import ASKED, LEARNED_FROM
 from c3po_adaptive.types import Question
 
@@ -59,14 +60,6 @@ def test_a_path_with_a_colon_is_a_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a:b").write_text(rows("q"))
     assert ids("a:b") == ["q"]
-
-
-def test_what_the_folder_has_not_is_asked_of_the_hub(folder, monkeypatch):
-    monkeypatch.setattr(benchmarks, "_library", lambda: (_ for _ in ()).throw(ArtifactError("no library here")))
-    with pytest.raises(ArtifactError, match="no library here"):
-        questions("piqa", split="validation")
-    with pytest.raises(UnknownNameError, match="did you mean 'arc_easy'"):
-        questions("arc_eazy", split="test")
 
 
 class TestOfPackages:
@@ -142,8 +135,35 @@ def rows(name, *, split, usual):
         with pytest.raises(PluginError, match="mine:raises to be read by brings_faults:rows, got ZeroDivisionError"):
             questions("mine:raises")
         install("brings_more", "")
-        with pytest.raises(PluginError, match="one package that brings mine:…, got brings_faults:rows and brings_more"):
+        with pytest.raises(PluginError, match="brings mine:raises, got brings_faults:rows and brings_more"):
             questions("mine:raises")
+
+    def test_names_without_a_prefix(self, install, folder):
+        """Behind files, and before a folder of that name; two that take one are refused."""
+        text = """
+class Rows:
+    names = ("corals", "arc_easy", "mmlu")
+
+    def takes(self, name):
+        return name in self.names
+
+    def __call__(self, name, *, split, usual):
+        yield "row 0", {"question": f"{name} {split} {usual}?", "choices": ["a", "b"], "answer": 0}
+
+rows = Rows()
+"""
+        install("brings_names", text)
+        (folder / "corals").mkdir()
+        (folder / "corals" / "test.jsonl").write_text(rows("file"))
+        found = questions("corals:dev", usual=("train",))
+        assert [(q.id, q.task, q.question) for q in found] == [("corals.00000", "corals", "corals dev ('train',)?")]
+        assert ids("mine:corals") == ["corals.00000"]
+        assert ids("arc_easy:train") == ["t1", "t2", "t3"]
+        assert ids(folder / "corals") == ["file"]
+        with pytest.raises(UnknownNameError, match="did you mean 'corals'"):
+            questions("coral")
+        with pytest.raises(PluginError, match="one package that brings mmlu, got brings_names:rows"):
+            questions("mmlu:test")
 
     @pytest.mark.parametrize("ours", ["demo", "arc_easy"])
     def test_none_stands_in_the_place_of_ours(self, install, folder, ours):
@@ -154,6 +174,8 @@ def rows(name, *, split, usual):
         monkeypatch.setattr(sources, "entry_points", lambda **asked: ())
         with pytest.raises(UnknownNameError, match=r"got lm_eval:arc_easy; .* pip install 'c3po_adaptive\[eval\]'"):
             questions("lm_eval:arc_easy:test")
+        with pytest.raises(UnknownNameError, match=r"got 'piqa'; there is demo; .* plugins/benchmarks"):
+            questions("piqa:test")
 
 
 class TestFolders:
@@ -161,7 +183,7 @@ class TestFolders:
 
     @pytest.fixture(autouse=True)
     def without_the_library(self, monkeypatch):
-        monkeypatch.setattr(benchmarks, "_library", lambda: pytest.fail("asked for"))
+        monkeypatch.setitem(sys.modules, "datasets", None)
 
     def test_a_folder_of_files_by_name_and_split(self, folder):
         assert ids(folder, split="train") == ["t1", "t2", "t3"]
@@ -193,31 +215,6 @@ class TestUsualSplits:
     def test_the_demos(self):
         assert questions("demo", usual=ASKED) == questions("demo:test")
         assert questions("demo", usual=LEARNED_FROM) == questions("demo:references")
-
-    @pytest.mark.parametrize(
-        ("name", "usual", "split"),
-        [
-            ("arc_easy", ASKED, "test"),
-            ("commonsense_qa", ASKED, "validation"),
-            ("commonsense_qa", LEARNED_FROM, "train"),
-            ("mmlu", LEARNED_FROM, "validation"),
-            ("bbh", LEARNED_FROM, "test"),
-            ("some/thing", ASKED, "test"),
-        ],
-    )
-    def test_of_the_hub(self, monkeypatch, name, usual, split):
-        monkeypatch.setattr(benchmarks, "_from_hub", lambda benchmark, split, revision: asked.append(split) or [])
-        monkeypatch.setattr(benchmarks, "_splits_of", lambda name, revision: ["train", "test"])
-        asked = []
-        with pytest.raises(DataError, match="at least one question"):
-            questions(name, usual=usual)
-        assert asked == [split]
-
-    def test_a_benchmark_without_any(self):
-        with pytest.raises(
-            DataError, match="mmlu: expected a labeled split, got None; there are dev, validation, test; "
-        ):
-            questions("mmlu", usual=("train",))
 
     def test_of_files(self, folder):
         """What is asked is not learned from, where there is anything else."""

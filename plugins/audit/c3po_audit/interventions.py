@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from c3po_adaptive import Change, LayerRouting, ModelError, RoutedModel, RoutingRule, State
+from c3po_adaptive import Change, LayerRouting, ModelError, RoutedModel, RoutingRule, State, mass
 
 PERMUTED, UNIFORM, EVERYONE, ALONE, NEXT = "permuted", "uniform top-k", "uniform all", "top-1", "next-best"
 MEANINGS: Mapping[str, str] = {
@@ -116,7 +116,7 @@ class Dimmed:
     def __call__(self, routing: LayerRouting) -> Change:
         weights = routing.weights.float()
         own = self.scale[routing.sample, routing.position].to(weights.device).gather(1, routing.index)
-        rest = _mass(weights * (1 - own))
+        rest = mass(weights * (1 - own))
         index = torch.cat([routing.index, _first_not_chosen(routing, 1)], 1)
         return Change(None, index, torch.cat([weights * own, rest], 1))
 
@@ -131,19 +131,19 @@ class _Permuted:
 
 
 def _uniform(routing: LayerRouting) -> Change:
-    return Change(None, routing.index, _mass(routing.weights).expand_as(routing.weights) / routing.weights.shape[1])
+    return Change(None, routing.index, mass(routing.weights).expand_as(routing.weights) / routing.weights.shape[1])
 
 
 def _everyone(routing: LayerRouting) -> Change:
     n = routing.site.mixable
     index = torch.arange(n, device=routing.index.device).expand(len(routing.index), n)
-    return Change(None, index, _mass(routing.weights).expand(-1, n) / n)
+    return Change(None, index, mass(routing.weights).expand(-1, n) / n)
 
 
 def _best_alone(routing: LayerRouting) -> Change:
     """Beside the first expert at weight zero: longcat_flash's experts cannot take one column (transformers 5.24)."""
     best = routing.index.gather(1, routing.weights.argmax(1, keepdim=True))
-    total = _mass(routing.weights)
+    total = mass(routing.weights)
     index, weights = torch.cat([best, 0 * best], 1), torch.cat([total, 0 * total], 1)
     return Change(None, index, weights, used=torch.ones_like(best[:, 0]))
 
@@ -151,11 +151,6 @@ def _best_alone(routing: LayerRouting) -> Change:
 def _next_best(routing: LayerRouting) -> Change:
     index = _first_not_chosen(routing, routing.index.shape[1])
     return Change(None, index, routing.weighed(index))
-
-
-def _mass(weights: Tensor) -> Tensor:
-    """``[R, 1]`` what a token's weights sum to."""
-    return weights.sum(1, keepdim=True)
 
 
 def _first_not_chosen(routing: LayerRouting, n: int) -> Tensor:

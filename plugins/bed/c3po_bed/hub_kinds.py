@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from html import unescape
 from typing import Any
 
-from c3po_adaptive import Benchmark, benchmark_named
+from c3po_benchmarks import Benchmark, benchmark_named
 
 from .wording import wordings
 

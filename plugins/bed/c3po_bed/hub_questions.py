@@ -8,7 +8,9 @@ from functools import cache
 from hashlib import sha256
 from importlib.resources import files
 
-from c3po_adaptive import Question, published_questions
+from c3po_benchmarks import published_questions
+
+from c3po_adaptive import Question
 from c3po_adaptive.tasks import first_of, within
 
 from .hub_kinds import HUB

@@ -9,10 +9,11 @@ from c3po_bed import FAMILIES, KINDS, LEARNED, SIBLINGS, UNKNOWN, cases
 from c3po_bed.hub_kinds import HUB
 from c3po_bed.hub_questions import SIZES, fingerprint, fingerprints, from_hub, learned
 from c3po_bed.wording import wordings
+from c3po_benchmarks import published_questions, reading
 
 from c3po_adaptive.cli.demo import _called
 from c3po_adaptive.errors import DataError, UnknownNameError
-from c3po_adaptive.tasks import benchmarks, questions
+from c3po_adaptive.tasks import questions
 from c3po_adaptive.tasks.question_files import load_questions
 from c3po_adaptive.tasks.sources import ASKED, LEARNED_FROM
 from c3po_adaptive.types import Question
@@ -167,8 +168,8 @@ class TestHub:
     @pytest.mark.parametrize("kind", HUB)
     def test_a_row_in_the_beds_words(self, monkeypatch, kind):
         hub_row, right = HUB_ROWS[kind]
-        monkeypatch.setattr(benchmarks, "_table", lambda *where: [hub_row])
-        ((_, found),) = benchmarks.published_questions(HUB[kind].benchmark, kind, "test")
+        monkeypatch.setattr(reading, "from_hub", lambda *where: [hub_row])
+        ((_, found),) = published_questions(HUB[kind].benchmark, kind, "test")
         assert found.choices[found.answer] == right
         assert wordings()[kind].parts(found.question)
         assert PLAIN.get(kind, found.question) == found.question
@@ -181,7 +182,7 @@ class TestHub:
     def test_splits_are_apart_balanced_and_without_what_was_learned(self, monkeypatch):
         monkeypatch.delenv("C3PO_BED", raising=False)
         table = [{"text": f"tweet {n}", "label": int(n % 5 == 0)} for n in range(2000)]
-        monkeypatch.setattr(benchmarks, "_table", lambda path, config, split, revision: table)
+        monkeypatch.setattr(reading, "from_hub", lambda path, config, split, revision: table)
         asked = wordings()["tweet_irony"].asked
         known = {fingerprint(asked.format(text=f"Tweet: {n}")) for n in range(1000)}
         monkeypatch.setattr("c3po_bed.hub_questions.learned", lambda: known)

@@ -4,9 +4,10 @@ import json
 
 import pytest
 from c3po_bed.wording import reworded
+from c3po_benchmarks import library, reading
 
 from c3po_adaptive.errors import ArtifactError, DataError, UnknownNameError
-from c3po_adaptive.tasks import benchmarks, questions
+from c3po_adaptive.tasks import questions
 from c3po_adaptive.types import Question
 
 
@@ -79,7 +80,7 @@ class TestWithoutAFolder:
             questions("bed:tweet_emotion:train")
 
     def test_no_library(self, no_folder, monkeypatch):
-        monkeypatch.setattr(benchmarks, "_library", lambda: (_ for _ in ()).throw(ArtifactError("no library here")))
+        monkeypatch.setattr(library, "_library", lambda: (_ for _ in ()).throw(ArtifactError("no library here")))
         with pytest.raises(ArtifactError, match="no library here"):
             questions("bed:agnews_topic:test")
 
@@ -89,14 +90,14 @@ class TestWithoutAFolder:
             questions("bed:movie_slot:test")
 
     def test_columns_that_have_changed(self, no_folder, monkeypatch):
-        monkeypatch.setattr(benchmarks, "_table", lambda *where: [{"headline": "Rain.", "label": 1}])
+        monkeypatch.setattr(reading, "from_hub", lambda *where: [{"headline": "Rain.", "label": 1}])
         with pytest.raises(
             DataError, match=r"agnews_topic \(test\), row 0: expected the column 'text', got 'headline'"
         ):
             questions("bed:agnews_topic:test")
 
     def test_a_label_of_another_number(self, no_folder, monkeypatch):
-        monkeypatch.setattr(benchmarks, "_table", lambda *where: [{"text": "Rain.", "label": 9}])
+        monkeypatch.setattr(reading, "from_hub", lambda *where: [{"text": "Rain.", "label": 9}])
         with pytest.raises(DataError, match=r"agnews_topic \(test\), row 0"):
             questions("bed:agnews_topic:test")
 

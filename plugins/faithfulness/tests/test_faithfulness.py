@@ -9,6 +9,7 @@ import numpy as np
 import own_plugin
 import pytest
 import torch
+from c3po_attribution import METHODS, Attribution
 from c3po_faithfulness.curves import Curves, area
 from c3po_faithfulness.layer_effects import TRUTHS, truth
 from c3po_faithfulness.metrics import RADIUS, infidelity, overlap, rank_correlation, sensitivity
@@ -21,14 +22,12 @@ from routing.toys import questions
 from study.configs import load_config, registry_of
 from typer.testing import CliRunner
 
-from c3po_adaptive.attribution import METHODS
 from c3po_adaptive.cli import app
 from c3po_adaptive.errors import DataError, SettingError
 from c3po_adaptive.models.loading import load_moe_model
 from c3po_adaptive.optimizers.ngd import NGD
 from c3po_adaptive.optimizers.none import NoStep
 from c3po_adaptive.records.jsonl import Records, read_records
-from c3po_adaptive.selectors.attribution import Attribution
 from c3po_adaptive.selectors.causal import Causal
 from c3po_adaptive.selectors.gradient import Gradient
 from c3po_adaptive.tasks import questions as read

@@ -19,6 +19,7 @@ from c3po_adaptive import (
     Kernel,
     QuestionFeatures,
     ReferenceFeatures,
+    as_part_says,
     default_registry,
     hookimpl,
 )
@@ -47,14 +48,8 @@ class Capped(Kernel):
     of: InstanceOf[Kernel] = field(default_factory=_gaussian)
     cap: Annotated[float, Field(gt=0, le=1)] = 0.1
     name: ClassVar[str] = "capped"
-
-    @property
-    def learns(self) -> bool:  # type: ignore[override]  # a constant of most kernels
-        return self.of.learns
-
-    @property
-    def varies(self) -> str:  # type: ignore[override]
-        return self.of.varies
+    learns = as_part_says("learns")
+    varies = as_part_says("varies")
 
     def prepare(self, references: ReferenceFeatures) -> Self:
         return replace(self, of=self.of.prepare(references))

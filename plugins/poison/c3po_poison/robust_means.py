@@ -26,6 +26,7 @@ from c3po_adaptive import (
     ReferenceArtifact,
     SettingError,
     TrainingReferences,
+    as_part_says,
     default_registry,
     hookimpl,
 )
@@ -54,6 +55,9 @@ class RobustMean(PathwayOptimizer):
     """
 
     of: InstanceOf[PathwayOptimizer] = field(default_factory=_step)
+    needs_neighbours = as_part_says("needs_neighbours")
+    references_needed = as_part_says("references_needed")
+    changes = as_part_says("changes")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -66,18 +70,6 @@ class RobustMean(PathwayOptimizer):
     @abstractmethod
     def mean(self, each: Tensor, weight: Tensor) -> Tensor:
         """``[B, …]`` what neighbours teach together, by what ``each [B, K, …]`` teaches and its ``weight [B, K]``."""
-
-    @property
-    def needs_neighbours(self) -> bool:  # type: ignore[override]  # a constant of most optimizers
-        return self.of.needs_neighbours
-
-    @property
-    def references_needed(self) -> int:
-        return self.of.references_needed
-
-    @property
-    def changes(self) -> Any:  # type: ignore[override]
-        return self.of.changes
 
     def prepare(self, training: TrainingReferences) -> Self:
         return replace(self, of=self.of.prepare(_Robust(training, self.mean)))

@@ -25,6 +25,7 @@ from c3po_adaptive import (
     Selection,
     SettingError,
     TrainingReferences,
+    as_part_says,
     default_registry,
     hookimpl,
 )
@@ -71,6 +72,8 @@ class Abstain(LayerSelector):
     harm: Annotated[float, Field(gt=0, le=1)] | None = None
     learned: Mapping[str, Tensor] | None = field(default=None, repr=False, compare=False)
     name: ClassVar[str] = "abstain"
+    needs_label = as_part_says("needs_label", "selector")
+    needs_truth = as_part_says("needs_truth", "selector")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -90,14 +93,6 @@ class Abstain(LayerSelector):
     @property
     def needs_neighbours(self) -> bool:  # type: ignore[override]  # a constant of most selectors
         return self.selector.needs_neighbours or self.signal != "uncertainty" or self.threshold is None
-
-    @property
-    def needs_label(self) -> bool:  # type: ignore[override]
-        return self.selector.needs_label
-
-    @property
-    def needs_truth(self) -> bool:  # type: ignore[override]
-        return self.selector.needs_truth
 
     @property
     def references_needed(self) -> int:

@@ -29,6 +29,7 @@ from c3po_adaptive import (
     Selection,
     SettingError,
     allowed_experts,
+    core,
     hookimpl,
     project,
 )
@@ -185,14 +186,8 @@ class CrossFitted(ScoredLayers):
         return beyond_noise, agreement.each.clamp_min(0)
 
     def _agreement(self, problem: Problem) -> Agreement:
-        able = _core(problem, self.core_size(problem)) | (problem.own > 0)
+        able = core(problem.ranking, self.core_size(problem)) | (problem.own > 0)
         return Agreement.of(problem.of_neighbours(GRADIENT), problem.neighbours.weight, able)
-
-
-def _core(problem: Problem, experts: int) -> Tensor:
-    """``[B, L, E]`` bool: the experts that the router ranks highest, in every layer."""
-    ranking = problem.ranking
-    return torch.zeros_like(ranking, dtype=torch.bool).scatter(-1, ranking.topk(experts, dim=-1).indices, True)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
+from c3po_attribution import Attribution
 from c3po_research.abstain import Abstain, calibrated
 from c3po_research.agreement import CrossFitted
 from c3po_research.learned_layers import Learned
@@ -12,7 +13,7 @@ from routing.naive import FAMILIES
 from test_api import CHOICES, TEXTS, optimizer
 
 from c3po_adaptive.errors import SettingError
-from c3po_adaptive.selectors import Attribution, Fixed, Gradient
+from c3po_adaptive.selectors import Fixed, Gradient
 from c3po_adaptive.testing import ToyTraining, altered, toy_problem
 
 

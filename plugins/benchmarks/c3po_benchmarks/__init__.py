@@ -1,0 +1,6 @@
+"""Questions through the ``datasets`` library: the paper's benchmarks by name, any hub id, or a local folder."""
+
+from .published import BENCHMARKS, FILES_ONLY, Benchmark, benchmark_named
+from .reading import published_questions, source
+
+__all__ = ["BENCHMARKS", "FILES_ONLY", "Benchmark", "benchmark_named", "published_questions", "source"]
