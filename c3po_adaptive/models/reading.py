@@ -15,6 +15,7 @@ from ..errors import SettingError, ShapeError
 from ..routing.given import as_it_was, on_device
 from ..routing.head import forward_as, projection
 from ..routing.intercept import intercepted, lock_of
+from ..routing.packing import padded
 from ..routing.sites import Site, decoder_of, router_logits
 from ..routing.trace import NONE
 from ..tasks.texts import listed
@@ -101,11 +102,8 @@ def _inputs(model: RoutedModel | nn.Module, inputs: object) -> tuple[Tensor, Ten
             f"Expected what a tokenizer gives for {type(model).__name__}, got {type(inputs).__name__}; give "
             "tokenizer(texts, return_tensors='pt', padding=True), or a model of load_moe_model with texts."
         )
-    prompts = [model.encode_text(text).ids for text in listed(cast(str | Sequence[str], inputs))]
-    width, pad = max(map(len, prompts)), model.tokenizer.pad_token_id
-    ids = torch.tensor([[pad] * (width - len(prompt)) + list(prompt) for prompt in prompts])
-    lengths = torch.tensor([len(prompt) for prompt in prompts])
-    return ids, torch.arange(width) >= width - lengths[:, None]
+    texts = listed(cast(str | Sequence[str], inputs))
+    return padded([model.encode_text(text).ids for text in texts], cast(int, model.tokenizer.pad_token_id))
 
 
 def _beside(inputs: object, model: Any) -> dict[str, Any]:

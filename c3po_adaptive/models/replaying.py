@@ -22,7 +22,7 @@ from ..routing.routes import Layout, Routes, Sequences, of_arrays, of_batch, of_
 from ..routing.sites import Site, decoder_layers, decoder_of, find_sites
 from ..routing.styles import Change
 from ..routing.trace import Trace
-from .fingerprint import fingerprint
+from .fingerprint import identity
 from .routed import RoutedModel
 from .snapshot import Snapshot
 
@@ -142,17 +142,10 @@ def _are(value: object, kind: type[Part]) -> TypeGuard[Sequence[Part]]:
     return isinstance(value, list | tuple) and len(value) > 0 and all(isinstance(part, kind) for part in value)
 
 
-@dataclass(frozen=True, eq=False)
-class _Holding:
-    """What a fingerprint is taken of."""
-
-    model: PreTrainedModel
-
-
 def _check_model(model: PreTrainedModel, traces: Sequence[Trace], foreign: bool) -> None:
     """Refuse traces that say they are of other weights; an engine's say nothing."""
     known = {trace.model for trace in traces if trace.model}
-    if not foreign and known and known != {fingerprint(_Holding(model))}:
+    if not foreign and known and known != {identity(model)}:
         names = ", ".join(sorted({trace.name for trace in traces if trace.name})) or "an unknown model"
         raise SettingError(
             f"Expected traces of this model, got those of {names} with other weights; say foreign=True if that is "

@@ -200,3 +200,11 @@ def _options(prompt: Prompt) -> list[tuple[tuple[int, ...], int]]:
 def _scored_tokens(option: Sequence[int], row: Sequence[int], scored: Sequence[int]) -> dict[str, Any]:
     named = (("option", option), ("row", row), ("scored", scored))
     return {name: torch.tensor(values, dtype=torch.long) for name, values in named}
+
+
+def padded(sequences: Sequence[Sequence[int]], pad: int = 0) -> tuple[Tensor, Tensor]:
+    """Token ids ``[N, T]`` of sequences side by side, padded on the left; and ``[N, T]`` bool, no padding."""
+    lengths = torch.tensor([len(ids) for ids in sequences])
+    rows = [torch.tensor(ids, dtype=torch.long) for ids in sequences]
+    tokens = pad_sequence(rows, batch_first=True, padding_value=pad, padding_side="left")
+    return tokens, torch.arange(tokens.shape[1]) >= tokens.shape[1] - lengths[:, None]

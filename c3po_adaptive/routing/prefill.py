@@ -5,9 +5,10 @@ What comes before the tails is run in batches of about the same length, the tail
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -21,7 +22,7 @@ from .given import Given, alone, decoder_inputs, given_of
 from .grouping import Tail, grouped, waiting
 from .head import head, likelihoods
 from .intercept import recorded
-from .packing import Layout, Packed, pack
+from .packing import Layout, Packed, layout_for, pack, padded
 from .router_rules import RuleRun
 from .sites import Site, decoder_layers, decoder_of
 from .states import State, TokenBatch, laid_out
@@ -37,6 +38,7 @@ class _Prefix:
 
 
 _Part = tuple[Prompt, _Prefix, Packed]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +47,25 @@ class ScoredTail:
 
     packed: Packed
     final: Tensor
+
+
+def in_batches(
+    model: PreTrainedModel,
+    prompts: Sequence[Prompt],
+    size: int,
+    run: Callable[[list[Prompt], Layout, list[int]], Sequence[T]],
+    layout_of: Callable[[PreTrainedModel, Prompt], Layout] = layout_for,
+) -> list[T]:
+    """What ``run`` makes of each prompt, asked with those that are laid out alike, their layout and their numbers: so
+    many at a time, of about the same length, so that there is little padding."""
+    alike: dict[Layout, list[int]] = {}
+    for i in sorted(range(len(prompts)), key=lambda i: len(prompts[i].ids)):
+        alike.setdefault(layout_of(model, prompts[i]), []).append(i)
+    found: dict[int, T] = {}
+    for layout, numbers in alike.items():
+        for part in (numbers[i : i + size] for i in range(0, len(numbers), size)):
+            found.update(zip(part, run([prompts[i] for i in part], layout, part), strict=True))
+    return [found[i] for i in range(len(prompts))]
 
 
 @torch.no_grad()
@@ -128,19 +149,15 @@ def _run_prefixes(
     run: RuleRun | None,
 ) -> list[_Prefix]:
     """One batch, padded on the left."""
-    width = max(map(len, sequences))
-    cache = DynamicCache(config=model.config)
-    tokens, seen = torch.zeros(2, len(sequences), width, dtype=torch.long)
-    for b, ids in enumerate(sequences):
-        tokens[b, width - len(ids) :], seen[b, width - len(ids) :] = torch.tensor(ids), 1
-    places = (seen.cumsum(1) - 1).clamp_min(0)
+    cache, (tokens, seen) = DynamicCache(config=model.config), padded(sequences)
+    width, places = tokens.shape[1], (seen.long().cumsum(1) - 1).clamp_min(0)
     inputs: ModelInputs = {"input_ids": tokens.to(model.device), "position_ids": places.to(model.device)}
-    inputs["attention_mask"] = seen.to(model.device)
+    inputs["attention_mask"] = seen.long().to(model.device)
     if any(given):
         inputs |= decoder_inputs(model, given, tokens, places)
     if given[0] is not None and given[0].sees:
         inputs["attention_mask"] = {k: m.to(model.device) for k, m in alone(given[0], width, model.dtype).items()}
-    with run.routing(torch.tensor(group), places, seen.bool()) if run else nullcontext():
+    with run.routing(torch.tensor(group), places, seen) if run else nullcontext():
         hidden = decoder_of(model)(use_cache=True, **inputs, **{cache_argument(model): cache}).last_hidden_state
     return [
         _Prefix(tuple(cut(layer, b, len(ids)) for layer in cache.layers), hidden[b, width - len(ids) :])

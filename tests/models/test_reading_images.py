@@ -13,7 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from c3po_adaptive import Change, Pathway, Question, read_routing
 from c3po_adaptive.errors import ModelError, SettingError
 from c3po_adaptive.models.family_table import image_families, no_images
-from c3po_adaptive.models.routed import SPARE, stack_pathways
+from c3po_adaptive.models.provenance import stack_pathways
+from c3po_adaptive.models.writing import SPARE
 from c3po_adaptive.routing.given import given_of
 from c3po_adaptive.routing.head import head, likelihoods
 from c3po_adaptive.routing.prefill import prefill
