@@ -6,6 +6,7 @@ from typing import Any
 
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedConfig
 
+from . import deepseek, llama4  # noqa: F401 (register families that transformers does not know, or not whole)
 from .family_table import no_images
 
 

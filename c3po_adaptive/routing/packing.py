@@ -24,20 +24,13 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from ..types import Prompt
+from .families import family
 from .given import Given
 
 Layout = Literal["tree", "rows", "whole"]
 PLAIN = (DynamicLayer, DynamicSlidingWindowLayer)
 READY_MASKS = ("eager", "sdpa")
 """Attention implementations that take a mask of any shape."""
-NO_CACHE = {
-    "deepseek_v4": "its blocks lie by the cache's slots, padding included (models/deepseek_v4/modeling_deepseek_v4.py)",
-    "minimax_m3_vl_text": "likewise (models/minimax_m3_vl/modeling_minimax_m3_vl.py, MiniMaxM3VLIndexer)",
-    "minimax": "has a cache class of its own (transformers: models/minimax/modeling_minimax.py)",
-    "unlimited_ocr_text": "its window begins where its prompt ends (models/unlimited_ocr/modeling_unlimited_ocr.py)",
-    "qwen4_exp_text": "keeps windows of token ids beside its states (models/qwen4_exp/modeling_qwen4_exp.py)",
-}
-"""Families whose prompts cannot be kept, with the reason."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +81,8 @@ def layout_for(model: PreTrainedModel, prompt: Prompt) -> Layout:
     trees, and few of them can resume from a state by more than one token.
     """
     config = model.config.get_text_config()
-    if config.model_type in NO_CACHE or 1 in windows(model).values():  # a cache keeps all of a window of one token
+    keeps_all = 1 in windows(model).values()  # as a cache does of a window of one token
+    if keeps_all or not family(config.model_type).resumes:
         return "whole"
     if caches_keys(model) and config._attn_implementation in READY_MASKS:
         return "tree"
@@ -98,7 +92,7 @@ def layout_for(model: PreTrainedModel, prompt: Prompt) -> Layout:
 def caches_keys(model: PreTrainedModel) -> bool:
     """Whether all that layers keep of a prompt are keys and values, so that it can be continued from these alone."""
     layers = DynamicCache(config=model.config).layers
-    return model.config.get_text_config().model_type not in NO_CACHE and all(type(layer) in PLAIN for layer in layers)
+    return family(model.config.get_text_config().model_type).resumes and all(type(layer) in PLAIN for layer in layers)
 
 
 def windows(model: PreTrainedModel) -> dict[str, int | None]:

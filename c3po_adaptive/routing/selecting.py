@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-GROUPS = ("num_group", "n_group", "num_expert_group")
-"""What families call the number of groups."""
+from .families import table
+
 OUTSIDE = 1e4
 """Below any score: experts of other groups come after all of those that are looked at."""
 
@@ -43,7 +43,8 @@ class Groups:
 
 def groups_of(router: nn.Module, *, pairs: bool) -> Groups | None:
     """A router's groups by its own settings; None: it has none."""
-    count = next((n for n in (getattr(router, name, None) for name in GROUPS) if isinstance(n, int)), 1)
+    counts = (getattr(router, name, None) for name in table().names["groups"])
+    count = next((n for n in counts if isinstance(n, int)), 1)
     kept = getattr(router, "topk_group", None)
     limited = count > 1 and isinstance(kept, int) and getattr(router, "topk_method", "") != "greedy"
     return Groups(count, int(kept), pairs) if limited and kept else None

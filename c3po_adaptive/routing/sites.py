@@ -19,20 +19,14 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ModelError
-from .styles import DenseScores, Fused, SortedGates, Style
+from .families import family, of_router
+from .styles import STYLES, Style
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 Scoring = Literal["softmax", "sigmoid", "given"]
 ROUTER_NAMES = ("gate", "router")
-ROUTER_STYLES: dict[str, Style] = {  # the weights are applied outside of the experts; see each style
-    "Llama4Router": DenseScores(),  # transformers: models/llama4/modeling_llama4.py
-    "JetMoeTopKGating": SortedGates(),  # transformers: models/jetmoe/modeling_jetmoe.py
-}
-SKIPPING = {"ZayaRouter": "its last choice is no expert, but leaves the token out (models/zaya/modeling_zaya.py)"}
-NO_ENTRY = {"deepseek_v4": "its hash routers read token ids (transformers: models/deepseek_v4/modeling_deepseek_v4.py)"}
-"""Families whose decoder layers need more than hidden states, though they return nothing else."""
 EVEN, EVEN_IN_HALVES = 0.002, 0.03
 """How far numbers that are the same may be apart, over their mean: in float32, and in half precision."""
 WORKING = "c3po models lists the families that work."
@@ -72,7 +66,7 @@ class Site:
 
     @property
     def mixable(self) -> int:
-        return self.n_experts - (type(self.router).__name__ in SKIPPING)
+        return self.n_experts - of_router(self.router).last_is_none
 
     def probabilities(self, output: Tensor | tuple[Tensor, ...]) -> Tensor:
         """How much the router makes of each expert ``[R, E]``, rows summing to one; 0 for what cannot be mixed."""
@@ -167,15 +161,15 @@ def _parts(model: PreTrainedModel, index: int, block: nn.Module) -> list[tuple[n
         return []
     parts = {name: _inside(child) for name, child in block.named_children()}
     for child in parts.values():
-        if style := ROUTER_STYLES.get(type(child).__name__):
-            return [(parts.get("experts", block), child, style)] if not _of_attention(block) else []
+        if (style := of_router(child).style) != "fused":
+            return [(parts.get("experts", block), child, STYLES[style])] if not _of_attention(block) else []
     experts = next((m for m in parts.values() if is_experts(m)), None)
     if experts is None:
         return []
     recorded = _recorder(model, "target_class")
     for name, child in parts.items():
         if (recorded is not None and isinstance(child, recorded)) or name in ROUTER_NAMES:
-            return [(experts, child, Fused())]
+            return [(experts, child, STYLES["fused"])]
     raise ModelError(
         f"The experts of layer {index} of {type(model).__name__} have no router beside them "
         f"({', '.join(ROUTER_NAMES)}): its routing weights cannot be read. {WORKING}"
@@ -246,7 +240,7 @@ def _tried(model: PreTrainedModel, found: list[tuple[int, nn.Module, nn.Module, 
             raise ModelError(
                 f"{type(model).__name__} cannot run two tokens: {type(error).__name__}: {error}. {WORKING}"
             ) from error
-    entered = all(isinstance(out, Tensor) for out in returned) and model.config.model_type not in NO_ENTRY
+    entered = all(isinstance(out, Tensor) for out in returned) and family(model.config.model_type).entered
     tried = [_site(model, parts, calls[i], chosen.get(i), scores.get(i), entered) for i, parts in enumerate(found)]
     # In one layer two tokens may be alike by chance, or all experts to a router of equal rows, as merges have them.
     sums, ratios = (sum(spreads) for spreads in zip(*(spreads for _, spreads in tried), strict=True))

@@ -54,7 +54,7 @@ def works(family):
 
 @pytest.mark.parametrize("family", moe_families())
 def test_works_or_says_why(family):
-    """Against the table, if it was made with this release; ``python tests/families/checks.py`` writes it anew."""
+    """Against the table, if it was made with this release; ``python tests/models/families/checks.py`` writes it."""
     if transformers.__version__ == table()["transformers"]:
         assert row(family) == KNOWN[family]
     if not works(family):
