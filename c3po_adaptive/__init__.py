@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from .models.checkpoint import new_checkpoint as new_checkpoint
     from .models.checkpoint import save_weights as save_weights
     from .models.loading import load_moe_model as load_moe_model
+    from .models.loading import model_config as model_config
     from .models.names import public_name as public_name
     from .models.reading import TokenRouting as TokenRouting
     from .models.reading import read_routing as read_routing
@@ -89,12 +90,12 @@ if TYPE_CHECKING:
     from .retrievers.base import Retriever as Retriever
     from .retrievers.cosine import CosineIndex as CosineIndex
     from .routing.choice import Choice as Choice
-    from .routing.finite import NotFinite as NotFinite
+    from .routing.head import NotFinite as NotFinite
     from .routing.likelihoods import Likelihoods as Likelihoods
+    from .routing.likelihoods import Ruled as Ruled
     from .routing.packing import Packed as Packed
     from .routing.router_rules import LayerRouting as LayerRouting
     from .routing.router_rules import RoutingRule as RoutingRule
-    from .routing.rule_scores import Ruled as Ruled
     from .routing.rules import PathwayRule as PathwayRule
     from .routing.states import State as State
     from .routing.styles import Change as Change

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -12,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import SettingError, ShapeError
-from ..routing.given import as_it_was, on_device
 from ..routing.head import forward_as, projection
-from ..routing.intercept import intercepted, lock_of
+from ..routing.image_inputs import as_it_was, on_device
+from ..routing.intercept import intercepted
+from ..routing.modules import hooked, lock_of
 from ..routing.packing import padded
 from ..routing.sites import Site, decoder_of, router_logits
 from ..routing.trace import NONE
@@ -124,7 +124,7 @@ def _read(
     def scoring(position: int, site: Site) -> Any:
         def score(module: nn.Module, args: Any, output: Any) -> None:
             found = router_logits(output, site).float()
-            scores[position] = found.log() if site.scoring == "given" else found
+            scores[position] = found.log() if site.scoring == "probabilities" else found
 
         return score
 
@@ -135,14 +135,11 @@ def _read(
     named: dict[str, Any] = {"input_ids": tokens, "attention_mask": real.long(), "use_cache": False}
     if "position_ids" in inspect.signature(decoder.forward).parameters and not shown:
         named["position_ids"] = (real.long().cumsum(1) - 1).clamp_min(0)
-    with ExitStack() as stack:
-        for position, site in enumerate(sites):
-            stack.callback(site.router.register_forward_hook(scoring(position, site)).remove)
-        stack.enter_context(intercepted(sites, read))
+    handles = [site.router.register_forward_hook(scoring(position, site)) for position, site in enumerate(sites)]
+    with hooked(handles), intercepted(sites, read):
         if shown:  # what they become is the whole model's matter
-            stack.enter_context(as_it_was(model))
-            stack.enter_context(forward_as(projection(model), lambda hidden: hidden))
-            model(**named, **shown)
+            with as_it_was(model), forward_as(projection(model), lambda hidden: hidden):
+                model(**named, **shown)
         else:
             decoder(**named)
     order = range(len(sites))

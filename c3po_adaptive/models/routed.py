@@ -17,27 +17,27 @@ from transformers.modeling_outputs import CausalLMOutput
 
 from ..errors import DataError, ModelError, SettingError, ShapeError
 from ..ledger import Entry
-from ..routing.answering import answering
 from ..routing.dense_experts import forget_flat
 from ..routing.flops import Flops, measure
 from ..routing.generation import Written, decoded_along
-from ..routing.given import Given, given_of
 from ..routing.grouping import grouped, waiting
 from ..routing.head import can_choose, check_head, head, read_for_generation
-from ..routing.intercept import intercepted, lock_of, recorded
+from ..routing.image_inputs import ImageInputs, image_inputs_of
+from ..routing.intercept import intercepted, recorded
 from ..routing.likelihoods import (
     Likelihoods,
+    Ruled,
     finals_along,
     first_changed,
     layout_to_score,
     likelihoods_of,
     rule_of,
+    ruled_tails,
 )
-from ..routing.modules import forget_modules
+from ..routing.modules import answering, forget_modules, lock_of
 from ..routing.packing import Layout, Packed, caches_keys, layout_for, pack, padded
 from ..routing.prefill import in_batches, prefill, prefill_finals
 from ..routing.router_rules import RoutingRule, RuleRun
-from ..routing.rule_scores import Ruled, ruled_tails
 from ..routing.scores import TailScores
 from ..routing.sites import Site, decoder_layers, decoder_of, find_sites
 from ..routing.states import State, collate, normalized
@@ -313,13 +313,13 @@ class RoutedModel:
     def plain_work(self, prompt: Prompt) -> Entry:
         """What a prompt's plain answer takes, told without running it, but for what comes of its pictures."""
         with self.answering():
-            given = given_of(self.model, prompt)
-        return self.flops.prefill(self.packed(prompt, given))
+            images = image_inputs_of(self.model, prompt)
+        return self.flops.prefill(self.packed(prompt, images))
 
-    def packed(self, prompt: Prompt, given: Given | None = None) -> Packed:
-        """A prompt's tail as it is run, by which ``flops`` tells what work it is; ``given`` is what its pictures
+    def packed(self, prompt: Prompt, images: ImageInputs | None = None) -> Packed:
+        """A prompt's tail as it is run, by which ``flops`` tells what work it is; ``images`` is what its pictures
         become."""
-        return pack(prompt, layout_for(self.model, prompt), given=given)
+        return pack(prompt, layout_for(self.model, prompt), images=images)
 
     # -- along a rule ----------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..routing.generation import FirstLine, check_room
-from ..routing.given import as_it_was, on_device
+from ..routing.image_inputs import as_it_was, on_device
 from ..types import Prompt
 from .architecture import context_of
 

@@ -25,7 +25,7 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from ..types import Prompt
 from .families import family
-from .given import Given
+from .image_inputs import ImageInputs
 
 Layout = Literal["tree", "rows", "whole"]
 PLAIN = (DynamicLayer, DynamicSlidingWindowLayer)
@@ -48,7 +48,7 @@ class Packed:
         option: ``[M]`` the option of each scored token; -1: one that is given, and counts for none.
         row: ``[M]`` the place ``q * S + s`` that predicts it.
         scored: ``[M]`` the token itself.
-        given: what pictures in the prompt become, as far as the tail needs it; None: it is a text.
+        images: what pictures in the prompt become, as far as the tail needs it; None: it is a text.
     """
 
     past: int
@@ -61,7 +61,7 @@ class Packed:
     option: Tensor
     row: Tensor
     scored: Tensor
-    given: Given | None = None
+    images: ImageInputs | None = None
 
     @property
     def seen(self) -> Tensor:
@@ -108,7 +108,7 @@ def windows(model: PreTrainedModel) -> dict[str, int | None]:
     return {"": window or None}
 
 
-def pack(prompt: Prompt, layout: Layout, *, whole: bool = False, given: Given | None = None) -> Packed:
+def pack(prompt: Prompt, layout: Layout, *, whole: bool = False, images: ImageInputs | None = None) -> Packed:
     """Lay out a prompt's tail; the last token of an option predicts nothing and is left out.
 
     A tail that would begin inside a picture whose tokens see each other in both directions takes in the whole prompt.
@@ -117,11 +117,11 @@ def pack(prompt: Prompt, layout: Layout, *, whole: bool = False, given: Given | 
         prompt: with its options.
         layout: see above.
         whole: put all of the prompt in front of each sequence's tail, whatever the layout.
-        given: what pictures in the prompt become.
+        images: what pictures in the prompt become.
     """
-    whole = whole or (given is not None and given.split_by(len(prompt.ids) - 1 - prompt.after))
+    whole = whole or (images is not None and images.split_by(len(prompt.ids) - 1 - prompt.after))
     packed = _tree(prompt, whole=whole) if layout == "tree" else _sequences(prompt, whole=whole or layout == "whole")
-    return replace(packed, given=given)
+    return replace(packed, images=images)
 
 
 def _tree(prompt: Prompt, *, whole: bool) -> Packed:

@@ -7,7 +7,7 @@ its logits, noise on them, another rank of expert.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import C3POError, ModelError, SettingError
-from .finite import NotFinite, finite
+from .head import NotFinite, finite
 from .intercept import intercepted
 from .mixing import mass
+from .modules import hooked
 from .selecting import selection_bias
 from .sites import WORKING, Site, router_logits
 from .styles import Change
@@ -224,11 +225,11 @@ class RuleRun:
             self._count(position, rows, index, change)
             return change
 
-        with ExitStack() as stack:
-            for position, site in enumerate(self.sites):
-                keep = _keeping(logits, biases, inputs, position, site)
-                stack.callback(site.router.register_forward_hook(keep, with_kwargs=True).remove)
-            stack.enter_context(intercepted(self.sites, decide))
+        handles = [
+            site.router.register_forward_hook(_keeping(logits, biases, inputs, position, site), with_kwargs=True)
+            for position, site in enumerate(self.sites)
+        ]
+        with hooked(handles), intercepted(self.sites, decide):
             yield
 
     def _count(self, position: int, rows: Rows, index: Tensor, change: Change | None) -> None:
@@ -260,11 +261,11 @@ def _keeping(
 
     def keep(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         found = router_logits(output, site).float()
-        found = found.log() if site.scoring == "given" else found
+        found = found.log() if site.scoring == "probabilities" else found
         mixable = torch.arange(site.n_experts, device=found.device) < site.mixable
         logits[position] = found.masked_fill(~mixable, -torch.inf)
-        given = (*args, *kwargs.values())
-        biases[position] = selection_bias(module, given, site.n_experts)
-        inputs[position] = given[0].reshape(-1, given[0].shape[-1])
+        called_with = (*args, *kwargs.values())
+        biases[position] = selection_bias(module, called_with, site.n_experts)
+        inputs[position] = called_with[0].reshape(-1, called_with[0].shape[-1])
 
     return keep

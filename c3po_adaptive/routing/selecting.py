@@ -65,8 +65,8 @@ def selected(scores: Tensor, k: int, groups: Groups | None, banned: Tensor, forc
     return scores.masked_fill(banned, -torch.inf).masked_fill(forced, torch.inf).topk(k, dim=-1).indices
 
 
-def selection_bias(router: nn.Module, given: Iterable[Any], n_experts: int) -> Tensor | None:
-    """``[E]`` what a router adds to its scores when it chooses: its own, or ``given`` when it is called; None: nothing.
+def selection_bias(router: nn.Module, called_with: Iterable[Any], n_experts: int) -> Tensor | None:
+    """``[E]`` what a router adds to its scores when it chooses: its own, or what it is ``called_with``.
 
     The bias of its matrix is none: that is in its logits already.
     """
@@ -75,7 +75,7 @@ def selection_bias(router: nn.Module, given: Iterable[Any], n_experts: int) -> T
         for name, tensor in [*router.named_buffers(), *router.named_parameters()]
         if "bias" in name and name.rpartition(".")[2] != "bias"
     )
-    vectors = (one for one in given if isinstance(one, Tensor) and one.ndim == 1)
+    vectors = (one for one in called_with if isinstance(one, Tensor) and one.ndim == 1)
     for tensor in (*vectors, *own):
         if tensor.numel() == n_experts and tensor.is_floating_point():
             return tensor.detach().flatten().float()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import inspect
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -20,12 +19,13 @@ from torch import Tensor, nn
 
 from ..errors import ModelError
 from .families import family, of_router
+from .modules import hooked
 from .styles import STYLES, Style
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-Scoring = Literal["softmax", "sigmoid", "given"]
+Scoring = Literal["softmax", "sigmoid", "probabilities"]
 ROUTER_NAMES = ("gate", "router")
 EVEN, EVEN_IN_HALVES = 0.002, 0.03
 """How far numbers that are the same may be apart, over their mean: in float32, and in half precision."""
@@ -220,20 +220,17 @@ def _tried(model: PreTrainedModel, found: list[tuple[int, nn.Module, nn.Module, 
     chosen: dict[int, tuple[Tensor, Tensor]] = {}
     scores: dict[int, Any] = {}
     calls: Counter[int] = Counter()
-    with ExitStack() as stack:
-        for i, (_, experts, router, style) in enumerate(found):
+    returned: list[Any] = []
+    handles = [layer.register_forward_hook(lambda m, a, out: returned.append(out)) for layer in decoder_layers(model)]
+    for i, (_, experts, router, style) in enumerate(found):
 
-            def note(index: Tensor, weights: Tensor, i: int = i) -> None:
-                calls[i] += 1
-                chosen[i] = (index, weights)
+        def note(index: Tensor, weights: Tensor, i: int = i) -> None:
+            calls[i] += 1
+            chosen[i] = (index, weights)
 
-            hooks = style.intercept(experts, router, note)
-            hooks.append(router.register_forward_hook(lambda m, a, out, i=i: scores.update({i: out})))
-            for hook in hooks:
-                stack.callback(hook.remove)
-        returned: list[Any] = []
-        for layer in decoder_layers(model):
-            stack.callback(layer.register_forward_hook(lambda m, a, out: returned.append(out)).remove)
+        handles += style.intercept(experts, router, note)
+        handles.append(router.register_forward_hook(lambda m, a, out, i=i: scores.update({i: out})))
+    with hooked(handles):
         try:
             model(input_ids=torch.tensor([[1, 2]]).to(model.device), use_cache=False)
         except Exception as error:
@@ -290,7 +287,7 @@ def _spread(values: Tensor) -> float:
 
 
 def _scored(logits: Tensor, scoring: Scoring) -> Tensor:
-    if scoring == "given":  # early transformers 5.x hand out probabilities already
+    if scoring == "probabilities":  # early transformers 5.x hand out probabilities already
         return logits
     return logits.softmax(-1) if scoring == "softmax" else logits.sigmoid()
 
@@ -299,7 +296,7 @@ def _scoring(logits: Tensor, index: Tensor, weights: Tensor) -> Scoring:
     """The function that explains the weights: up to a factor, or as they are if a token uses one expert."""
     ready = bool((logits >= 0).all()) and torch.allclose(logits.sum(-1), torch.ones(()).to(logits), atol=1e-3)
     if ready:
-        return "given"
+        return "probabilities"
 
     def error(scoring: Scoring) -> float:
         scores = _scored(logits, scoring).gather(1, index)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from ..elsewhere import drawn
 from ..errors import SettingError, ShapeError
 from .router_rules import LayerRouting, RoutingRule
 from .styles import Change
@@ -135,16 +136,16 @@ class Trace:
         Args:
             other: another routing of the same tokens; it stands beside, and how far it moves each place.
             names: what the two are called.
-            first: the token that it begins with; up to ``PICTURED`` are shown.
+            first: the token that it begins with; up to 64 are shown.
 
         Raises:
             SettingError: traces of other tokens, layers or numbers of experts; or no such token.
+            PluginError: plugins/traces, which draws it, is not installed.
         """
-        from .trace_picture import pictured
-
         if other is not None:
-            parted(self, other)  # refuses what cannot be held against each other
-        return pictured(self, other, names, first)
+            recorded_in_both(self, other)  # refuses what cannot be held against each other
+        figure: Figure = drawn("trace")(self, other, names, first)
+        return figure
 
 
 class Recorder:
