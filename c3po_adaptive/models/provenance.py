@@ -6,49 +6,68 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import torch
-from transformers import PreTrainedModel
 
 from ..errors import DataError, ShapeError
 from ..storage.identity import digest, routing_versions
 from ..storage.pathway_file import Origin
 from ..tasks.texts import listed
 from ..types import Pathway
+from .held import HeldModel
 from .names import base_model, public_name
 
 UNKNOWN = "unknown"  # in a hash's place
 
 
-def origin_of(model: PreTrainedModel, identity: str, name: str, texts: Sequence[str], *, keep_text: bool) -> Origin:
-    """Of pathways of a model by its fingerprint and name, each of a text."""
-    revision = getattr(model.config, "_commit_hash", None)
+def origin_of(model: HeldModel, texts: Sequence[str], *, keep_text: bool) -> Origin:
+    """Of a model's pathways, each of a text."""
+    revision = getattr(model.model.config, "_commit_hash", None)
     return Origin(
-        model=identity,
-        name=public_name(name),
-        base_model=base_model(name, revision),
+        model=model.fingerprint,
+        name=public_name(model.name),
+        base_model=base_model(model.name, revision),
         revision=revision,
-        dtype=str(model.dtype).removeprefix("torch."),
+        dtype=str(model.model.dtype).removeprefix("torch."),
         prompts=tuple(map(digest, texts)),
         texts=tuple(texts) if keep_text else None,
         versions=routing_versions(),
     )
 
 
-def check_text(origin: Origin | None, text: str | Sequence[str]) -> None:
-    """Refuse what is not of these texts.
-
-    Raises:
-        DataError: it is of others, or does not say of which.
-    """
-    if origin is None or origin.prompts != tuple(map(digest, listed(text))):
+def check_origin(model: HeldModel, pathway: Pathway, text: str | Sequence[str] | None = None) -> None:
+    """As ``RoutedModel.check``."""
+    origin = pathway.origin
+    if origin is not None and origin.model != (ours := model.fingerprint):
+        raise DataError(
+            f"Expected a pathway of this model ({model.name!r}, {ours}, {model.model.dtype}), got one of "
+            f"{origin.name!r} ({origin.model}, {origin.dtype}); load that model with the same dtype and revision, or "
+            "make the pathway anew."
+        )
+    if text is not None and (origin is None or origin.prompts != tuple(map(digest, listed(text)))):
         what = "one that says of none" if origin is None else f"one of {origin.texts or origin.prompts}"
         raise DataError(f"Expected a pathway of {text!r}, got {what}; make the pathway anew.")
 
 
-def batched(routing: Pathway | Sequence[Pathway]) -> Pathway:
-    """One pathway ``[B, L, E]`` of whatever a user passes."""
+def one_batch(model: HeldModel, routing: Pathway | Sequence[Pathway] | None, n: int) -> Pathway | None:
+    """One pathway ``[n, L, E]`` of whatever a user passes for n texts.
+
+    Raises:
+        ShapeError: it is of another number of samples, layers or experts.
+        DataError: it says that it is of another model.
+    """
+    if routing is None:
+        return None
     if not isinstance(routing, Pathway):
-        return stack_pathways(routing)
-    return routing if routing.batched else replace(routing, weights=routing.weights[None], own=routing.own[None])
+        routing = stack_pathways(routing)
+    elif not routing.batched:
+        routing = replace(routing, weights=routing.weights[None], own=routing.own[None])
+    expected = (n, len(model.sites), model.n_experts)
+    if tuple(routing.weights.shape) != expected or routing.layers != model.layers:
+        raise ShapeError(
+            f"Expected routing (B, L, E) = {expected} for layers {model.layers}, got {tuple(routing.weights.shape)} "
+            f"for {routing.layers}; give one pathway of this model for each text."
+        )
+    check_origin(model, routing)
+    return routing
 
 
 def stack_pathways(pathways: Iterable[Pathway]) -> Pathway:

@@ -16,7 +16,7 @@ from ..routing.image_inputs import as_it_was, on_device
 from ..routing.intercept import intercepted
 from ..routing.modules import hooked, lock_of
 from ..routing.packing import padded
-from ..routing.sites import Site, decoder_of, router_logits
+from ..routing.sites import Site, decoder_of, router_scores
 from ..routing.trace import NONE
 from ..tasks.texts import listed
 from .replaying import sites_of, transformers_model
@@ -123,8 +123,7 @@ def _read(
 
     def scoring(position: int, site: Site) -> Any:
         def score(module: nn.Module, args: Any, output: Any) -> None:
-            found = router_logits(output, site).float()
-            scores[position] = found.log() if site.scoring == "probabilities" else found
+            scores[position] = router_scores(output, site)
 
         return score
 

@@ -15,7 +15,7 @@ from ..errors import DataError, SettingError, ShapeError
 from ..routing.forced import routing_from_logits
 from ..routing.generation import check_room
 from ..routing.router_rules import RoutingRule
-from ..routing.trace import HEAVIEST, LIMIT, NONE, Recorder, Replayed, Trace, behind, parted, recorded_in_both
+from ..routing.trace import HEAVIEST, LIMIT, NONE, WHOLE, Recorder, Replayed, Trace, behind, parted, recorded_in_both
 from ..routing.trace_file import check_place, is_trace, read_trace, write_trace
 from ..storage.identity import digest
 from ..types import Prompt
@@ -47,8 +47,6 @@ __all__ = [
     "write_trace",
 ]
 
-WHOLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
-"""Types of numbers that int64 holds without changing them."""
 _KNOWN: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 
 

@@ -7,12 +7,13 @@ from functools import partial
 from typing import Any, cast
 
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from ..routing.generation import FirstLine, check_room
 from ..routing.image_inputs import as_it_was, on_device
 from ..types import Prompt
 from .architecture import context_of
+from .held import HeldModel
 
 SPARE = 5  # tokens that an answer may have beyond the longest option
 LENGTHS = ("max_new_tokens", "max_length")
@@ -40,36 +41,29 @@ def _most(options: Mapping[str, Any], own: object, width: int) -> int | None:
     return new if new is not None else None if whole is None else whole - width
 
 
-def first_lines(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[Prompt],
-    inputs: tuple[Tensor, Tensor],
-    context: int,
-) -> FirstLine:
+def first_lines(model: HeldModel, prompts: Sequence[Prompt], inputs: tuple[Tensor, Tensor]) -> FirstLine:
     """What follows each prompt greedily: the first line that says something, of at most ``SPARE`` tokens more than the
     prompt's longest option; ``inputs`` as ``padded`` gives them. Of several prompts none has images.
 
     Raises:
         DataError: a prompt fills the context.
     """
-    tokens, seen = inputs
-    extra = prompts[0].extra
-    shown = {} if extra is None else {name: on_device(value, model) for name, value in extra.inputs.items()}
-    most = [min(max(map(len, p.options), default=0) + SPARE, context - len(p.ids)) for p in prompts]
-    check_room(context, tokens.shape[1], 1)
-    ends = cast(Any, model.generation_config).eos_token_id  # one, several, or none
-    read = partial(tokenizer.batch_decode, skip_special_tokens=True)
+    (tokens, seen), whole, extra = inputs, cast(Any, model.model), prompts[0].extra
+    shown = {} if extra is None else {name: on_device(value, whole) for name, value in extra.inputs.items()}
+    most = [min(max(map(len, p.options), default=0) + SPARE, model.max_length - len(p.ids)) for p in prompts]
+    check_room(model.max_length, tokens.shape[1], 1)
+    ends = whole.generation_config.eos_token_id  # one, several, or none
+    read = partial(model.tokenizer.batch_decode, skip_special_tokens=True)
     line = FirstLine(read, most, ends if isinstance(ends, list) else [ends])
     greedy: dict[str, Any] = {"do_sample": False, "num_beams": 1, "repetition_penalty": 1.0}
-    with as_it_was(model):
-        cast(Any, model).generate(
-            tokens.to(model.device),
-            attention_mask=seen.long().to(model.device),
+    with as_it_was(whole):
+        whole.generate(
+            tokens.to(whole.device),
+            attention_mask=seen.long().to(whole.device),
             **shown,
             max_new_tokens=max(most),
             stopping_criteria=[line],
-            pad_token_id=tokenizer.pad_token_id,
+            pad_token_id=model.tokenizer.pad_token_id,
             **greedy,
         )
     return line

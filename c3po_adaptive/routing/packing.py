@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -125,75 +125,55 @@ def pack(prompt: Prompt, layout: Layout, *, whole: bool = False, images: ImageIn
 
 
 def _tree(prompt: Prompt, *, whole: bool) -> Packed:
-    acts = len(prompt.ids) - 1 - prompt.after
-    past = 0 if whole else acts
+    past = 0 if whole else len(prompt.ids) - 1 - prompt.after
     last = len(prompt.ids) - 1 - past
-    tokens, positions = list(prompt.ids[past:]), list(range(past, len(prompt.ids)))
-    parents = list(range(-1, last))
-    option, row, scored = [], [], []
+    tokens, positions, parents = list(prompt.ids[past:]), list(range(past, len(prompt.ids))), list(range(-1, last))
+    rows = []
     # Every option begins at the prompt's last token, and grows a branch of its own; its last token predicts nothing.
-    for c, (continuation, given) in enumerate(_options(prompt)):
-        here = last
-        for depth, token in enumerate(continuation):
-            option.append(c if depth >= given else -1)
-            row.append(here)
-            scored.append(token)
-            if depth < len(continuation) - 1:
-                parents.append(here)
-                here = len(tokens)
-                tokens.append(token)
-                positions.append(past + last + depth + 1)
+    for option in prompt.options:
+        rows.append([last, *range(len(tokens), len(tokens) + len(option) - 1)])
+        parents += rows[-1][:-1]
+        tokens += option[:-1]
+        positions += range(past + last + 1, past + last + len(option))
     # A token sees itself and what its parent sees, which stands before it: the prompt's end, and its own option so far.
     visible = torch.eye(len(tokens), dtype=torch.bool)
     for child, parent in enumerate(parents[1:], start=1):
         visible[child] |= visible[parent]
-    return Packed(
-        past=past,
-        acting=acts - past,
-        last=last,
-        tokens=torch.tensor(tokens)[None],
-        positions=torch.tensor(positions)[None],
-        real=torch.ones(1, len(tokens), dtype=torch.bool),
-        visible=visible,
-        **_scored_tokens(option, row, scored),
-    )
+    real = torch.ones(1, len(tokens), dtype=torch.bool)
+    return _packed(prompt, past, rows, torch.tensor(tokens)[None], torch.tensor(positions)[None], real, visible)
 
 
 def _sequences(prompt: Prompt, *, whole: bool) -> Packed:
-    acts = len(prompt.ids) - 1 - prompt.after
-    past = 0 if whole else acts
+    past = 0 if whole else len(prompt.ids) - 1 - prompt.after
     last = len(prompt.ids) - 1 - past
     wanted = [prompt.ids[past:] + option[:-1] for option in prompt.options] or [prompt.ids[past:]]
     sequences = list(dict.fromkeys(wanted))  # options of one token share the sequence that predicts them
     tokens = pad_sequence([torch.tensor(s) for s in sequences], batch_first=True)
     real = pad_sequence([torch.ones(len(s), dtype=torch.bool) for s in sequences], batch_first=True)
-    option, row, scored = [], [], []
-    for c, (continuation, given) in enumerate(_options(prompt)):
-        q = sequences.index(wanted[c])
-        for depth, token in enumerate(continuation):
-            option.append(c if depth >= given else -1)
-            row.append(q * tokens.shape[1] + last + depth)
-            scored.append(token)
-    return Packed(
-        past=past,
-        acting=acts - past,
-        last=last,
-        tokens=tokens,
-        positions=(past + torch.arange(tokens.shape[1])).expand_as(tokens),
-        real=real,
-        visible=None,
-        **_scored_tokens(option, row, scored),
-    )
+    first = [sequences.index(one) * tokens.shape[1] + last for one in wanted]
+    rows = [range(begin, begin + len(option)) for begin, option in zip(first, prompt.options, strict=False)]
+    return _packed(prompt, past, rows, tokens, (past + torch.arange(tokens.shape[1])).expand_as(tokens), real, None)
 
 
-def _options(prompt: Prompt) -> list[tuple[tuple[int, ...], int]]:
-    """Each option's tokens, and how many of them are given."""
-    return list(zip(prompt.options, prompt.given or (0,) * len(prompt.options), strict=True))
-
-
-def _scored_tokens(option: Sequence[int], row: Sequence[int], scored: Sequence[int]) -> dict[str, Any]:
-    named = (("option", option), ("row", row), ("scored", scored))
-    return {name: torch.tensor(values, dtype=torch.long) for name, values in named}
+def _packed(
+    prompt: Prompt,
+    past: int,
+    rows: Sequence[Sequence[int]],
+    tokens: Tensor,
+    positions: Tensor,
+    real: Tensor,
+    visible: Tensor | None,
+) -> Packed:
+    """With the ``rows`` that predict each option's tokens, of which the first may be given."""
+    given = prompt.given or (0,) * len(prompt.options)
+    scored = [
+        (c if depth >= given[c] else -1, row, token)
+        for c, option in enumerate(prompt.options)
+        for depth, (row, token) in enumerate(zip(rows[c], option, strict=False))
+    ]
+    option, row, token = torch.tensor(scored, dtype=torch.long).view(-1, 3).T.contiguous()
+    last = len(prompt.ids) - 1 - past
+    return Packed(past, last - prompt.after, last, tokens, positions, real, visible, option, row, token)
 
 
 def padded(sequences: Sequence[Sequence[int]], pad: int = 0) -> tuple[Tensor, Tensor]:

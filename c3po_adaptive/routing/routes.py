@@ -11,9 +11,7 @@ from torch import Tensor
 
 from ..errors import SettingError, ShapeError
 from .styles import Change
-from .trace import HEAVIEST, NONE, Trace, repeated
-
-WHOLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+from .trace import HEAVIEST, NONE, WHOLE, Trace, repeated
 
 
 @dataclass(frozen=True, eq=False)

@@ -315,3 +315,9 @@ def router_logits(output: Tensor | tuple[Tensor, ...], site: Site) -> Tensor:
     """The router's scores ``[R, E]`` among its outputs."""
     part = output[site.logits] if isinstance(output, tuple) else output
     return part.reshape(-1, site.n_experts)
+
+
+def router_scores(output: Tensor | tuple[Tensor, ...], site: Site) -> Tensor:
+    """The same in float32, up to a number for each token; of a router that hands out probabilities their logarithms."""
+    found = router_logits(output, site).float()
+    return found.log() if site.scoring == "probabilities" else found

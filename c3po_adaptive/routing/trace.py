@@ -23,6 +23,7 @@ NONE = -1  # in the place of an expert: a token or a layer that was not recorded
 HEAVIEST = 2**15  # weight of an expert: far above what routers give, and still a number in float16
 LIMIT = 2**15  # of experts in a layer and of decoder layers: what a trace's file has room for
 SHOWN = 16  # numbers of a message
+WHOLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)  # which int64 holds without changing them
 
 
 @dataclass(frozen=True, eq=False)
