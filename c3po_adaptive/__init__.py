@@ -90,7 +90,7 @@ if TYPE_CHECKING:
     from .retrievers.base import Retriever as Retriever
     from .retrievers.cosine import CosineIndex as CosineIndex
     from .routing.choice import Choice as Choice
-    from .routing.head import NotFinite as NotFinite
+    from .routing.finite import NotFinite as NotFinite
     from .routing.likelihoods import Likelihoods as Likelihoods
     from .routing.likelihoods import Ruled as Ruled
     from .routing.packing import Packed as Packed

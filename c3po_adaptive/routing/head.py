@@ -1,9 +1,7 @@
-"""The language-model head: logits of final hidden states, by the model's own scaling and capping. NaN and infinity are
-refused there, before an option is chosen by them."""
+"""The language-model head: logits of final hidden states, by the model's own scaling and capping."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -15,30 +13,11 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import MoeModelOutputWithPast
 
 from ..errors import ModelError
+from .finite import NotFinite, finite
 from .modules import hooked
 from .sites import WORKING, decoder_of
 
 ROWS = 256  # tokens whose logits are held at a time
-
-
-class NotFinite(ModelError):
-    """A model's numbers overflow."""
-
-    @classmethod
-    def of(cls, what: str, numbers: Tensor) -> NotFinite:
-        """The error of numbers that the model itself made, on its own or after its routing was changed."""
-        return cls(
-            f"Expected finite {what}, got NaN or infinity: the model's own weights, or routing that was changed "
-            f"before, lead beyond what {str(numbers.dtype).removeprefix('torch.')} holds; ask for a smaller change of "
-            "routing, or load the model in float32."
-        )
-
-
-def finite(numbers: Tensor, real: Tensor | None = None) -> bool:
-    """Whether ``numbers [R, n]`` are finite, padding aside: ``real [R]`` bool; None: there is none."""
-    if math.isfinite(numbers.detach().sum().item()):  # asked at every layer, so it has to take no time
-        return True
-    return bool((numbers if real is None else numbers[real.to(numbers.device)]).isfinite().all())
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import C3POError, ModelError, SettingError
-from .head import NotFinite, finite
+from .finite import NotFinite, finite
 from .intercept import intercepted
 from .mixing import mass
 from .modules import hooked

@@ -8,7 +8,7 @@ from c3po_adaptive import rule_named
 from c3po_adaptive.errors import SettingError
 from c3po_adaptive.models.traced import record
 from c3po_adaptive.routing import router_rules
-from c3po_adaptive.routing.head import NotFinite, finite
+from c3po_adaptive.routing.finite import NotFinite, finite
 from c3po_adaptive.types import Question
 
 TEXT = "Which object can float on water?"
