@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from .errors import SettingError
-from .models.routed import RoutedModel, as_questions
+from .models.routed import RoutedModel
 from .references.build import as_reference_set
 from .references.embedding import Embedder, default_embedder
 from .references.model_embedding import own_embedder
@@ -18,7 +18,7 @@ from .remixing.remixer import Remixed, Remixer
 from .report.explanation import Explanation, explain
 from .settings import RemixSettings
 from .tasks.formats import Format, as_format, description
-from .tasks.texts import check_text, listed
+from .tasks.texts import as_questions, check_text, listed
 from .types import Answer, Pathway, Prompt, Question
 
 if TYPE_CHECKING:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from importlib.metadata import EntryPoint
+from collections.abc import Callable
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from .errors import PluginError
 
+PICTURES = "c3po_adaptive.pictures"
+"""What draws what the core has: entry points of this group by its name, functions from it to a figure."""
 _ENGINES = "pip install ./plugins/vllm"
 _WHOLE = "which is installed with the whole package (pip install .)"
 _BASELINES = ("contextual", "in-context", "knn-label", "length-exponent", "pmi", "surface-logit")
@@ -24,6 +27,7 @@ BROUGHT = {
     ("source of questions", "lm_eval"): "pip install 'c3po_adaptive[eval]' (plugins/harness)",
     ("report of two", "comparison"): f"plugins/compare, {_WHOLE}",
     ("store", "hub"): f"plugins/hub, {_WHOLE}",
+    ("picture", "trace"): f"plugins/traces, {_WHOLE}",
     ("engine", "ray"): f"plugins/ray, {_WHOLE}",
     **{("trace reader", engine): _ENGINES for engine in ("transformers", "vllm", "sglang")},
     **{("trace writer", engine): _ENGINES for engine in ("vllm", "sglang")},
@@ -50,3 +54,15 @@ def loaded(point: EntryPoint, what: str) -> Any:
             f"Expected {what} in {point.value}, got {type(error).__name__}: {error}; correct the package that brings "
             "it, or remove it."
         ) from error
+
+
+def drawn(name: str) -> Callable[..., Any]:
+    """What draws the picture of that name.
+
+    Raises:
+        PluginError: nothing that is installed does.
+    """
+    for point in entry_points(group=PICTURES, name=name):
+        found: Callable[..., Any] = loaded(point, f"what draws a {name}")
+        return found
+    raise PluginError(f"Expected a package that draws a {name}, got none; {where(name, 'picture')}")

@@ -28,6 +28,9 @@ MODULES = (
     c3po_adaptive.tasks,
     c3po_adaptive.testing,
 )
+PUBLIC = {
+    getattr(module, name) for module in MODULES for name in module.__all__ if name[0].isupper() and not name.isupper()
+}
 LIST = Path(__file__).with_name("public_api.txt")
 
 
@@ -42,13 +45,19 @@ def described(path, value):
         yield f"class {path}({', '.join(base.__name__ for base in value.__bases__ if base is not object)})"
         if is_dataclass(value):
             yield from (f"  {path}.{f.name}: {f.type}" for f in fields(value) if not f.name.startswith("_"))
-        for name, member in sorted(vars(value).items()):
+        for name, member in sorted(members(value).items()):
             if not name.startswith("_") and not isinstance(value, enum.EnumMeta):
                 yield from (f"  {line}" for line in member_of(f"{path}.{name}", member))
     elif callable(value):
         yield f"def {path}{inspect.signature(value)}"
     else:
         yield f"{path}: {type(value).__name__}"
+
+
+def members(value):
+    """Its own, and those of bases of ours that are not public themselves."""
+    bases = [base for base in value.__mro__[1:] if base.__module__.startswith("c3po_adaptive") and base not in PUBLIC]
+    return {name: member for kind in (*reversed(bases), value) for name, member in vars(kind).items()}
 
 
 def member_of(path, member):

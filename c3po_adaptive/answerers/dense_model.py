@@ -77,8 +77,8 @@ class _OtherModel:
         """An answer to each question, at the price of the other model."""
         import torch
 
-        from ..routing.answering import answering
         from ..routing.flops import measure
+        from ..routing.modules import answering
         from ..routing.whole_prompts import NO_PREFIX, WholePrompts
 
         plain, whole = self.context.plain(questions), WholePrompts(self.model, measure(self.model, ()))

@@ -18,7 +18,7 @@ from typing import Annotated
 import typer
 
 from ..progress import working
-from . import answer, demo, explain, models, plugins, refset, runs, traces
+from . import answer, demo, explain, models, plugins, refset, runs
 from .commands import Commands, Group
 from .options import (
     PATH,
@@ -32,15 +32,20 @@ from .options import (
     Out,
     Overwrite,
     Picture,
+    Plugins,
     Revision,
+    Rules,
     Texts,
     grouped,
     progress_for,
+    registry_with,
+    rule_of,
 )
 from .terminal import App, clear_errors, print_json, print_table, room_in, say
 
 __all__ = [
     "PATH",
+    "App",
     "AsJson",
     "Dtype",
     "Format",
@@ -51,14 +56,19 @@ __all__ = [
     "Out",
     "Overwrite",
     "Picture",
+    "Plugins",
     "Revision",
+    "Rules",
     "Texts",
     "app",
     "clear_errors",
+    "grouped",
     "print_json",
     "print_table",
     "progress_for",
+    "registry_with",
     "room_in",
+    "rule_of",
     "say",
     "working",
 ]
@@ -114,5 +124,5 @@ _COMMANDS: tuple[Callable[..., None], ...] = (
 )
 for _command in _COMMANDS:
     app.command()(grouped(_command))
-for _name, _group in {"study": runs.study, "refset": refset.app, "plugins": plugins.app, "trace": traces.app}.items():
+for _name, _group in {"study": runs.study, "refset": refset.app, "plugins": plugins.app}.items():
     app.add_typer(_group, name=_name, cls=Group)

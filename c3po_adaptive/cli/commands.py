@@ -50,7 +50,8 @@ class Commands(Group):
 
 def _brought(within: str) -> dict[str, EntryPoint]:
     """Commands of installed packages, in a group or outside: entry points of ``c3po_adaptive.commands``, functions as
-    typer takes them. They are loaded without the registry: a command that is not asked for loads nothing heavy."""
+    typer takes them, or groups of these. They are loaded without the registry: what is not asked for loads nothing
+    heavy."""
     named = [(*point.name.rpartition("."), point) for point in sorted(entry_points(group=GROUP))]
     return {name: point for group, _, name, point in named if group == within}
 
@@ -58,5 +59,8 @@ def _brought(within: str) -> dict[str, EntryPoint]:
 def _as_command(name: str, point: EntryPoint) -> Any:
     function = loaded(point, f"the command {point.name!r}")
     alone = App(add_completion=False)
+    if isinstance(function, typer.Typer):  # a group of commands
+        alone.add_typer(function, name=name, cls=Group)
+        return typer.main.get_group(alone).commands[name]
     alone.command(name)(grouped(function))
     return typer.main.get_command(alone)

@@ -1,4 +1,4 @@
-"""Which part of a configuration is a language model's, and which of transformers' automatic classes makes it."""
+"""What a configuration says of a language model: its part, its class, and how long texts may be."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedConfig
 
+from . import deepseek, llama4  # noqa: F401 (register families that transformers does not know, or not whole)
 from .family_table import no_images
 
 
@@ -29,3 +30,30 @@ def language_model_class(config: PreTrainedConfig) -> Any:
     return (
         reading if reads and (type(config) not in plain._model_mapping or not no_images(config.model_type)) else plain
     )
+
+
+def context_of(config: PreTrainedConfig) -> int:
+    """Tokens that a model was made for, those that it writes among them."""
+    return int(getattr(config.get_text_config(), "max_position_embeddings", None) or 1 << 30)
+
+
+def longest_prompt(config: PreTrainedConfig) -> int:
+    """The longest prompt with an option that is run.
+
+    Rotary factors that change beyond a length ("longrope", "dynamic"), and llama4's temperature, would be settled by
+    the longest sample of a batch: such models are kept within the length where they do not change.
+    """
+    text: Any = config.get_text_config()
+    lengths = [context_of(config)]
+    for rope in _ropes(text):
+        if rope.get("rope_type") in ("longrope", "dynamic"):
+            lengths.append(rope.get("original_max_position_embeddings") or lengths[0])
+    if getattr(text, "attn_temperature_tuning", False):
+        lengths.append(int(text.floor_scale) - 1)
+    return int(min(lengths))
+
+
+def _ropes(config: Any) -> list[dict[str, Any]]:
+    """A model's rotary settings: one, or one for each kind of layer."""
+    settings: Any = getattr(config, "rope_parameters", None) or {}
+    return [settings] if "rope_type" in settings else [part for part in settings.values() if isinstance(part, dict)]

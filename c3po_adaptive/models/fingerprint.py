@@ -34,11 +34,15 @@ def fingerprint(model: _Wraps) -> str:
     whose ``top_k`` was changed in memory. It takes seconds for 7 billion weights, and is kept until one of them is
     moved, replaced or written to, as far as a ``Snapshot`` sees it.
     """
-    whole = model.model
-    modules = modules_of(whole)
+    return identity(model.model)
+
+
+def identity(model: PreTrainedModel) -> str:
+    """The fingerprint of a transformers model."""
+    modules = modules_of(model)
     known: tuple[Snapshot, str] | None = modules.kept.get("fingerprint")
     if known is None or not known[0].holds(modules):
-        known = modules.kept["fingerprint"] = Snapshot(whole), computed(model)
+        known = modules.kept["fingerprint"] = Snapshot(model), computed(model)
     return known[1]
 
 
@@ -47,21 +51,21 @@ def numbers_of(model: _Wraps) -> list[Any]:
     return [fingerprint(model), str(model.model.dtype), routing_versions()]
 
 
-def computed(model: _Wraps) -> str:
+def computed(model: PreTrainedModel) -> str:
     """The fingerprint, read from every weight again."""
     from accelerate.utils import align_module_device
 
     whole = hashlib.sha256()
     with ThreadPoolExecutor() as pool:  # hashing leaves Python's lock
-        for name, module in model.model.named_modules():
+        for name, module in model.named_modules():
             with align_module_device(module):  # brings what is offloaded
                 own = list(_own(module))
                 for (key, tensor), digest in zip(own, pool.map(_hashed, [t for _, t in own]), strict=True):
                     whole.update(f"{name}.{key} {tensor.dtype} {tuple(tensor.shape)} {digest}\n".encode())
-    quantized = getattr(model.model.config, "quantization_config", None)
+    quantized = getattr(model.config, "quantization_config", None)
     if quantized is not None:
         whole.update(str(quantized.to_dict() if hasattr(quantized, "to_dict") else quantized).encode())
-    if changed := changed_settings(model.model):
+    if changed := changed_settings(model):
         whole.update(str(changed).encode())
     return whole.hexdigest()[:LENGTH]
 

@@ -10,6 +10,7 @@ import torch
 from transformers import PreTrainedConfig
 
 from ..errors import ModelError
+from ..routing.families import table
 from ..routing.head import projection
 from ..routing.sites import is_experts, moe_layers, no_layers
 from .architecture import language_model_class
@@ -17,13 +18,6 @@ from .architecture import language_model_class
 BITS = {"4bit": 4.5, "8bit": 8.0}
 """A quantized weight with its share of the scales (bitsandbytes: one float32 for 64 weights of four bits)."""
 GIB = 2**30
-EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts", "num_routed_experts")
-"""What families call the number of a layer's routed experts."""
-TOP_K = (
-    *("num_experts_per_tok", "num_experts_per_token", "num_selected_experts"),
-    *("moe_topk", "moe_k", "moe_top_k", "top_k_experts"),
-)
-"""What families call the number of them that a token uses."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +80,7 @@ def footprint(
     sizes = {id(p): p.numel() for p in model.parameters()}  # tied ones once
     total = sum(n * (BITS[quantize] / 8 if quantize and key in linear else width) for key, n in sizes.items())
     inside, text = sum(sizes[key] for key in experts), _settings(config)
-    experts_of_layer, top_k = (_first_number(text, names) for names in (EXPERTS, TOP_K))
+    experts_of_layer, top_k = (_first_number(text, table().names[of]) for of in ("experts", "top_k"))
     return Footprint(sum(sizes.values()), inside, int(total), layers, experts_of_layer, top_k)
 
 

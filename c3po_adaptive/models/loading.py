@@ -28,7 +28,6 @@ from ..errors import ArtifactError, C3POError, ModelError, SettingError, suggest
 from ..routing.dense_experts import run_densely_if_narrow
 from ..storage.files import is_file, is_folder
 from ..storage.folders import cache_folder
-from . import deepseek, llama4  # noqa: F401 (register families that transformers does not know, or not whole)
 from .architecture import language_model_class, that_answers
 from .footprint import BITS, Footprint, as_dtype, check_memory, footprint
 from .names import ALIASES, EMBEDDED, MERGED, VARIANTS, ours

@@ -14,15 +14,12 @@ from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from ..errors import ModelError
+from ..routing.families import family
 from ..routing.sites import WORKING, decoder_layers, is_experts, routed_parts
 from .loading import model_config
 
 TAKEN = {"gate", "gate_proj", "up_proj", "down_proj", "w1", "w2", "w3"}
 """Names that PEFT (0.21) takes for those of routed experts in some families, wherever they stand."""
-APART = {"dbrx": "its experts read weights of a module that PEFT wraps from outside"}
-"""Families whose experts PEFT (0.21) cannot adapt."""
-UNREAD = {"longcat_flash"}
-"""Families whose router's module is never called: its weight is read, past an adapter."""
 
 
 @dataclass(frozen=True)
@@ -66,11 +63,12 @@ def targets_of(model: PreTrainedModel) -> PeftTargets:
     Raises:
         ModelError: it has no MoE layer that can be reached, or PEFT cannot adapt its experts.
     """
-    family = model.config.get_text_config().model_type
-    if family in APART:
+    model_type = model.config.get_text_config().model_type
+    row = family(model_type)
+    if row.no_adapters:
         raise ModelError(
-            f"Expected a family whose experts PEFT can adapt, got {family}: {APART[family]}; adapt its attention by "
-            "target_modules alone, or take another model."
+            f"Expected a family whose experts PEFT can adapt, got {model_type}: {row.no_adapters}; adapt its attention "
+            "by target_modules alone, or take another model."
         )
     layers = decoder_layers(model)
     experts: dict[str, None] = {}
@@ -89,7 +87,7 @@ def targets_of(model: PreTrainedModel) -> PeftTargets:
             f"Expected {type(model).__name__} to have routed experts whose weights lie together, found none: PEFT "
             f"needs no target_parameters for it. {WORKING}"
         )
-    return PeftTargets(tuple(experts), _of_attention(model, inside), () if family in UNREAD else tuple(routers))
+    return PeftTargets(tuple(experts), _of_attention(model, inside), tuple(routers) if row.router_called else ())
 
 
 def _weights(experts: nn.Module) -> Iterator[nn.Parameter]:

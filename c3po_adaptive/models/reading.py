@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -12,10 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import SettingError, ShapeError
-from ..routing.given import as_it_was, on_device
 from ..routing.head import forward_as, projection
-from ..routing.intercept import intercepted, lock_of
-from ..routing.sites import Site, decoder_of, router_logits
+from ..routing.image_inputs import as_it_was, on_device
+from ..routing.intercept import intercepted
+from ..routing.modules import hooked, lock_of
+from ..routing.packing import padded
+from ..routing.sites import Site, decoder_of, router_scores
 from ..routing.trace import NONE
 from ..tasks.texts import listed
 from .replaying import sites_of, transformers_model
@@ -101,11 +103,8 @@ def _inputs(model: RoutedModel | nn.Module, inputs: object) -> tuple[Tensor, Ten
             f"Expected what a tokenizer gives for {type(model).__name__}, got {type(inputs).__name__}; give "
             "tokenizer(texts, return_tensors='pt', padding=True), or a model of load_moe_model with texts."
         )
-    prompts = [model.encode_text(text).ids for text in listed(cast(str | Sequence[str], inputs))]
-    width, pad = max(map(len, prompts)), model.tokenizer.pad_token_id
-    ids = torch.tensor([[pad] * (width - len(prompt)) + list(prompt) for prompt in prompts])
-    lengths = torch.tensor([len(prompt) for prompt in prompts])
-    return ids, torch.arange(width) >= width - lengths[:, None]
+    texts = listed(cast(str | Sequence[str], inputs))
+    return padded([model.encode_text(text).ids for text in texts], cast(int, model.tokenizer.pad_token_id))
 
 
 def _beside(inputs: object, model: Any) -> dict[str, Any]:
@@ -137,8 +136,7 @@ class SeenRouting:
     @property
     def logits(self) -> Tensor:
         """``[R, E]`` the router's scores, float32; of routers that hand out probabilities, their logarithms."""
-        found = router_logits(self.output, self.site).float()
-        return found.log() if self.site.scoring == "given" else found
+        return router_scores(self.output, self.site)
 
     @property
     def probabilities(self) -> Tensor:
@@ -187,10 +185,8 @@ def _watched(sites: Sequence[Site], see: Callable[[SeenRouting], None]) -> Itera
     def tell(position: int, index: Tensor, weights: Tensor) -> None:
         see(SeenRouting(position, weights, index, outputs.pop(position), sites[position]))
 
-    with ExitStack() as stack:
-        for position, site in enumerate(sites):
-            stack.callback(site.router.register_forward_hook(keeping(position)).remove)
-        stack.enter_context(intercepted(sites, tell))
+    handles = [site.router.register_forward_hook(keeping(position)) for position, site in enumerate(sites)]
+    with hooked(handles), intercepted(sites, tell):
         yield
 
 
@@ -207,12 +203,10 @@ def _read(
     named: dict[str, Any] = {"input_ids": tokens, "attention_mask": real.long(), "use_cache": False}
     if "position_ids" in inspect.signature(decoder.forward).parameters and not shown:
         named["position_ids"] = (real.long().cumsum(1) - 1).clamp_min(0)
-    with ExitStack() as stack:
-        stack.enter_context(_watched(sites, keep))
+    with _watched(sites, keep):
         if shown:  # what they become is the whole model's matter
-            stack.enter_context(as_it_was(model))
-            stack.enter_context(forward_as(projection(model), lambda hidden: hidden))
-            model(**named, **shown)
+            with as_it_was(model), forward_as(projection(model), lambda hidden: hidden):
+                model(**named, **shown)
         else:
             decoder(**named)
     read = [seen[position] for position in range(len(sites))]

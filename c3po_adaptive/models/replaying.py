@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeGuard, TypeVar, cast
 
@@ -14,15 +14,14 @@ from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
 from ..errors import ModelError, SettingError
-from ..routing.answering import answering
-from ..routing.forced_choice import choosing
-from ..routing.intercept import intercepted, lock_of
-from ..routing.modules import modules_of
+from ..routing.forced import choosing
+from ..routing.intercept import intercepted
+from ..routing.modules import answering, hooked, lock_of, modules_of
 from ..routing.routes import Layout, Routes, Sequences, of_arrays, of_batch, of_traces
 from ..routing.sites import Site, decoder_layers, decoder_of, find_sites
 from ..routing.styles import Change
 from ..routing.trace import Trace
-from .fingerprint import fingerprint
+from .fingerprint import identity
 from .routed import RoutedModel
 from .snapshot import Snapshot
 
@@ -67,17 +66,14 @@ def replaying(
             ``topk`` (phimoe's); no layer was run; or, on leaving, layers that ``backward`` has still to run again.
     """
     base = transformers_model(model)
-    with lock_of(base), ExitStack() as stack:
+    with lock_of(base):
         sites = sites_of(base)
         run = _Replay(base, sites, _source(base, sites, routes, weights, foreign))
-        for handle in run.hooks():
-            stack.callback(handle.remove)
-        if run.weighed:
-            stack.enter_context(intercepted(sites, run.change))
-        else:
-            stack.enter_context(choosing(base, sites, run.chosen))
-        yield
-        run.check_done()
+        weighed = run.source.weights is not None
+        forced = intercepted(sites, run.change) if weighed else choosing(base, sites, run.chosen)
+        with hooked(run.hooks()), forced:
+            yield
+            run.check_done()
 
 
 def transformers_model(model: RoutedModel | nn.Module) -> PreTrainedModel:
@@ -142,17 +138,10 @@ def _are(value: object, kind: type[Part]) -> TypeGuard[Sequence[Part]]:
     return isinstance(value, list | tuple) and len(value) > 0 and all(isinstance(part, kind) for part in value)
 
 
-@dataclass(frozen=True, eq=False)
-class _Holding:
-    """What a fingerprint is taken of."""
-
-    model: PreTrainedModel
-
-
 def _check_model(model: PreTrainedModel, traces: Sequence[Trace], foreign: bool) -> None:
     """Refuse traces that say they are of other weights; an engine's say nothing."""
     known = {trace.model for trace in traces if trace.model}
-    if not foreign and known and known != {fingerprint(_Holding(model))}:
+    if not foreign and known and known != {identity(model)}:
         names = ", ".join(sorted({trace.name for trace in traces if trace.name})) or "an unknown model"
         raise SettingError(
             f"Expected traces of this model, got those of {names} with other weights; say foreign=True if that is "
@@ -186,10 +175,6 @@ class _Replay:
     to_repeat: dict[int, int] = field(default_factory=dict)
     repeated: dict[int, int] = field(default_factory=dict)
 
-    @property
-    def weighed(self) -> bool:
-        return self.source.weights is not None
-
     def hooks(self) -> Iterator[Any]:
         """Those that lay the routes beside the tokens of a call, and see which layers will be run again."""
         yield _before(self.model, lambda named: setattr(self, "asked", _inputs(named)))
@@ -215,16 +200,16 @@ class _Replay:
             SettingError: a second batch in one block.
         """
         tokens, mask = named.get("input_ids"), named.get("attention_mask")
-        given = tokens if tokens is not None else named.get("inputs_embeds")
-        if given is None:
+        read = tokens if tokens is not None else named.get("inputs_embeds")
+        if read is None:
             raise SettingError("Expected the model to be called with input_ids or inputs_embeds, got neither.")
         if isinstance(self.source, Routes):
-            self.source.check_size(tuple(given.shape[:2]))
+            self.source.check_size(tuple(read.shape[:2]))
         # Who reads images embeds the tokens first: by weights that a step of training changes.
         inputs, self.asked = self.asked or _inputs(named), {}
-        real = self._real(given, mask)
+        real = self._real(read, mask)
         if self.routes is None:
-            everywhere = torch.ones(given.shape[:2], dtype=torch.bool, device=self.model.device)
+            everywhere = torch.ones(read.shape[:2], dtype=torch.bool, device=self.model.device)
             self.routes = self.source.beside(everywhere if real is None else real, tokens)
             self.inputs = {name: part.detach().clone() for name, part in inputs.items()}  # trainers fill memory again
             self.real = real
@@ -234,9 +219,9 @@ class _Replay:
                 "padding are others. Open a block for each; where one loss is of both, run them as one batch."
             )
 
-    def _real(self, given: Tensor, mask: object) -> Tensor | None:
+    def _real(self, read: Tensor, mask: object) -> Tensor | None:
         """``[B, T]`` bool, no padding; None: a mask of another kind, which padded routes alone can do without."""
-        size = given.shape[:2]
+        size = read.shape[:2]
         if mask is None:
             return torch.ones(size, dtype=torch.bool, device=self.model.device)
         if isinstance(mask, Tensor) and mask.shape == size:
@@ -284,8 +269,8 @@ def _before(module: nn.Module, tell: Callable[[dict[str, Any]], None]) -> Remova
     signature = inspect.signature(module.forward)
 
     def called(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        given = signature.bind_partial(*args, **kwargs).arguments
-        tell({**given, **given.get("kwargs", {})})
+        named = signature.bind_partial(*args, **kwargs).arguments
+        tell({**named, **named.get("kwargs", {})})
 
     return module.register_forward_pre_hook(called, with_kwargs=True)
 

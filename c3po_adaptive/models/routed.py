@@ -2,68 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
-from functools import partial, wraps
-from random import Random
-from typing import TYPE_CHECKING, Any, Protocol, TypedDict, TypeVar, cast
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import wraps
+from typing import Any, TypeVar, cast
 
 import torch
-from cachetools import LRUCache, RRCache
-from torch import Tensor, nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from torch import Tensor
 from transformers.modeling_outputs import CausalLMOutput
 
-from ..errors import DataError, ModelError, SettingError, ShapeError
-from ..ledger import Entry
-from ..routing.answering import answering
-from ..routing.dense_experts import forget_flat
-from ..routing.flops import Flops, measure
-from ..routing.generation import DecodingRule, FirstLine, Written, check_room, decoded_rows
-from ..routing.given import Given, as_it_was, given_of, on_device
+from ..errors import SettingError
+from ..routing.flops import measure
+from ..routing.generation import Written, decoded_along
 from ..routing.grouping import grouped, waiting
-from ..routing.head import can_choose, check_head, head, read_for_generation
-from ..routing.intercept import intercepted, lock_of, recorded
+from ..routing.head import head, read_for_generation
+from ..routing.intercept import intercepted, recorded
 from ..routing.likelihoods import (
     Likelihoods,
+    Ruled,
     finals_along,
     first_changed,
     layout_to_score,
     likelihoods_of,
     rule_of,
+    ruled_tails,
 )
-from ..routing.modules import forget_modules
-from ..routing.packing import Layout, Packed, caches_keys, layout_for, pack
-from ..routing.prefill import prefill, prefill_finals
+from ..routing.packing import Layout, padded
+from ..routing.prefill import in_batches, prefill, prefill_finals
 from ..routing.router_rules import RoutingRule, RuleRun
-from ..routing.rule_scores import Ruled, ruled_tails
 from ..routing.scores import TailScores
-from ..routing.sites import Site, decoder_layers, decoder_of, find_sites
 from ..routing.states import State, collate, normalized
 from ..routing.tail import tail_hidden
 from ..routing.whole_prompts import WholePrompts
-from ..storage.identity import digest, routing_versions
-from ..storage.pathway_file import Origin
-from ..tasks.formats import Format, as_format, raw_text, raw_text_with
-from ..tasks.pictured import pictures_of
-from ..tasks.texts import listed
-from ..types import Head, Pathway, Prompt, Question, Scope
-from .fingerprint import computed, fingerprint
-from .footprint import available
-from .names import base_model, public_name
-from .snapshot import Snapshot
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from ..tasks.formats import Format
+from ..tasks.texts import as_questions, listed
+from ..types import Pathway, Prompt, Question, Scope
+from .held import HeldModel
+from .provenance import check_origin, one_batch, origin_of
+from .writing import first_lines, with_length
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 BATCH = 32  # prompts side by side
-SPARE = 5  # tokens that an answer may have beyond the longest option
-LENGTHS = ("max_new_tokens", "max_length")
-UNSAID = 20  # new tokens where nobody says how many, as transformers has it
-KEPT = 4096  # answers that the model wrote by itself
-UNKNOWN = "unknown"  # in a hash's place
 
 
 def _alone(method: Method) -> Method:
@@ -77,15 +57,7 @@ def _alone(method: Method) -> Method:
     return cast(Method, run)
 
 
-class KnownFault(Protocol):
-    """What is known to be wrong with a model."""
-
-    def truth(self, model: RoutedModel, states: Sequence[State]) -> Any:
-        """What it did to prefilled prompts, a ``FaultTruth``."""
-
-
-@dataclass(eq=False)
-class RoutedModel:
+class RoutedModel(HeldModel):
     """A frozen MoE model whose routing can be read and replaced.
 
     Threads may share one: what runs the model waits for its turn (``lock``). A thread that calls ``.model`` itself
@@ -111,200 +83,10 @@ class RoutedModel:
         fault: that was planted in it, if that is known; a strategy is told of it only if it says that it needs that.
     """
 
-    model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
-    name: str = ""
-    cache_bytes: int | None = None
-    processor: Any = None
-    sites: tuple[Site, ...] = field(init=False)
-    flops: Flops = field(init=False)
-    letters_alone: bool = field(init=False)
-    snapshot: Snapshot = field(init=False)
-    fault: KnownFault | None = field(default=None, init=False)
-    reads_no_images: str = field(default="it is a model of text alone", init=False)
-
-    def __post_init__(self) -> None:
-        self.model.eval().requires_grad_(False)
-        for module in self.model.modules():  # bitsandbytes' packed CPU weights give wrong gradients (0.50)
-            if hasattr(module, "support_avx512bf16_for_cpu"):
-                cast(Any, module).support_avx512bf16_for_cpu = False
-        if self.cache_bytes is None:
-            self.cache_bytes = available(None) // 4 if self.model.device.type == "cpu" else 2**30
-        self._find()
-        self._begin()
-        if self.tokenizer.pad_token_id is None:
-            self.tokenizer.pad_token = self.tokenizer.eos_token
-        self.tokenizer.padding_side = "left"
-
-    def _find(self) -> None:
-        """What its modules tell."""
-        self.sites = find_sites(self.model)
-        check_head(self.model)
-        self.letters_alone = can_choose(self.model)
-        self.flops = measure(self.model, self.sites)
-
-    def _begin(self) -> None:
-        """With nothing in memory, of the model as it is."""
-        self._states: RRCache[tuple[Prompt, bool], State] = RRCache(
-            cast(int, self.cache_bytes), Random(0).choice, lambda s: s.nbytes
-        )
-        self._written: LRUCache[Prompt, Written] = LRUCache(KEPT)
-        self.snapshot = Snapshot(self.model)
-
-    def __repr__(self) -> str:
-        """In a few lines, without the modules, which fill many screens."""
-        config = self.model.config.get_text_config()
-        layers, devices = self.layers, sorted({str(p.device) for p in self.model.parameters()})
-        in_a_row = layers == tuple(range(layers[0], layers[0] + len(layers))) and len(layers) > 2
-        where = f"{layers[0]} to {layers[-1]}" if in_a_row else ", ".join(map(str, layers))
-        used = "/".join(map(str, sorted({site.top_k for site in self.sites})))
-        return (
-            f"RoutedModel({self.name!r}: {type(self.model).__name__} of the family {config.model_type},\n"
-            f"  {len(self.layers)} MoE layers ({where}) of {config.num_hidden_layers}, "
-            f"{self.n_experts} experts, top-{used},\n"
-            f"  {self.model.num_parameters():,} parameters in {str(self.model.dtype).removeprefix('torch.')} on "
-            f"{', '.join(devices)})"
-        )
-
-    @property
-    def lock(self) -> AbstractContextManager[Any]:
-        """Held by whoever runs the model; the same thread may take it again."""
-        lock: AbstractContextManager[Any] = lock_of(self.model)
-        return lock
-
-    @contextmanager
-    def answering(self) -> Iterator[None]:
-        """Held by what answers: the ``lock``, with all modules in evaluation mode, and nothing in memory that is of
-        other weights or modules than the model has now."""
-        with answering(self.model) as modules:
-            if modules is not None and not self.snapshot.holds(modules):
-                if not self.snapshot.same_layers(modules):
-                    self._find()
-                self._begin()
-            yield
-
-    def forget(self) -> None:
-        """Forget all that is kept in memory, as after a change that is seen: for changes that are not, such as writes
-        through ``.data``, hooks, offloaded weights and the configuration (``Snapshot`` lists them). Weights are
-        fingerprinted anew; hooks and the configuration are not in a fingerprint, so build references anew after those.
-        """
-        with self.lock:
-            forget_modules(self.model)
-            forget_flat(self.model)
-
-    @contextmanager
-    def unchanged(self) -> Iterator[None]:
-        """Held by what puts something else in its places for a while, such as a training: every weight is read again.
-
-        Raises:
-            ModelError: it is not as it was, bit for bit.
-        """
-        before = self.fingerprint
-        try:
-            yield
-        finally:
-            if computed(self) != before:
-                raise ModelError(
-                    f"Expected {type(self.model).__name__} to be as it was after training, bit for bit, got other "
-                    "weights; load the model anew, and report this."
-                )
-
     def whole_prompts(self, start: int = 0) -> WholePrompts:
         """Runs whole prompts from decoder layer ``start`` on, at the price of what stands in its places now."""
         flops = replace(measure(self.model, self.sites), attention=self.flops.attention)
         return WholePrompts(self.model, flops, start)
-
-    @property
-    def decoder(self) -> nn.Module:
-        """What runs its decoder layers."""
-        return decoder_of(self.model)
-
-    @property
-    def decoder_layers(self) -> nn.ModuleList:
-        """Its decoder layers, in order."""
-        return decoder_layers(self.model)
-
-    @property
-    def caches_keys(self) -> bool:
-        """Whether all that its layers keep of a prompt are keys and values, so that it can be continued from these."""
-        return caches_keys(self.model)
-
-    @property
-    def layers(self) -> tuple[int, ...]:
-        """Decoder layer index of each of the L MoE layers."""
-        return tuple(s.layer for s in self.sites)
-
-    @property
-    def n_experts(self) -> int:
-        return self.sites[0].n_experts
-
-    @property
-    def known_fault(self) -> KnownFault:
-        """The fault that was planted in it.
-
-        Raises:
-            SettingError: it has none that is known.
-        """
-        if self.fault is None:
-            raise SettingError(
-                f"Expected a model with a known fault, got {self.name!r}; plant one by c3po fault, or by a study of "
-                "kind: faults."
-            )
-        return self.fault
-
-    @property
-    def fingerprint(self) -> str:
-        """Identifies it by every weight; kept until one of them is written to."""
-        return fingerprint(self)
-
-    @property
-    def _context(self) -> int:
-        """Tokens that the model was made for, those that it writes among them."""
-        config = self.model.config.get_text_config()
-        return int(getattr(config, "max_position_embeddings", None) or 1 << 30)
-
-    @property
-    def max_length(self) -> int:
-        """The longest prompt with an option that is run.
-
-        Rotary factors that change beyond a length ("longrope", "dynamic"), and llama4's temperature, would be settled
-        by the longest sample of a batch: such models are kept within the length where they do not change.
-        """
-        config = self.model.config.get_text_config()
-        lengths = [self._context]
-        for rope in _ropes(config):
-            if rope.get("rope_type") in ("longrope", "dynamic"):
-                lengths.append(rope.get("original_max_position_embeddings") or lengths[0])
-        if getattr(config, "attn_temperature_tuning", False):
-            lengths.append(int(config.floor_scale) - 1)
-        return int(min(lengths))
-
-    def head_for(self, wanted: Head) -> Head:
-        """The way to the head that this model supports: all of it if it cannot be run for some entries only."""
-        return wanted if self.letters_alone else "full"
-
-    # -- prompts ---------------------------------------------------------------------------------------------------
-
-    def encode(self, question: Question, format: str | Format = "cloze") -> Prompt:
-        """The tokens of a question and its options, with its images.
-
-        Raises:
-            DataError: longer than the model's context, an option without tokens, or images that cannot be read.
-        """
-        if question.images and self.processor is None:
-            raise DataError(
-                f"Question {question.id!r}: expected no images, as {self.name!r} reads none ({self.reads_no_images}); "
-                "leave them out, or load a checkpoint with its processor, of a family that c3po models lists with "
-                "images."
-            )
-        return as_format(format).prompt(question, self.tokenizer, self.max_length, self.processor)
-
-    def encode_text(self, text: str) -> Prompt:
-        """The tokens of raw text; a pathway acts on the last one. Pictures that it brings (``description``) stand in
-        front of it, where the model reads them."""
-        if self.processor is None or not (pictures := pictures_of(text)):
-            return raw_text(text, self.tokenizer, max_length=self.max_length)
-        return raw_text_with(text, pictures, self.tokenizer, self.processor, max_length=self.max_length)
 
     @_alone
     def prefill(
@@ -321,38 +103,15 @@ class RoutedModel:
         whole = scope == "all"
         known = {p: self._states[p, whole] for p in prompts if (p, whole) in self._states}
         new = list({p: None for p in prompts if p not in known})
-        for layout, numbers in self._batches(new, batch_size):
-            part = [new[i] for i in numbers]
-            run = prefill(self.model, self.sites, part, self.flops, layout, whole=whole)
-            known.update(zip(part, run, strict=True))
+
+        def run(part: Sequence[Prompt], layout: Layout, numbers: object) -> list[State]:
+            return prefill(self.model, self.sites, part, self.flops, layout, whole=whole)
+
+        known.update(zip(new, in_batches(self.model, new, batch_size, run), strict=True))
         for prompt in new:
             if keep and known[prompt].nbytes <= self._states.maxsize:
                 self._states[prompt, whole] = known[prompt]
         return [known[p] for p in prompts]
-
-    def plain_work(self, prompt: Prompt) -> Entry:
-        """What a prompt's plain answer takes, told without running it, but for what comes of its pictures."""
-        with self.answering():
-            given = given_of(self.model, prompt)
-        return self.flops.prefill(self.packed(prompt, given))
-
-    def packed(self, prompt: Prompt, given: Given | None = None) -> Packed:
-        """A prompt's tail as it is run, by which ``flops`` tells what work it is; ``given`` is what its pictures
-        become."""
-        return pack(prompt, layout_for(self.model, prompt), given=given)
-
-    def _batches(
-        self,
-        prompts: Sequence[Prompt],
-        size: int,
-        layout_of: Callable[[PreTrainedModel, Prompt], Layout] = layout_for,
-    ) -> Iterator[tuple[Layout, list[int]]]:
-        """Numbers of prompts that are laid out alike, so many at a time, of about the same length: little padding."""
-        found: dict[Layout, list[int]] = {}
-        for i in sorted(range(len(prompts)), key=lambda i: len(prompts[i].ids)):
-            found.setdefault(layout_of(self.model, prompts[i]), []).append(i)
-        for layout, alike in found.items():
-            yield from ((layout, alike[i : i + size]) for i in range(0, len(alike), size))
 
     # -- along a rule ----------------------------------------------------------------------------------------------
 
@@ -414,11 +173,12 @@ class RoutedModel:
 
         A rule that returns None everywhere only looks on: then the states are those of ``prefill``.
         """
-        found: dict[int, State] = {}
-        for layout, numbers in self._batches(prompts, batch_size):
-            run, part = RuleRun(self.sites, rule, torch.tensor(numbers)), [prompts[i] for i in numbers]
-            found.update(zip(numbers, prefill(self.model, self.sites, part, self.flops, layout, run), strict=True))
-        return [found[i] for i in range(len(prompts))]
+
+        def run(part: Sequence[Prompt], layout: Layout, numbers: Sequence[int]) -> list[State]:
+            along = RuleRun(self.sites, rule, torch.tensor(numbers))
+            return prefill(self.model, self.sites, part, self.flops, layout, along)
+
+        return in_batches(self.model, prompts, batch_size, run)
 
     # -- what users call -------------------------------------------------------------------------------------------
 
@@ -442,7 +202,7 @@ class RoutedModel:
             ShapeError: a routing of another model or another number of samples.
         """
         prompts = [self.encode_text(t) for t in listed(text)]
-        pathway = None if callable(routing) else self._routing(routing, len(prompts))
+        pathway = None if callable(routing) else one_batch(self, routing, len(prompts))
         states = self.prefill_along(prompts, routing) if callable(routing) else self._prefilled(prompts, pathway)
         with torch.no_grad():
             logits = [head(self.model, s.hidden[None])[0] for s in states if s.hidden is not None]
@@ -473,16 +233,11 @@ class RoutedModel:
         texts = listed(text)
         for t in texts:
             self.encode_text(t)  # refuses what cannot be read
-        pathway = routing if callable(routing) else self._routing(routing, len(texts))
+        pathway = routing if callable(routing) else one_batch(self, routing, len(texts))
         inputs = self.tokenizer(texts, return_tensors="pt", padding=True).to(self.model.device)
         inputs.pop("token_type_ids", None)
+        options = with_length(self.model, options, inputs["attention_mask"])
         options.setdefault("pad_token_id", self.tokenizer.pad_token_id)
-        width, longest = inputs["input_ids"].shape[1], int(inputs["attention_mask"].sum(1).max())
-        options = {name: value for name, value in options.items() if name not in LENGTHS or value is not None}
-        most = _most(options, self.model.generation_config, width)
-        check_room(self._context, longest, 1 if most is None else most)
-        if most is None:
-            options["max_new_tokens"] = min(UNSAID, self._context - longest)
         with self.decoding(pathway, inputs["attention_mask"]):
             output = cast(Any, self.model).generate(**inputs, **options)
         new = output[:, inputs["input_ids"].shape[1] :]
@@ -497,15 +252,9 @@ class RoutedModel:
             routing: ``[B, L, E]`` of B prompts, or a rule at every token; None: the model's own.
             seen: ``[B, T]`` the prompts' attention mask, padding on the left.
         """
-        with ExitStack() as stack:
-            stack.enter_context(self.answering())
-            stack.enter_context(read_for_generation(self.model))
-            if callable(routing):
-                run = RuleRun(self.sites, routing, torch.arange(len(seen)))
-                stack.enter_context(run.routed(decoded_rows(seen.cpu().bool())))
-            elif routing is not None and routing.changed().any():
-                self.check(routing)
-                stack.enter_context(intercepted(self.sites, DecodingRule(routing, seen.shape[1])))
+        if isinstance(routing, Pathway):
+            self.check(routing)
+        with self.answering(), read_for_generation(self.model), decoded_along(self.sites, routing, seen):
             yield
 
     @_alone
@@ -537,32 +286,15 @@ class RoutedModel:
         return [found[i] for i in range(len(prompts))]
 
     def _write(self, prompts: Sequence[Prompt], routing: Pathway | RoutingRule | None) -> list[Written]:
-        extra = prompts[0].extra
         if len(prompts) > 1 and any(prompt.extra for prompt in prompts):  # pictures are told apart by their prompt
             if callable(routing):
                 raise SettingError("Expected one prompt at a time for a rule and images, got several; give one.")
             return [
                 self._write([prompt], None if routing is None else routing[[i]])[0] for i, prompt in enumerate(prompts)
             ]
-        shown = {} if extra is None else {name: on_device(value, self.model) for name, value in extra.inputs.items()}
-        width, pad = max(len(p.ids) for p in prompts), cast(int, self.tokenizer.pad_token_id)
-        ids = torch.tensor([[pad] * (width - len(p.ids)) + list(p.ids) for p in prompts])
-        seen = torch.tensor([[0] * (width - len(p.ids)) + [1] * len(p.ids) for p in prompts])
-        most = [min(max(map(len, p.options), default=0) + SPARE, self.max_length - len(p.ids)) for p in prompts]
-        check_room(self.max_length, width, 1)
-        ends = cast(Any, self.model.generation_config).eos_token_id  # one, several, or none
-        read = partial(self.tokenizer.batch_decode, skip_special_tokens=True)
-        line = FirstLine(read, most, ends if isinstance(ends, list) else [ends])
-        greedy: dict[str, Any] = {"do_sample": False, "num_beams": 1, "repetition_penalty": 1.0, "pad_token_id": pad}
-        with self.decoding(routing, seen), as_it_was(self.model):
-            cast(Any, self.model).generate(
-                ids.to(self.model.device),
-                attention_mask=seen.to(self.model.device),
-                **shown,
-                max_new_tokens=max(most),
-                stopping_criteria=[line],
-                **greedy,
-            )
+        inputs = padded([prompt.ids for prompt in prompts], cast(int, self.tokenizer.pad_token_id))
+        with self.decoding(routing, inputs[1]):
+            line = first_lines(self, prompts, inputs)
         return [
             Written(text, self.plain_work(Prompt(prompt.ids, (tuple(tokens),), (1.0,), extra=prompt.extra)))
             for prompt, text, tokens in zip(prompts, line.lines, line.tokens, strict=True)
@@ -590,7 +322,7 @@ class RoutedModel:
         if callable(routing):
             scores = [answered.scores() for answered in self.ruled(prompts, routing)]
         else:
-            pathway = self._routing(routing, len(prompts))
+            pathway = one_batch(self, routing, len(prompts))
             scores = self.choice_scores(self._prefilled(prompts, pathway), pathway)
         return scores[0] if isinstance(questions, str | Question) else scores
 
@@ -606,20 +338,9 @@ class RoutedModel:
             DataError: it says already that it is of another model.
             ShapeError: it does not fit this model, or the number of texts.
         """
-        texts = tuple(listed(text))
-        self._routing(pathway, len(texts))
-        revision = getattr(self.model.config, "_commit_hash", None)
-        origin = Origin(
-            model=fingerprint(self),
-            name=public_name(self.name),
-            base_model=base_model(self.name, revision),
-            revision=revision,
-            dtype=str(self.model.dtype).removeprefix("torch."),
-            prompts=tuple(digest(t) for t in texts),
-            texts=texts if keep_text else None,
-            versions=routing_versions(),
-        )
-        return replace(pathway, origin=origin)
+        texts = listed(text)
+        one_batch(self, pathway, len(texts))
+        return replace(pathway, origin=origin_of(self, texts, keep_text=keep_text))
 
     def check(self, pathway: Pathway, text: str | Sequence[str] | None = None) -> None:
         """Refuse a pathway that says it is of another model, or of another text; done whenever one is used.
@@ -631,18 +352,7 @@ class RoutedModel:
         Raises:
             DataError: it is of another one, or does not say of which text it is.
         """
-        origin = pathway.origin
-        if origin is not None and origin.model != (ours := fingerprint(self)):
-            raise DataError(
-                f"Expected a pathway of this model ({self.name!r}, {ours}, {self.model.dtype}), got one of "
-                f"{origin.name!r} ({origin.model}, {origin.dtype}); load that model with the same dtype and revision, "
-                "or make the pathway anew."
-            )
-        if text is not None:
-            wanted = tuple(digest(t) for t in listed(text))
-            if origin is None or origin.prompts != wanted:
-                what = "one that says of none" if origin is None else f"one of {origin.texts or origin.prompts}"
-                raise DataError(f"Expected a pathway of {text!r}, got {what}; make the pathway anew.")
+        check_origin(self, pathway, text)
 
     # -- what the remixer calls ------------------------------------------------------------------------------------
 
@@ -676,13 +386,12 @@ class RoutedModel:
             rule: asked at each MoE layer, at every token; None: along the model's own pathway.
             batch_size: prompts that are run together.
         """
-        found: dict[int, Likelihoods] = {}
-        for layout, numbers in self._batches(prompts, batch_size, layout_to_score):
-            part = [prompts[i] for i in numbers]
-            run = None if rule is None else RuleRun(self.sites, rule, torch.tensor(numbers))
-            scored = prefill_finals(self.model, part, layout, run)
-            found.update(zip(numbers, likelihoods_of(self.model, part, scored), strict=True))
-        return [found[i] for i in range(len(prompts))]
+
+        def run(part: Sequence[Prompt], layout: Layout, numbers: Sequence[int]) -> list[Likelihoods]:
+            along = None if rule is None else RuleRun(self.sites, rule, torch.tensor(numbers))
+            return likelihoods_of(self.model, part, prefill_finals(self.model, part, layout, along))
+
+        return in_batches(self.model, prompts, batch_size, run, layout_to_score)
 
     @_alone
     def likelihoods_along(self, states: Sequence[State], pathway: Pathway) -> list[Likelihoods]:
@@ -711,91 +420,3 @@ class RoutedModel:
     def _prefilled(self, prompts: Sequence[Prompt], pathway: Pathway | None) -> list[State]:
         """To be run along a pathway."""
         return self.prefill(prompts, scope="answer" if pathway is None else pathway.scope)
-
-    def _routing(self, routing: Pathway | Sequence[Pathway] | None, n: int) -> Pathway | None:
-        """One batched pathway ``[n, L, E]`` from what a user may pass."""
-        if routing is None:
-            return None
-        if isinstance(routing, Pathway):
-            single = (
-                routing if routing.batched else replace(routing, weights=routing.weights[None], own=routing.own[None])
-            )
-        else:
-            single = stack_pathways(routing)
-        expected = (n, len(self.sites), self.n_experts)
-        if tuple(single.weights.shape) != expected or single.layers != self.layers:
-            raise ShapeError(
-                f"Expected routing (B, L, E) = {expected} for layers {self.layers}, got "
-                f"{tuple(single.weights.shape)} for {single.layers}; give one pathway of this model for each text."
-            )
-        self.check(single)
-        return single
-
-
-def stack_pathways(pathways: Iterable[Pathway]) -> Pathway:
-    """One batched pathway of several ``[L, E]``, which must act alike."""
-    parts = list(pathways)
-    origins = [p.origin for p in parts if p.origin is not None]
-    if len({(p.layers, p.scope, p.top_k) for p in parts}) != 1 or len({o.model for o in origins}) > 1:
-        raise ShapeError("Expected pathways of one model, scope and top_k in one batch; pass them in separate calls.")
-    weights, own = torch.stack([p.weights for p in parts]), torch.stack([p.own for p in parts])
-    return Pathway(weights, own, parts[0].layers, parts[0].scope, parts[0].top_k, _joined(origins, len(parts)))
-
-
-def _joined(origins: Sequence[Origin], count: int) -> Origin | None:
-    """The origin of a batch of so many; where only some say theirs, of no texts, so that the model is still known."""
-    if not origins:
-        return None
-    if len(origins) < count:
-        return origins[0].model_copy(update={"prompts": (UNKNOWN,) * count, "texts": None})
-    texts = [text for o in origins for text in o.texts or ()]
-    prompts = tuple(prompt for o in origins for prompt in o.prompts)
-    return origins[0].model_copy(update={"prompts": prompts, "texts": tuple(texts) if len(texts) == count else None})
-
-
-def as_questions(
-    questions: str | Question | Sequence[str | Question], choices: Sequence[str] | Sequence[Sequence[str]] | None
-) -> list[Question]:
-    """Question records of whatever a user passes."""
-    if isinstance(questions, str | Question):
-        return as_questions([questions], None if choices is None else [choices])  # type: ignore[list-item]
-    if not isinstance(questions, list | tuple) or not isinstance(choices, list | tuple | None):
-        raise SettingError(
-            f"Expected questions, and choices, as lists, got {type(questions).__name__} and {type(choices).__name__}."
-        )
-    if choices is None:
-        if not all(isinstance(q, Question) for q in questions):
-            raise SettingError(
-                "Expected choices beside question texts, got none; pass choices=[…] or Question records."
-            )
-        return list(questions)
-    if len(choices) != len(questions):
-        raise SettingError(f"Expected choices for each of {len(questions)} questions, got {len(choices)} lists.")
-    for texts in choices:
-        listed(texts if isinstance(texts, list | tuple) else (), "choices")
-    return [
-        Question(q.id, q.question, tuple(c), images=q.images, about=q.about)
-        if isinstance(q, Question)
-        else Question(f"question-{i}", q, tuple(c))
-        for i, (q, c) in enumerate(zip(questions, choices, strict=True))
-    ]
-
-
-class _Rope(TypedDict, total=False):
-    rope_type: str
-    original_max_position_embeddings: int
-
-
-def _most(options: Mapping[str, Any], own: object, width: int) -> int | None:
-    """How many tokens ``generate`` is asked for behind texts of ``width``, as it settles that itself: by the options,
-    their ``generation_config``, and the model's ``own``; None: nobody says."""
-    told: list[Mapping[str, Any]] = [options, vars(options.get("generation_config") or own), vars(own)]
-    new, whole = (next((t[name] for t in told if t.get(name) is not None), None) for name in LENGTHS)
-    return new if new is not None else None if whole is None else whole - width
-
-
-def _ropes(config: Any) -> list[_Rope]:
-    """A model's rotary settings: one, or one for each kind of layer."""
-    given: Any = getattr(config, "rope_parameters", None) or {}
-    parts = cast(list[_Rope], [part for part in given.values() if isinstance(part, dict)])
-    return [given] if "rope_type" in given else parts

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from ..errors import DataError, SettingError, ShapeError
-from ..routing.forced_logits import routing_from_logits
+from ..routing.forced import routing_from_logits
 from ..routing.generation import check_room
 from ..routing.router_rules import RoutingRule
-from ..routing.trace import HEAVIEST, LIMIT, NONE, Recorder, Replayed, Trace, behind, recorded_in_both
-from ..routing.trace_file import is_trace, read_trace
+from ..routing.trace import HEAVIEST, LIMIT, NONE, WHOLE, Recorder, Replayed, Trace, behind, parted, recorded_in_both
+from ..routing.trace_file import check_place, is_trace, read_trace, write_trace
 from ..storage.identity import digest
 from ..types import Prompt
 from .fingerprint import fingerprint
@@ -30,6 +30,8 @@ __all__ = [
     "Trace",
     "TraceReader",
     "TraceWriter",
+    "behind",
+    "check_place",
     "check_text",
     "check_tokens",
     "compared",
@@ -37,13 +39,14 @@ __all__ = [
     "likelihoods",
     "of_experts",
     "of_router_logits",
+    "parted",
     "read_trace",
     "record",
+    "recorded_in_both",
     "replay",
+    "write_trace",
 ]
 
-WHOLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
-"""Types of numbers that int64 holds without changing them."""
 _KNOWN: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 
 

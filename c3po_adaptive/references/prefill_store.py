@@ -23,7 +23,7 @@ from ..errors import DataError, SettingError, disk_says
 from ..models.fingerprint import fingerprint
 from ..progress import Progress, silent
 from ..routing.caches import CacheSlice
-from ..routing.given import Given
+from ..routing.image_inputs import ImageInputs
 from ..routing.packing import Layout, layout_for, pack
 from ..routing.states import State, tangent_of
 from ..storage.checksummed import FIRST, TENSORS, checksummed_files, save_shard, shards_of, verify_checksum
@@ -228,7 +228,7 @@ class PrefillStore:
         }
         layout = layout_for(self.model.model, prompt)
         dtype, like = self.model.model.dtype, self._like[layout]
-        packed = pack(prompt, layout, given=_given(named, prompt, like.final.device, dtype))
+        packed = pack(prompt, layout, images=_images(named, prompt, like.final.device, dtype))
         cache = zip(like.cache if packed.past else (), range(len(like.cache)), strict=False)
         state = State(
             prompt,
@@ -267,14 +267,14 @@ class PrefillStore:
         return found
 
 
-def _given(named: Mapping[str, Tensor], prompt: Prompt, place: torch.device, dtype: torch.dtype) -> Given | None:
+def _images(named: Mapping[str, Tensor], prompt: Prompt, place: torch.device, dtype: torch.dtype) -> ImageInputs | None:
     """What the pictures of a prompt became, as far as its tail needs it."""
     if prompt.extra is None:
         return None
     kept = {name.removeprefix(GIVEN): t for name, t in named.items() if name.startswith(GIVEN)}
     embeddings, deep = (kept[name].to(place, dtype) if name in kept else None for name in ("embeddings", "deep"))
     sees = {name.removeprefix("sees/"): seen for name, seen in kept.items() if name.startswith("sees/")}
-    return Given(embeddings, kept.get("positions"), deep, prompt.extra.shown, kept["flops"].item(), sees)
+    return ImageInputs(embeddings, kept.get("positions"), deep, prompt.extra.shown, kept["flops"].item(), sees)
 
 
 def _cached(
@@ -299,11 +299,11 @@ def _named(state: State, dtype: torch.dtype) -> dict[str, Tensor]:
     named["final"] = state.final.to(dtype)
     if state.tangent is not None:
         named |= {"normalizer": state.tangent.normalizer, "slope": state.tangent.slope.to(dtype)}
-    if (given := state.packed.given) is not None:
-        parts = {"embeddings": given.embeddings, "positions": given.positions, "deep": given.deep}
-        parts |= {f"sees/{kind}": seen for kind, seen in given.sees.items()}
+    if (images := state.packed.images) is not None:
+        parts = {"embeddings": images.embeddings, "positions": images.positions, "deep": images.deep}
+        parts |= {f"sees/{kind}": seen for kind, seen in images.sees.items()}
         named |= {GIVEN + name: part for name, part in parts.items() if part is not None}
-        named[GIVEN + "flops"] = torch.tensor(given.flops, dtype=torch.float64)
+        named[GIVEN + "flops"] = torch.tensor(images.flops, dtype=torch.float64)
     for i, kept in enumerate(state.cache):
         for key, tensor in kept.tensors.items():
             name = key if isinstance(key, str) else f"{key[0]}/{key[1]}"

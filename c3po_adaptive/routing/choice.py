@@ -9,15 +9,11 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from ..errors import ModelError, SettingError
+from .families import of_router
 from .router_rules import EXPLAINED, LayerRouting
 from .selecting import Groups, groups_of, selected
 from .sites import WORKING
 from .styles import Change
-
-TWO_COLUMNS = {"LongcatFlashTopkRouter"}
-"""Routers whose experts cannot be given one expert a token (transformers 5.24)."""
-BEST_TWO = {"MistralLarge4TextTopkRouter"}
-"""Routers that know a group by its best two experts though they score by softmax, where others take the best one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,14 +57,14 @@ class Choice:
         self._check()
         routing = self.routing
         plainly = routing.site.scoring != "sigmoid" and routing.selection_bias is None
-        router = routing.site.router
-        groups = groups_of(router, pairs=not plainly or type(router).__name__ in BEST_TWO)
+        family = of_router(routing.site.router)
+        groups = groups_of(routing.site.router, pairs=not plainly or family.groups_by_two)
         _check_own(routing, groups)
         scores = self.scores.masked_fill(self.banned, -torch.inf)
         by = scores if plainly and groups is None else _with_bias(routing, scores)
         index = selected(by, self.k, groups, self.banned, self.forced)
         weights = routing.weighed(index, scores)
-        if self.k == 1 and type(routing.site.router).__name__ in TWO_COLUMNS:  # the first expert, at weight zero
+        if self.k == 1 and family.two_columns:  # the first expert, at weight zero
             one = torch.ones(len(index), dtype=torch.long, device=index.device)
             return Change(None, pad(index, (0, 1)), pad(weights, (0, 1)), one)
         return Change(None, index, weights)

@@ -54,7 +54,7 @@ class Flops:
         before = self._layers(packed.past, packed.past, pairs=None if pairs is None else {})
         tail = self._layers(packed.rows, self._keys(packed), pairs=pairs)
         work = before + tail + self._head(packed, None)
-        work += Work(linear=0.0 if packed.given is None else packed.given.flops)
+        work += Work(linear=0.0 if packed.images is None else packed.images.flops)
         return Entry((packed.past + packed.rows) * len(self.linear), work)
 
     @staticmethod

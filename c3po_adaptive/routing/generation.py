@@ -7,6 +7,7 @@ Beams and returned sequences of a sample follow each other.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,8 +18,10 @@ from transformers import StoppingCriteria
 from ..errors import DataError, SettingError
 from ..ledger import Entry
 from ..types import Pathway
-from .router_rules import Rows
+from .intercept import intercepted
+from .router_rules import RoutingRule, Rows, RuleRun
 from .rules import PathwayRule
+from .sites import Site
 from .styles import Change
 
 
@@ -109,6 +112,23 @@ class DecodingRule:
         else:
             return None
         return PathwayRule(p.weights, p.own, replaced, shifted, p.changed(), top_k=p.top_k)(position, index, weights)
+
+
+def decoded_along(
+    sites: Sequence[Site], routing: Pathway | RoutingRule | None, seen: Tensor
+) -> AbstractContextManager[None]:
+    """Inside the block ``generate`` follows a routing; ``seen [B, T]`` of B prompts, True where they are no padding.
+
+    Args:
+        sites: the model's MoE layers.
+        routing: ``[B, L, E]`` of the prompts, or a rule at every token; None: the model's own.
+        seen: their attention mask, padding on the left.
+    """
+    if callable(routing):
+        return RuleRun(sites, routing, torch.arange(len(seen))).routed(decoded_rows(seen.cpu().bool()))
+    if routing is None or not routing.changed().any():
+        return nullcontext()
+    return intercepted(sites, DecodingRule(routing, seen.shape[1]))
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from transformers.modeling_outputs import MoeModelOutputWithPast
 
 from ..errors import ModelError
 from .finite import NotFinite, finite
+from .modules import hooked
 from .sites import WORKING, decoder_of
 
 ROWS = 256  # tokens whose logits are held at a time
@@ -49,11 +50,8 @@ def read_for_generation(model: PreTrainedModel) -> Iterator[None]:
             check_final(final[:, -1])
         return tuple(x.contiguous() if isinstance(x, Tensor) else x for x in args)
 
-    handle = projection(model).register_forward_pre_hook(read)
-    try:
+    with hooked([projection(model).register_forward_pre_hook(read)]):
         yield
-    finally:
-        handle.remove()
 
 
 def projection(model: PreTrainedModel) -> Any:

@@ -9,9 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from threading import Lock, RLock
 from typing import Any, Protocol
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -20,9 +18,6 @@ from ..errors import ModelError
 from .mixing import dense
 from .sites import Site
 from .styles import Change, Decide
-
-_LOCKS: WeakKeyDictionary[nn.Module, Any] = WeakKeyDictionary()
-_GUARD = Lock()
 
 
 class Rule(Protocol):
@@ -129,15 +124,3 @@ def recorded(sites: Sequence[Site], rows: Tensor | None = None) -> Iterator[Reco
             f"Expected routing of {len(sites)} MoE layers, read {len(recording.weights)}: run the model inside the "
             "block, and uncompiled."
         )
-
-
-def lock_of(model: nn.Module) -> Any:
-    """The lock of a transformers model, which whoever runs it through this package holds; a thread may take it again.
-
-    A thread that calls the transformers model itself, past this package, waits for nobody, and may meet another's
-    routing.
-    """
-    with _GUARD:
-        if model not in _LOCKS:
-            _LOCKS[model] = RLock()
-        return _LOCKS[model]

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -24,20 +24,13 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from ..types import Prompt
-from .given import Given
+from .families import family
+from .image_inputs import ImageInputs
 
 Layout = Literal["tree", "rows", "whole"]
 PLAIN = (DynamicLayer, DynamicSlidingWindowLayer)
 READY_MASKS = ("eager", "sdpa")
 """Attention implementations that take a mask of any shape."""
-NO_CACHE = {
-    "deepseek_v4": "its blocks lie by the cache's slots, padding included (models/deepseek_v4/modeling_deepseek_v4.py)",
-    "minimax_m3_vl_text": "likewise (models/minimax_m3_vl/modeling_minimax_m3_vl.py, MiniMaxM3VLIndexer)",
-    "minimax": "has a cache class of its own (transformers: models/minimax/modeling_minimax.py)",
-    "unlimited_ocr_text": "its window begins where its prompt ends (models/unlimited_ocr/modeling_unlimited_ocr.py)",
-    "qwen4_exp_text": "keeps windows of token ids beside its states (models/qwen4_exp/modeling_qwen4_exp.py)",
-}
-"""Families whose prompts cannot be kept, with the reason."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +48,7 @@ class Packed:
         option: ``[M]`` the option of each scored token; -1: one that is given, and counts for none.
         row: ``[M]`` the place ``q * S + s`` that predicts it.
         scored: ``[M]`` the token itself.
-        given: what pictures in the prompt become, as far as the tail needs it; None: it is a text.
+        images: what pictures in the prompt become, as far as the tail needs it; None: it is a text.
     """
 
     past: int
@@ -68,7 +61,7 @@ class Packed:
     option: Tensor
     row: Tensor
     scored: Tensor
-    given: Given | None = None
+    images: ImageInputs | None = None
 
     @property
     def seen(self) -> Tensor:
@@ -88,7 +81,8 @@ def layout_for(model: PreTrainedModel, prompt: Prompt) -> Layout:
     trees, and few of them can resume from a state by more than one token.
     """
     config = model.config.get_text_config()
-    if config.model_type in NO_CACHE or 1 in windows(model).values():  # a cache keeps all of a window of one token
+    keeps_all = 1 in windows(model).values()  # as a cache does of a window of one token
+    if keeps_all or not family(config.model_type).resumes:
         return "whole"
     if caches_keys(model) and config._attn_implementation in READY_MASKS:
         return "tree"
@@ -98,7 +92,7 @@ def layout_for(model: PreTrainedModel, prompt: Prompt) -> Layout:
 def caches_keys(model: PreTrainedModel) -> bool:
     """Whether all that layers keep of a prompt are keys and values, so that it can be continued from these alone."""
     layers = DynamicCache(config=model.config).layers
-    return model.config.get_text_config().model_type not in NO_CACHE and all(type(layer) in PLAIN for layer in layers)
+    return family(model.config.get_text_config().model_type).resumes and all(type(layer) in PLAIN for layer in layers)
 
 
 def windows(model: PreTrainedModel) -> dict[str, int | None]:
@@ -114,7 +108,7 @@ def windows(model: PreTrainedModel) -> dict[str, int | None]:
     return {"": window or None}
 
 
-def pack(prompt: Prompt, layout: Layout, *, whole: bool = False, given: Given | None = None) -> Packed:
+def pack(prompt: Prompt, layout: Layout, *, whole: bool = False, images: ImageInputs | None = None) -> Packed:
     """Lay out a prompt's tail; the last token of an option predicts nothing and is left out.
 
     A tail that would begin inside a picture whose tokens see each other in both directions takes in the whole prompt.
@@ -123,80 +117,68 @@ def pack(prompt: Prompt, layout: Layout, *, whole: bool = False, given: Given | 
         prompt: with its options.
         layout: see above.
         whole: put all of the prompt in front of each sequence's tail, whatever the layout.
-        given: what pictures in the prompt become.
+        images: what pictures in the prompt become.
     """
-    whole = whole or (given is not None and given.split_by(len(prompt.ids) - 1 - prompt.after))
+    whole = whole or (images is not None and images.split_by(len(prompt.ids) - 1 - prompt.after))
     packed = _tree(prompt, whole=whole) if layout == "tree" else _sequences(prompt, whole=whole or layout == "whole")
-    return replace(packed, given=given)
+    return replace(packed, images=images)
 
 
 def _tree(prompt: Prompt, *, whole: bool) -> Packed:
-    acts = len(prompt.ids) - 1 - prompt.after
-    past = 0 if whole else acts
+    past = 0 if whole else len(prompt.ids) - 1 - prompt.after
     last = len(prompt.ids) - 1 - past
-    tokens, positions = list(prompt.ids[past:]), list(range(past, len(prompt.ids)))
-    parents = list(range(-1, last))
-    option, row, scored = [], [], []
+    tokens, positions, parents = list(prompt.ids[past:]), list(range(past, len(prompt.ids))), list(range(-1, last))
+    rows = []
     # Every option begins at the prompt's last token, and grows a branch of its own; its last token predicts nothing.
-    for c, (continuation, given) in enumerate(_options(prompt)):
-        here = last
-        for depth, token in enumerate(continuation):
-            option.append(c if depth >= given else -1)
-            row.append(here)
-            scored.append(token)
-            if depth < len(continuation) - 1:
-                parents.append(here)
-                here = len(tokens)
-                tokens.append(token)
-                positions.append(past + last + depth + 1)
+    for option in prompt.options:
+        rows.append([last, *range(len(tokens), len(tokens) + len(option) - 1)])
+        parents += rows[-1][:-1]
+        tokens += option[:-1]
+        positions += range(past + last + 1, past + last + len(option))
     # A token sees itself and what its parent sees, which stands before it: the prompt's end, and its own option so far.
     visible = torch.eye(len(tokens), dtype=torch.bool)
     for child, parent in enumerate(parents[1:], start=1):
         visible[child] |= visible[parent]
-    return Packed(
-        past=past,
-        acting=acts - past,
-        last=last,
-        tokens=torch.tensor(tokens)[None],
-        positions=torch.tensor(positions)[None],
-        real=torch.ones(1, len(tokens), dtype=torch.bool),
-        visible=visible,
-        **_scored_tokens(option, row, scored),
-    )
+    real = torch.ones(1, len(tokens), dtype=torch.bool)
+    return _packed(prompt, past, rows, torch.tensor(tokens)[None], torch.tensor(positions)[None], real, visible)
 
 
 def _sequences(prompt: Prompt, *, whole: bool) -> Packed:
-    acts = len(prompt.ids) - 1 - prompt.after
-    past = 0 if whole else acts
+    past = 0 if whole else len(prompt.ids) - 1 - prompt.after
     last = len(prompt.ids) - 1 - past
     wanted = [prompt.ids[past:] + option[:-1] for option in prompt.options] or [prompt.ids[past:]]
     sequences = list(dict.fromkeys(wanted))  # options of one token share the sequence that predicts them
     tokens = pad_sequence([torch.tensor(s) for s in sequences], batch_first=True)
     real = pad_sequence([torch.ones(len(s), dtype=torch.bool) for s in sequences], batch_first=True)
-    option, row, scored = [], [], []
-    for c, (continuation, given) in enumerate(_options(prompt)):
-        q = sequences.index(wanted[c])
-        for depth, token in enumerate(continuation):
-            option.append(c if depth >= given else -1)
-            row.append(q * tokens.shape[1] + last + depth)
-            scored.append(token)
-    return Packed(
-        past=past,
-        acting=acts - past,
-        last=last,
-        tokens=tokens,
-        positions=(past + torch.arange(tokens.shape[1])).expand_as(tokens),
-        real=real,
-        visible=None,
-        **_scored_tokens(option, row, scored),
-    )
+    first = [sequences.index(one) * tokens.shape[1] + last for one in wanted]
+    rows = [range(begin, begin + len(option)) for begin, option in zip(first, prompt.options, strict=False)]
+    return _packed(prompt, past, rows, tokens, (past + torch.arange(tokens.shape[1])).expand_as(tokens), real, None)
 
 
-def _options(prompt: Prompt) -> list[tuple[tuple[int, ...], int]]:
-    """Each option's tokens, and how many of them are given."""
-    return list(zip(prompt.options, prompt.given or (0,) * len(prompt.options), strict=True))
+def _packed(
+    prompt: Prompt,
+    past: int,
+    rows: Sequence[Sequence[int]],
+    tokens: Tensor,
+    positions: Tensor,
+    real: Tensor,
+    visible: Tensor | None,
+) -> Packed:
+    """With the ``rows`` that predict each option's tokens, of which the first may be given."""
+    given = prompt.given or (0,) * len(prompt.options)
+    scored = [
+        (c if depth >= given[c] else -1, row, token)
+        for c, option in enumerate(prompt.options)
+        for depth, (row, token) in enumerate(zip(rows[c], option, strict=False))
+    ]
+    option, row, token = torch.tensor(scored, dtype=torch.long).view(-1, 3).T.contiguous()
+    last = len(prompt.ids) - 1 - past
+    return Packed(past, last - prompt.after, last, tokens, positions, real, visible, option, row, token)
 
 
-def _scored_tokens(option: Sequence[int], row: Sequence[int], scored: Sequence[int]) -> dict[str, Any]:
-    named = (("option", option), ("row", row), ("scored", scored))
-    return {name: torch.tensor(values, dtype=torch.long) for name, values in named}
+def padded(sequences: Sequence[Sequence[int]], pad: int = 0) -> tuple[Tensor, Tensor]:
+    """Token ids ``[N, T]`` of sequences side by side, padded on the left; and ``[N, T]`` bool, no padding."""
+    lengths = torch.tensor([len(ids) for ids in sequences])
+    rows = [torch.tensor(ids, dtype=torch.long) for ids in sequences]
+    tokens = pad_sequence(rows, batch_first=True, padding_value=pad, padding_side="left")
+    return tokens, torch.arange(tokens.shape[1]) >= tokens.shape[1] - lengths[:, None]

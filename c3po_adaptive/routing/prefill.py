@@ -5,9 +5,10 @@ What comes before the tails is run in batches of about the same length, the tail
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -17,11 +18,11 @@ from ..errors import ShapeError
 from ..types import Prompt
 from .caches import CacheSlice, cut, joined, layer_of
 from .flops import Flops
-from .given import Given, alone, decoder_inputs, given_of
 from .grouping import Tail, grouped, waiting
 from .head import head, likelihoods
+from .image_inputs import ImageInputs, alone, decoder_inputs, image_inputs_of
 from .intercept import recorded
-from .packing import Layout, Packed, pack
+from .packing import Layout, Packed, layout_for, pack, padded
 from .router_rules import RuleRun
 from .sites import Site, decoder_layers, decoder_of
 from .states import State, TokenBatch, laid_out
@@ -37,6 +38,7 @@ class _Prefix:
 
 
 _Part = tuple[Prompt, _Prefix, Packed]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +47,25 @@ class ScoredTail:
 
     packed: Packed
     final: Tensor
+
+
+def in_batches(
+    model: PreTrainedModel,
+    prompts: Sequence[Prompt],
+    size: int,
+    run: Callable[[list[Prompt], Layout, list[int]], Sequence[T]],
+    layout_of: Callable[[PreTrainedModel, Prompt], Layout] = layout_for,
+) -> list[T]:
+    """What ``run`` makes of each prompt, asked with those that are laid out alike, their layout and their numbers: so
+    many at a time, of about the same length, so that there is little padding."""
+    alike: dict[Layout, list[int]] = {}
+    for i in sorted(range(len(prompts)), key=lambda i: len(prompts[i].ids)):
+        alike.setdefault(layout_of(model, prompts[i]), []).append(i)
+    found: dict[int, T] = {}
+    for layout, numbers in alike.items():
+        for part in (numbers[i : i + size] for i in range(0, len(numbers), size)):
+            found.update(zip(part, run([prompts[i] for i in part], layout, part), strict=True))
+    return [found[i] for i in range(len(prompts))]
 
 
 @torch.no_grad()
@@ -98,9 +119,9 @@ def _side_by_side(
     """Prompts whose tails are run together: their numbers, and each with its prefix, which was run."""
     if min(len(p.ids) for p in prompts) == 0:
         raise ShapeError("Expected prompts of at least one token, got an empty one; give the question some text.")
-    packed = [pack(p, layout, whole=whole, given=given_of(model, p)) for p in prompts]
+    packed = [pack(p, layout, whole=whole, images=image_inputs_of(model, p)) for p in prompts]
     prefixes = _prefixes(model, prompts, packed, run)
-    packed = [replace(p, given=p.given and p.given.behind(p.past)) for p in packed]
+    packed = [replace(p, images=p.images and p.images.behind(p.past)) for p in packed]
     for group in grouped([waiting(i, p) for i, p in enumerate(packed)]):
         yield group, [(prompts[i], prefixes[i], packed[i]) for i in group]
 
@@ -111,11 +132,11 @@ def _prefixes(
     past = [p.past for p in packed]
     empty = torch.empty(0, model.config.get_text_config().hidden_size).to(model.device, model.dtype)
     found = {i: _Prefix((), empty) for i, n in enumerate(past) if n == 0}
-    own = [i for i, p in enumerate(packed) if p.past > 0 and p.given is not None and p.given.sees]
+    own = [i for i, p in enumerate(packed) if p.past > 0 and p.images is not None and p.images.sees]
     others = grouped([Tail(i, None, n) for i, n in enumerate(past) if n > 0 and i not in own])
     for group in (*others, *([i] for i in own)):  # what has masks of its own is run by itself
-        sequences, given = [prompts[i].ids[: past[i]] for i in group], [packed[i].given for i in group]
-        parts = _run_prefixes(model, sequences, given, group, run)
+        sequences, images = [prompts[i].ids[: past[i]] for i in group], [packed[i].images for i in group]
+        parts = _run_prefixes(model, sequences, images, group, run)
         found.update(zip(group, parts, strict=True))
     return [found[i] for i in range(len(prompts))]
 
@@ -123,24 +144,20 @@ def _prefixes(
 def _run_prefixes(
     model: PreTrainedModel,
     sequences: Sequence[Sequence[int]],
-    given: Sequence[Given | None],
+    images: Sequence[ImageInputs | None],
     group: Sequence[int],
     run: RuleRun | None,
 ) -> list[_Prefix]:
     """One batch, padded on the left."""
-    width = max(map(len, sequences))
-    cache = DynamicCache(config=model.config)
-    tokens, seen = torch.zeros(2, len(sequences), width, dtype=torch.long)
-    for b, ids in enumerate(sequences):
-        tokens[b, width - len(ids) :], seen[b, width - len(ids) :] = torch.tensor(ids), 1
-    places = (seen.cumsum(1) - 1).clamp_min(0)
+    cache, (tokens, seen) = DynamicCache(config=model.config), padded(sequences)
+    width, places = tokens.shape[1], (seen.long().cumsum(1) - 1).clamp_min(0)
     inputs: ModelInputs = {"input_ids": tokens.to(model.device), "position_ids": places.to(model.device)}
-    inputs["attention_mask"] = seen.to(model.device)
-    if any(given):
-        inputs |= decoder_inputs(model, given, tokens, places)
-    if given[0] is not None and given[0].sees:
-        inputs["attention_mask"] = {k: m.to(model.device) for k, m in alone(given[0], width, model.dtype).items()}
-    with run.routing(torch.tensor(group), places, seen.bool()) if run else nullcontext():
+    inputs["attention_mask"] = seen.long().to(model.device)
+    if any(images):
+        inputs |= decoder_inputs(model, images, tokens, places)
+    if images[0] is not None and images[0].sees:
+        inputs["attention_mask"] = {k: m.to(model.device) for k, m in alone(images[0], width, model.dtype).items()}
+    with run.routing(torch.tensor(group), places, seen) if run else nullcontext():
         hidden = decoder_of(model)(use_cache=True, **inputs, **{cache_argument(model): cache}).last_hidden_state
     return [
         _Prefix(tuple(cut(layer, b, len(ids)) for layer in cache.layers), hidden[b, width - len(ids) :])

@@ -7,7 +7,7 @@ its logits, noise on them, another rank of expert.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -18,8 +18,9 @@ from ..errors import C3POError, ModelError, SettingError
 from .finite import NotFinite, finite
 from .intercept import intercepted
 from .mixing import mass
+from .modules import hooked
 from .selecting import selection_bias
-from .sites import WORKING, Site, router_logits
+from .sites import WORKING, Site, router_scores
 from .styles import Change
 
 EXPLAINED = 0.02
@@ -107,9 +108,12 @@ class LayerRouting:
 
     def in_proportion(self) -> bool:
         """Whether the layer's own weights are in proportion to what it makes of its router's scores."""
-        own, real = self.scored(self.logits).gather(1, self.index), self.real.to(self.index.device)
-        shares = (own / mass(own))[real], (self.weights / mass(self.weights.float()))[real].float()
-        return torch.allclose(*shares, rtol=0, atol=EXPLAINED)
+        return self._alike(self.scored(self.logits).gather(1, self.index), self.weights.float())
+
+    def _alike(self, one: Tensor, other: Tensor) -> bool:
+        """Whether weights ``[R, k]`` are in the same proportion, padding aside."""
+        real = self.real.to(one.device)
+        return torch.allclose((one / mass(one))[real], (other / mass(other))[real], rtol=0, atol=EXPLAINED)
 
     def scored(self, logits: Tensor) -> Tensor:
         """What the router makes of logits ``[R, E]`` before it chooses: their sigmoid, or their softmax."""
@@ -117,14 +121,10 @@ class LayerRouting:
 
     def _check(self, probabilities: Tensor) -> None:
         """Refuse what a rule over logits cannot be had for: other functions, a selection bias, groups."""
-        real = self.real.to(self.index.device)
-        found, weights = probabilities.detach().gather(1, self.index)[real], self.weights.detach().float()[real]
-        best = probabilities.detach().topk(self.index.shape[1]).values[real]
-        fits = self.site.scoring != "sigmoid" and all(
-            torch.allclose(one / mass(one), other / mass(other), rtol=0, atol=EXPLAINED)
-            for one, other in ((found, weights), (found.sort(descending=True).values, best))
-        )
-        if not fits:
+        own = probabilities.detach()
+        found, best = own.gather(1, self.index), own.topk(self.index.shape[1]).values
+        plain = self.site.scoring != "sigmoid" and self._alike(found, self.weights.detach().float())
+        if not (plain and self._alike(found.sort(descending=True).values, best)):
             raise ModelError(
                 f"Expected MoE layer {self.site.layer} to mix its best experts by the softmax of their router scores, "
                 f"but {type(self.site.router).__name__} chooses or weighs them otherwise: a rule over router scores "
@@ -146,6 +146,23 @@ class Rows:
     prompt: Tensor
     token: Tensor
     real: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class _Router:
+    """What a router made of a call's tokens, adds to that when it chooses, and read, as ``LayerRouting`` has them."""
+
+    logits: Tensor
+    bias: Tensor | None
+    inputs: Tensor
+
+    @classmethod
+    def of(cls, site: Site, called_with: Sequence[Any], output: Any) -> _Router:
+        scores = router_scores(output, site)
+        mixable = torch.arange(site.n_experts, device=scores.device) < site.mixable
+        bias = selection_bias(site.router, called_with, site.n_experts)
+        read = called_with[0]
+        return cls(scores.masked_fill(~mixable, -torch.inf), bias, read.reshape(-1, read.shape[-1]))
 
 
 @dataclass(eq=False)
@@ -192,27 +209,25 @@ class RuleRun:
             SettingError: on a call: a rule gives experts weights that are NaN or infinite.
             NotFinite: on a call: the router does, and a rule fails on it.
         """
-        logits: dict[int, Tensor] = {}
-        biases: dict[int, Tensor | None] = {}
-        inputs: dict[int, Tensor] = {}
+        routers: dict[int, _Router] = {}
         layers = tuple(site.layer for site in self.sites)
 
         def decide(position: int, index: Tensor, weights: Tensor) -> Change | None:
-            rows, read = rows_of(position, len(index)), inputs.pop(position)  # of all layers they would be large
+            rows, router = rows_of(position, len(index)), routers.pop(position)  # of all layers they would be large
             change = None
             if position >= self.start:
                 seen = LayerRouting(
                     position,
                     index,
                     weights,
-                    logits[position],
+                    router.logits,
                     self.samples[rows.prompt],
                     rows.token,
                     rows.real,
                     self.sites[position],
                     layers,
-                    biases[position],
-                    read,
+                    router.bias,
+                    router.inputs,
                 )
                 try:
                     change = self.rule(seen)
@@ -224,11 +239,14 @@ class RuleRun:
             self._count(position, rows, index, change)
             return change
 
-        with ExitStack() as stack:
-            for position, site in enumerate(self.sites):
-                keep = _keeping(logits, biases, inputs, position, site)
-                stack.callback(site.router.register_forward_hook(keep, with_kwargs=True).remove)
-            stack.enter_context(intercepted(self.sites, decide))
+        def keeping(position: int, site: Site) -> Callable[..., None]:
+            def keep(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+                routers[position] = _Router.of(site, (*args, *kwargs.values()), output)
+
+            return keep
+
+        handles = [s.router.register_forward_hook(keeping(i, s), with_kwargs=True) for i, s in enumerate(self.sites)]
+        with hooked(handles), intercepted(self.sites, decide):
             yield
 
     def _count(self, position: int, rows: Rows, index: Tensor, change: Change | None) -> None:
@@ -247,24 +265,3 @@ def _check_finite(change: Change | None, real: Tensor, layer: int) -> None:
         "makes are beyond what float32 holds, or so far below zero that none of the experts has any weight left; let "
         "it change them less."
     )
-
-
-def _keeping(
-    logits: dict[int, Tensor],
-    biases: dict[int, Tensor | None],
-    inputs: dict[int, Tensor],
-    position: int,
-    site: Site,
-) -> Callable[[nn.Module, Any, Any, Any], None]:
-    """A hook that keeps what the router reads and makes of each expert, and what it adds to that when it chooses."""
-
-    def keep(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-        found = router_logits(output, site).float()
-        found = found.log() if site.scoring == "given" else found
-        mixable = torch.arange(site.n_experts, device=found.device) < site.mixable
-        logits[position] = found.masked_fill(~mixable, -torch.inf)
-        given = (*args, *kwargs.values())
-        biases[position] = selection_bias(module, given, site.n_experts)
-        inputs[position] = given[0].reshape(-1, given[0].shape[-1])
-
-    return keep

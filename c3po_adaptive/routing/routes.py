@@ -11,9 +11,7 @@ from torch import Tensor
 
 from ..errors import SettingError, ShapeError
 from .styles import Change
-from .trace import HEAVIEST, NONE, Trace, repeated
-
-WHOLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+from .trace import HEAVIEST, NONE, WHOLE, Trace, repeated
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,14 +173,14 @@ class Routes:
     def change(self, position: int, index: Tensor, weights: Tensor) -> Change:
         """The routing of a MoE layer, with weights, where the router took ``index [R, k]`` with ``weights [R, k]``."""
         experts, live = self.chosen(position, len(index))
-        given = self._heavy[position].to(weights.device, weights.dtype)
+        forced = self._heavy[position].to(weights.device, weights.dtype)
         experts = experts.to(index.device)
         if live is None:
-            return Change(None, experts, given)
+            return Change(None, experts, forced)
         width = max(experts.shape[1], index.shape[1])
         live = live.to(index.device)[:, None]
         mixed = torch.where(live, _wide(index, width), _wide(experts, width))
-        return Change(None, mixed, torch.where(live, _wide(weights, width, 0), _wide(given, width, 0)))
+        return Change(None, mixed, torch.where(live, _wide(weights, width, 0), _wide(forced, width, 0)))
 
 
 def _pieces(where: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -216,8 +214,8 @@ def of_arrays(experts: Sequence[Tensor], weights: Sequence[Tensor] | None, layou
     """
     if weights is not None and len(weights) != len(experts):
         raise ShapeError(f"Expected weights of {len(experts)} sequences, got {len(weights)}; give those of each.")
-    given: Sequence[Tensor | None] = [None] * len(experts) if weights is None else weights
-    parts = [_checked(e, w, 3, layout) for e, w in zip(experts, given, strict=True)]
+    none: Sequence[Tensor | None] = [None] * len(experts)
+    parts = [_checked(e, w, 3, layout) for e, w in zip(experts, weights or none, strict=True)]
     if len({part.shape[-1] for part, _ in parts}) > 1:
         raise ShapeError("Expected as many experts a token in every sequence, got others; replay them apart.")
     each = tuple(w for _, w in parts if w is not None)

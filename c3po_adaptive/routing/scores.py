@@ -15,11 +15,11 @@ from transformers import PreTrainedModel
 from ..errors import SettingError
 from ..ledger import Entry
 from ..types import Head, Scope, Transfer
-from .answering import answering
 from .flops import Flops
 from .grouping import Tail, grouped, waiting
 from .head import head, likelihoods
 from .intercept import intercepted
+from .modules import answering
 from .rules import PathwayRule
 from .sites import Site
 from .states import State, TailBatch, collate, normalized

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-GROUPS = ("num_group", "n_group", "num_expert_group")
-"""What families call the number of groups."""
+from .families import table
+
 OUTSIDE = 1e4
 """Below any score: experts of other groups come after all of those that are looked at."""
 
@@ -43,7 +43,8 @@ class Groups:
 
 def groups_of(router: nn.Module, *, pairs: bool) -> Groups | None:
     """A router's groups by its own settings; None: it has none."""
-    count = next((n for n in (getattr(router, name, None) for name in GROUPS) if isinstance(n, int)), 1)
+    counts = (getattr(router, name, None) for name in table().names["groups"])
+    count = next((n for n in counts if isinstance(n, int)), 1)
     kept = getattr(router, "topk_group", None)
     limited = count > 1 and isinstance(kept, int) and getattr(router, "topk_method", "") != "greedy"
     return Groups(count, int(kept), pairs) if limited and kept else None
@@ -64,8 +65,8 @@ def selected(scores: Tensor, k: int, groups: Groups | None, banned: Tensor, forc
     return scores.masked_fill(banned, -torch.inf).masked_fill(forced, torch.inf).topk(k, dim=-1).indices
 
 
-def selection_bias(router: nn.Module, given: Iterable[Any], n_experts: int) -> Tensor | None:
-    """``[E]`` what a router adds to its scores when it chooses: its own, or ``given`` when it is called; None: nothing.
+def selection_bias(router: nn.Module, called_with: Iterable[Any], n_experts: int) -> Tensor | None:
+    """``[E]`` what a router adds to its scores when it chooses: its own, or what it is ``called_with``.
 
     The bias of its matrix is none: that is in its logits already.
     """
@@ -74,7 +75,7 @@ def selection_bias(router: nn.Module, given: Iterable[Any], n_experts: int) -> T
         for name, tensor in [*router.named_buffers(), *router.named_parameters()]
         if "bias" in name and name.rpartition(".")[2] != "bias"
     )
-    vectors = (one for one in given if isinstance(one, Tensor) and one.ndim == 1)
+    vectors = (one for one in called_with if isinstance(one, Tensor) and one.ndim == 1)
     for tensor in (*vectors, *own):
         if tensor.numel() == n_experts and tensor.is_floating_point():
             return tensor.detach().flatten().float()

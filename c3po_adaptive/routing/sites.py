@@ -10,7 +10,6 @@ from __future__ import annotations
 import inspect
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -19,20 +18,15 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ModelError
-from .styles import DenseScores, Fused, SortedGates, Style
+from .families import family, of_router
+from .modules import hooked
+from .styles import STYLES, Style
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-Scoring = Literal["softmax", "sigmoid", "given"]
+Scoring = Literal["softmax", "sigmoid", "probabilities"]
 ROUTER_NAMES = ("gate", "router")
-ROUTER_STYLES: dict[str, Style] = {  # the weights are applied outside of the experts; see each style
-    "Llama4Router": DenseScores(),  # transformers: models/llama4/modeling_llama4.py
-    "JetMoeTopKGating": SortedGates(),  # transformers: models/jetmoe/modeling_jetmoe.py
-}
-SKIPPING = {"ZayaRouter": "its last choice is no expert, but leaves the token out (models/zaya/modeling_zaya.py)"}
-NO_ENTRY = {"deepseek_v4": "its hash routers read token ids (transformers: models/deepseek_v4/modeling_deepseek_v4.py)"}
-"""Families whose decoder layers need more than hidden states, though they return nothing else."""
 EVEN, EVEN_IN_HALVES = 0.002, 0.03
 """How far numbers that are the same may be apart, over their mean: in float32, and in half precision."""
 WORKING = "c3po models lists the families that work."
@@ -72,7 +66,7 @@ class Site:
 
     @property
     def mixable(self) -> int:
-        return self.n_experts - (type(self.router).__name__ in SKIPPING)
+        return self.n_experts - of_router(self.router).last_is_none
 
     def probabilities(self, output: Tensor | tuple[Tensor, ...]) -> Tensor:
         """How much the router makes of each expert ``[R, E]``, rows summing to one; 0 for what cannot be mixed."""
@@ -167,15 +161,15 @@ def _parts(model: PreTrainedModel, index: int, block: nn.Module) -> list[tuple[n
         return []
     parts = {name: _inside(child) for name, child in block.named_children()}
     for child in parts.values():
-        if style := ROUTER_STYLES.get(type(child).__name__):
-            return [(parts.get("experts", block), child, style)] if not _of_attention(block) else []
+        if (style := of_router(child).style) != "fused":
+            return [(parts.get("experts", block), child, STYLES[style])] if not _of_attention(block) else []
     experts = next((m for m in parts.values() if is_experts(m)), None)
     if experts is None:
         return []
     recorded = _recorder(model, "target_class")
     for name, child in parts.items():
         if (recorded is not None and isinstance(child, recorded)) or name in ROUTER_NAMES:
-            return [(experts, child, Fused())]
+            return [(experts, child, STYLES["fused"])]
     raise ModelError(
         f"The experts of layer {index} of {type(model).__name__} have no router beside them "
         f"({', '.join(ROUTER_NAMES)}): its routing weights cannot be read. {WORKING}"
@@ -226,27 +220,24 @@ def _tried(model: PreTrainedModel, found: list[tuple[int, nn.Module, nn.Module, 
     chosen: dict[int, tuple[Tensor, Tensor]] = {}
     scores: dict[int, Any] = {}
     calls: Counter[int] = Counter()
-    with ExitStack() as stack:
-        for i, (_, experts, router, style) in enumerate(found):
+    returned: list[Any] = []
+    handles = [layer.register_forward_hook(lambda m, a, out: returned.append(out)) for layer in decoder_layers(model)]
+    for i, (_, experts, router, style) in enumerate(found):
 
-            def note(index: Tensor, weights: Tensor, i: int = i) -> None:
-                calls[i] += 1
-                chosen[i] = (index, weights)
+        def note(index: Tensor, weights: Tensor, i: int = i) -> None:
+            calls[i] += 1
+            chosen[i] = (index, weights)
 
-            hooks = style.intercept(experts, router, note)
-            hooks.append(router.register_forward_hook(lambda m, a, out, i=i: scores.update({i: out})))
-            for hook in hooks:
-                stack.callback(hook.remove)
-        returned: list[Any] = []
-        for layer in decoder_layers(model):
-            stack.callback(layer.register_forward_hook(lambda m, a, out: returned.append(out)).remove)
+        handles += style.intercept(experts, router, note)
+        handles.append(router.register_forward_hook(lambda m, a, out, i=i: scores.update({i: out})))
+    with hooked(handles):
         try:
             model(input_ids=torch.tensor([[1, 2]]).to(model.device), use_cache=False)
         except Exception as error:
             raise ModelError(
                 f"{type(model).__name__} cannot run two tokens: {type(error).__name__}: {error}. {WORKING}"
             ) from error
-    entered = all(isinstance(out, Tensor) for out in returned) and model.config.model_type not in NO_ENTRY
+    entered = all(isinstance(out, Tensor) for out in returned) and family(model.config.model_type).entered
     tried = [_site(model, parts, calls[i], chosen.get(i), scores.get(i), entered) for i, parts in enumerate(found)]
     # In one layer two tokens may be alike by chance, or all experts to a router of equal rows, as merges have them.
     sums, ratios = (sum(spreads) for spreads in zip(*(spreads for _, spreads in tried), strict=True))
@@ -296,7 +287,7 @@ def _spread(values: Tensor) -> float:
 
 
 def _scored(logits: Tensor, scoring: Scoring) -> Tensor:
-    if scoring == "given":  # early transformers 5.x hand out probabilities already
+    if scoring == "probabilities":  # early transformers 5.x hand out probabilities already
         return logits
     return logits.softmax(-1) if scoring == "softmax" else logits.sigmoid()
 
@@ -305,7 +296,7 @@ def _scoring(logits: Tensor, index: Tensor, weights: Tensor) -> Scoring:
     """The function that explains the weights: up to a factor, or as they are if a token uses one expert."""
     ready = bool((logits >= 0).all()) and torch.allclose(logits.sum(-1), torch.ones(()).to(logits), atol=1e-3)
     if ready:
-        return "given"
+        return "probabilities"
 
     def error(scoring: Scoring) -> float:
         scores = _scored(logits, scoring).gather(1, index)
@@ -324,3 +315,9 @@ def router_logits(output: Tensor | tuple[Tensor, ...], site: Site) -> Tensor:
     """The router's scores ``[R, E]`` among its outputs."""
     part = output[site.logits] if isinstance(output, tuple) else output
     return part.reshape(-1, site.n_experts)
+
+
+def router_scores(output: Tensor | tuple[Tensor, ...], site: Site) -> Tensor:
+    """The same in float32, up to a number for each token; of a router that hands out probabilities their logarithms."""
+    found = router_logits(output, site).float()
+    return found.log() if site.scoring == "probabilities" else found

@@ -71,7 +71,7 @@ class State:
         """Bytes of the tensors it holds, which a byte budget counts, with room for the tangent."""
         kept = [self.entry, self.own, self.router, self.router_input, self.token_scores, self.final, self.final]
         kept += [] if self.hidden is None else [self.hidden]
-        shown = [part for part in (self.packed.given, self.prompt.extra) if part is not None]
+        shown = [part for part in (self.packed.images, self.prompt.extra) if part is not None]
         return sum(t.nbytes for t in kept) + sum(k.nbytes for k in self.cache) + sum(part.nbytes for part in shown)
 
 

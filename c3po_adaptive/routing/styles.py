@@ -116,6 +116,10 @@ class SortedGates:
         return [router.register_forward_hook(after)]
 
 
+STYLES: dict[str, Style] = {"fused": Fused(), "dense_scores": DenseScores(), "sorted_gates": SortedGates()}
+"""By their names in ``families.yaml``."""
+
+
 def _pairs(change: Change, index: Tensor, weights: Tensor, n_experts: int) -> tuple[Tensor, Tensor, Tensor, list[int]]:
     """All token-expert pairs after a change: order of the sort, token, gate, and how many each expert has."""
     # Pairs of the rows that change, r * n of them, then those of all others, (R - r) * k, as the router made them.

@@ -18,8 +18,9 @@ from transformers import DynamicCache, PreTrainedModel
 
 from ..errors import ModelError
 from .caches import layer_of, overwritten, passed_by
-from .given import as_mask, decoder_inputs, ids_beside
 from .head import forward_as
+from .image_inputs import as_mask, decoder_inputs, ids_beside
+from .modules import hooked
 from .packing import Packed, windows
 from .sites import Site, decoder_layers, decoder_of
 from .states import TailBatch, TokenBatch
@@ -44,7 +45,7 @@ def context(
     if packed[0].visible is not None:
         mask = tree_masks(packed, windows(model), model.dtype)
     else:
-        if any(p.given and p.given.sees for p in packed):
+        if any(p.images and p.images.sees for p in packed):
             raise ModelError(
                 f"Expected {type(model).__name__} to take masks of any shape, as tokens of a picture see each other, "
                 f"got {model.config.get_text_config()._attn_implementation} attention; load it with sdpa."
@@ -54,9 +55,9 @@ def context(
         mask = torch.cat([before, batch.real], 1).long()
     mask = {k: v.to(model.device) for k, v in mask.items()} if isinstance(mask, dict) else mask.to(model.device)
     inputs: ModelInputs = {"attention_mask": mask, "position_ids": batch.positions.to(model.device)}
-    given = [packed[b].given for b in batch.owner.tolist()]
-    if any(given):
-        inputs |= decoder_inputs(model, given, batch.tokens, batch.positions)
+    images = [packed[b].images for b in batch.owner.tolist()]
+    if any(images):
+        inputs |= decoder_inputs(model, images, batch.tokens, batch.positions)
     inputs["use_cache"] = cache is not None
     if cache is not None:
         inputs[cache_argument(model)] = cache
@@ -72,12 +73,8 @@ def from_layer(layers: nn.ModuleList, start: int, hidden: Tensor) -> Iterator[No
     ) -> tuple[tuple[object, ...], dict[str, object]]:
         return (hidden, *args[1:]), {k: v for k, v in kwargs.items() if k != "hidden_states"}
 
-    with skipped(layers[:start]):
-        handle = layers[start].register_forward_pre_hook(inject, with_kwargs=True)
-        try:
-            yield
-        finally:
-            handle.remove()
+    with skipped(layers[:start]), hooked([layers[start].register_forward_pre_hook(inject, with_kwargs=True)]):
+        yield
 
 
 @contextmanager
@@ -101,9 +98,7 @@ def entering(layers: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
     def hook(module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> None:
         taken.append(args[0] if args else kwargs["hidden_states"])
 
-    with ExitStack() as stack:
-        for layer in layers:
-            stack.callback(layer.register_forward_pre_hook(hook, with_kwargs=True).remove)
+    with hooked(layer.register_forward_pre_hook(hook, with_kwargs=True) for layer in layers):
         yield taken
 
 
@@ -165,8 +160,8 @@ def _mask(packed: Sequence[Packed], kind: str, window: int | None, dtype: torch.
             chunked = kind == "chunked_attention"
             near = mine // window == places // window if chunked else mine - places < window
             seen[b, :here, : width + here] &= near
-        if p.given is not None and kind in p.given.sees:  # the prompt's own tokens come first
-            own = p.given.sees[kind][p.past :, p.past :]
+        if p.images is not None and kind in p.images.sees:  # the prompt's own tokens come first
+            own = p.images.sees[kind][p.past :, p.past :]
             seen[b, : len(own), width : width + len(own)] = own
         seen[b, range(here, rows), range(width + here, width + rows)] = True  # padding sees itself: no NaN
     if window is not None:  # such a layer's cache keeps the last tokens only

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from ..elsewhere import drawn
 from ..errors import SettingError, ShapeError
 from .router_rules import LayerRouting, RoutingRule
 from .styles import Change
@@ -22,6 +23,7 @@ NONE = -1  # in the place of an expert: a token or a layer that was not recorded
 HEAVIEST = 2**15  # weight of an expert: far above what routers give, and still a number in float16
 LIMIT = 2**15  # of experts in a layer and of decoder layers: what a trace's file has room for
 SHOWN = 16  # numbers of a message
+WHOLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)  # which int64 holds without changing them
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,16 +137,16 @@ class Trace:
         Args:
             other: another routing of the same tokens; it stands beside, and how far it moves each place.
             names: what the two are called.
-            first: the token that it begins with; up to ``PICTURED`` are shown.
+            first: the token that it begins with; up to 64 are shown.
 
         Raises:
             SettingError: traces of other tokens, layers or numbers of experts; or no such token.
+            PluginError: plugins/traces, which draws it, is not installed.
         """
-        from .trace_picture import pictured
-
         if other is not None:
-            parted(self, other)  # refuses what cannot be held against each other
-        return pictured(self, other, names, first)
+            recorded_in_both(self, other)  # refuses what cannot be held against each other
+        figure: Figure = drawn("trace")(self, other, names, first)
+        return figure
 
 
 class Recorder:

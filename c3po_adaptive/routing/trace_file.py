@@ -18,6 +18,8 @@ from .trace import LIMIT, Trace
 
 SCHEMA_VERSION = 1
 KEY = b"c3po_trace"
+SAME = ("n_experts", "model", "name", "revision", "tokenizer", "pieces", "prompt")
+"""What a card has as a trace has it."""
 COLUMNS = ("position", "token", "layer", "experts", "weights")
 Count = Annotated[int, Field(ge=0, lt=LIMIT)]
 AGAIN = "record one: c3po trace record"
@@ -58,11 +60,9 @@ def write_trace(trace: Trace, path: Path | str) -> Path:
     import pyarrow.parquet as pq
 
     check_place(path)
-
     T, L, k = trace.experts.shape
-    card = {"schema_version": SCHEMA_VERSION, "model": trace.model, "name": trace.name, "n_experts": trace.n_experts}
-    card |= {"revision": trace.revision, "tokenizer": trace.tokenizer, "layers": trace.layers, "tokens": T, "top_k": k}
-    card |= {"pieces": {**trace.pieces}, "prompt": trace.prompt}
+    card = {"schema_version": SCHEMA_VERSION, "layers": trace.layers, "tokens": T, "top_k": k}
+    card |= {name: getattr(trace, name) for name in SAME} | {"pieces": {**trace.pieces}}
     weights = None if trace.weights is None else trace.weights.detach().float().reshape(T * L, k).tolist()
     columns = {
         "position": torch.arange(T).repeat_interleave(L).tolist(),
@@ -141,13 +141,7 @@ def _trace(table: Any, card: TraceCard, path: Path | str) -> Trace:
             tuple(card.layers),
             _numbers(table["experts"], k, path).view(size),
             None if alone else _numbers(weights, k, path).view(size),
-            card.n_experts,
-            card.model,
-            card.name,
-            card.revision,
-            card.tokenizer,
-            card.pieces,
-            card.prompt,
+            **{name: getattr(card, name) for name in SAME},
         )
     except ShapeError as error:
         raise DataError(f"{path}: {error}") from error

@@ -18,10 +18,10 @@ from transformers import DynamicCache, PreTrainedModel
 from ..errors import SettingError
 from ..ledger import Entry
 from ..types import Prompt
-from .answering import answering
 from .flops import Flops
 from .grouping import grouped, waiting
 from .head import head, likelihoods
+from .modules import answering
 from .packing import Packed, layout_for, pack
 from .sites import decoder_layers, decoder_of
 from .states import TokenBatch, laid_out, widened

@@ -172,8 +172,8 @@ def command(strategy: Any, told_by: str) -> str:
         usual = Registry.describe(type(strategy)())
     except TypeError:  # a parameter has no default
         usual = {}
-    given = Registry.describe(strategy)
-    changed = {name: value for name, value in given.items() if name != "name" and usual.get(name, MISSING) != value}
+    own = Registry.describe(strategy)
+    changed = {name: value for name, value in own.items() if name != "name" and usual.get(name, MISSING) != value}
     if not changed:
         return f"c3po plugins check {shlex.quote(told_by)}"
     file = ["--plugin", told_by] if told_by.endswith(".py") else []

@@ -22,6 +22,13 @@ def by_room() -> dict[str, list[str]]:
     return dict(sorted(found.items(), key=lambda item: ("api" not in item[0], item[0])))
 
 
+def members_of(value: type) -> list[str]:
+    """What is shown of a class: its own members, and those of bases of ours that have no place of their own."""
+    others = [base for base in value.__mro__[1:] if base.__name__ not in c3po_adaptive.__all__]
+    ours = any(base.__module__.startswith("c3po_adaptive") for base in others)
+    return ["   :members:", *(["   :inherited-members: BaseModel, Exception"] if ours else [])]
+
+
 class PublicNames(Written):
     """A section for each room."""
 
@@ -39,7 +46,8 @@ class PublicNames(Written):
                 kind = "autoclass" if inspect.isclass(value) else "autofunction" if callable(value) else "autodata"
                 if name == "hookimpl":
                     kind = "autodata"
-                parts += [f".. {kind}:: c3po_adaptive.{name}", *(["   :members:"] if kind == "autoclass" else []), ""]
+                options = members_of(value) if inspect.isclass(value) else []
+                parts += [f".. {kind}:: c3po_adaptive.{name}", *options, ""]
         return "\n".join(parts)
 
 

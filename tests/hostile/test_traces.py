@@ -104,6 +104,12 @@ PARTS = {
         ({"layers": (), "experts": torch.ones(3, 0, 2).long(), "weights": None}, "rising"),
         ({"n_experts": 2**40}, "n_experts from 1"),
         ({"n_experts": 0}, "n_experts from 1"),
+        ({"experts": torch.zeros(3, 2, 2).long()}, "zeros"),
+        ({"experts": torch.tensor([[[0, 0]] * 2, [[0, 0]] * 2, [[-1, -1]] * 2])}, "zeros"),
+        ({"experts": torch.zeros(3, 2, 1).long(), "weights": None}, "zeros"),
+        ({"experts": torch.tensor([[[0]] * 2, [[0]] * 2, [[-1]] * 2]), "weights": None}, "zeros"),
+        ({"experts": torch.ones(2, 2, 2).long()}, r"\(T, L\) = \(3, 2\)"),
+        ({"weights": torch.ones(3, 2, 1)}, "experts' shape"),
     ],
 )
 def test_what_no_router_does_is_refused(changes, said):

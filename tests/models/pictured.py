@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 
 from c3po_adaptive.models.routed import RoutedModel
-from c3po_adaptive.models.tiny import PICTURES, tiny_moe, tiny_processor, tiny_tokenizer
+from c3po_adaptive.models.tiny import tiny_moe, tiny_processor, tiny_tokenizer
+from c3po_adaptive.routing.families import family as family_row
 from c3po_adaptive.types import Question
 
 
@@ -105,7 +106,8 @@ def processor_of(family):
 
 def mark_of(family):
     """What stands for a picture in a text."""
-    return "".join(PICTURES[family][0]) if family in PICTURES else processor_of(family).image_token
+    pictures = family_row(family).pictures
+    return "".join(pictures.tokens) if pictures else processor_of(family).image_token
 
 
 def seeing(family) -> RoutedModel:

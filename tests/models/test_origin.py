@@ -10,7 +10,7 @@ from routing.toys import questions
 
 from c3po_adaptive.errors import DataError, SettingError, ShapeError
 from c3po_adaptive.models.fingerprint import fingerprint
-from c3po_adaptive.models.routed import stack_pathways
+from c3po_adaptive.models.provenance import stack_pathways
 from c3po_adaptive.storage.identity import digest
 from c3po_adaptive.types import Pathway
 

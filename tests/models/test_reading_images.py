@@ -13,9 +13,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from c3po_adaptive import Change, Pathway, Question, read_routing
 from c3po_adaptive.errors import ModelError, SettingError
 from c3po_adaptive.models.family_table import image_families, no_images
-from c3po_adaptive.models.routed import SPARE, stack_pathways
-from c3po_adaptive.routing.given import given_of
+from c3po_adaptive.models.provenance import stack_pathways
+from c3po_adaptive.models.writing import SPARE
 from c3po_adaptive.routing.head import head, likelihoods
+from c3po_adaptive.routing.image_inputs import image_inputs_of
 from c3po_adaptive.routing.prefill import prefill
 from c3po_adaptive.routing.states import collate
 from c3po_adaptive.routing.tail import tail_hidden
@@ -45,8 +46,8 @@ def test_every_other_family_in_short(family):
     if family == "gemma4":  # whose tokens of one picture see each other in both directions
         test_changed_pathways_are_full_forwards_with_a_forced_router(model, "all")
         prompt = model.encode(QUESTIONS[0])
-        given = given_of(model.model, prompt)
-        assert given.sees["sliding_attention"].triu(1).sum() == 6 and not given.sees["full_attention"].triu(1).any()
+        images = image_inputs_of(model.model, prompt)
+        assert images.sees["sliding_attention"].triu(1).sum() == 6 and not images.sees["full_attention"].triu(1).any()
         with pytest.raises(ModelError, match="as tokens of a picture see each other, got sdpa attention"):
             prefill(model.model, model.sites, [prompt], model.flops, "rows", whole=True)
         tails_may_begin_inside_a_picture(model)
@@ -121,7 +122,7 @@ def test_work_is_told_with_that_of_pictures(model):
         model.model.model.get_image_features(
             **{name: t for name, t in states[0].prompt.extra.inputs.items() if "mm" not in name}
         )
-    bare = replace(states[0].packed, given=None)
+    bare = replace(states[0].packed, images=None)
     assert states[0].work.flops - model.flops.prefill(bare).flops == pytest.approx(counter.get_total_flops())
 
 
@@ -183,7 +184,7 @@ def test_options_of_one_token_follow_kept_prompts(family):
     whole = [replace(prompt, options=((40,), (41,)), lengths=(1.0, 1.0)) for prompt in prompts(model)]
     states = model.prefill(whole)
     assert all(state.packed.past == len(state.prompt.ids) - 1 for state in states)
-    assert all(state.packed.given is None or state.packed.given.embeddings is None for state in states), "no pictures"
+    assert all(state.packed.images is None or state.packed.images.embeddings is None for state in states), "no pictures"
     pathway = stack_pathways([moved(Pathway(s.own, s.own, model.layers), layers=(1, 2)) for s in states])
     for i, (question, found) in enumerate(zip(QUESTIONS, model.choice_scores(states, pathway), strict=True)):
         with edited(model, along(pathway.weights[i], pathway.own[i], len(whole[i].ids) - 1)):

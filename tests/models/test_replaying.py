@@ -3,6 +3,7 @@
 import copy
 import warnings
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -76,6 +77,13 @@ def assert_same(one, other, atol=1e-5):
         )
 
 
+def refused(error, said, model, *routes, inputs=None):
+    """A block of these routes is refused: when it is entered, or when a batch is run in it."""
+    run = (lambda: None) if inputs is None else partial(step, model, inputs)
+    with pytest.raises(error, match=said), replaying(model, *routes):
+        run()
+
+
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_ids_alone_give_logits_and_gradients_of_a_forward_by_hand(family, side):
@@ -146,8 +154,7 @@ def test_more_experts_than_the_model_mixes_may_be_given_with_weights():
         got = step(model, inputs)[0]
     torch.testing.assert_close(got[0, 0], plain[0, 0], atol=1e-5, rtol=0)
     assert (got - plain)[:, 1:].abs().max() > 1e-2
-    with pytest.raises(ShapeError, match=r"Expected 2 experts a token.*got 3; give weights"), replaying(model, experts):
-        pass
+    refused(ShapeError, r"2 experts a token.*got 3; give weights", model, experts)
 
 
 def checkpointed(model, reentrant):
@@ -267,20 +274,16 @@ def test_routes_padded_on_the_other_side_are_refused(side, last):
     experts = others(model, recorded_so, live=False)
     if not last:
         experts[range(2), recorded_so["attention_mask"].cumsum(1).argmax(1)] = -1
-    said = (
-        rf"sequence 1 padded as its attention mask is, on the {side}, got them padded on the {other}: -1 at \d of its"
+    refused(
+        ShapeError, rf"on the {side}, got them padded on the {other}: -1 at \d of its", model, experts, inputs=inputs
     )
-    with pytest.raises(ShapeError, match=said), replaying(model, experts):
-        model(**inputs)
 
 
 @pytest.mark.parametrize(("side", "by"), [("left", -1), ("right", 1)])
 def test_shifted_routes_are_refused_as_that_and_fillers_in_the_padding_are_not(side, by):
     model, inputs = model_of("olmoe").train(), batch(side)
     experts, mask = others(model, inputs, live=False), inputs["attention_mask"].bool()
-    said = f"on the {side}, got them shifted by {by}: -1 at 1"
-    with pytest.raises(ShapeError, match=said), replaying(model, experts.roll(by, 1)):
-        model(**inputs)
+    refused(ShapeError, f"on the {side}, got them shifted by {by}: -1 at 1", model, experts.roll(by, 1), inputs=inputs)
     experts[0, 3], experts[1, mask[1].nonzero()[2]] = -1, -1  # tokens that route themselves
     with replaying(model, experts):
         wanted = step(model, inputs)
@@ -314,20 +317,10 @@ def test_traces_and_arrays_of_sequences_are_laid_beside_their_tokens(side):
     traces = [replace(t, experts=torch.cat([t.experts[:-1], t.experts[-1:] * 0 - 1])) for t in traces_of(model, inputs)]
     with replaying(model, traces):
         assert_same(step(model, inputs), wanted)
-    with (
-        pytest.raises(SettingError, match="Expected routes of the tokens of sequence 0, got those of others"),
-        replaying(model, [replace(t, tokens=t.tokens + 1) for t in traces]),
-    ):
-        step(model, inputs)
-    with (
-        pytest.raises(
-            ShapeError, match="Expected routes of the 11 tokens of sequence 0, or of all but the last, got 7"
-        ),
-        replaying(model, traces[::-1]),
-    ):
-        step(model, inputs)
-    with pytest.raises(ShapeError, match="Expected routes of 2 sequences, got 1"), replaying(model, traces[0]):
-        step(model, inputs)
+    others_tokens = [replace(t, tokens=t.tokens + 1) for t in traces]
+    refused(SettingError, "tokens of sequence 0, got those of others", model, others_tokens, inputs=inputs)
+    refused(ShapeError, "11 tokens of sequence 0, or of all but the last, got 7", model, traces[::-1], inputs=inputs)
+    refused(ShapeError, "2 sequences, got 1", model, traces[0], inputs=inputs)
 
 
 def test_a_recorded_trace_is_replayed_with_its_weights_and_only_on_its_model():
@@ -339,70 +332,36 @@ def test_a_recorded_trace_is_replayed_with_its_weights_and_only_on_its_model():
     trained = copy.deepcopy(routed.model)
     with torch.no_grad():
         trained.lm_head.weight += 0.1
-    with (
-        pytest.raises(SettingError, match=r"traces of this model, got those of olmoe with other weights.*foreign=True"),
-        replaying(trained, trace),
-    ):
-        pass
+    refused(SettingError, r"got those of olmoe with other weights.*foreign=True", trained, trace)
     with replaying(trained, trace, foreign=True):
         trained(trace.tokens[None], use_cache=False)
-    with (
-        pytest.raises(SettingError, match="Expected traces or weights, got both"),
-        replaying(routed, trace, trace.weights),
-    ):
-        pass
-    with (
-        pytest.raises(SettingError, match="MoE layers 1 to 2 with 8 experts, got 3 layers with 8"),
-        replaying(shared_model("deepseek"), trace),
-    ):
-        pass
-    with (
-        pytest.raises(ShapeError, match="all have weights, or none"),
-        replaying(routed, [trace, replace(trace, weights=None)]),
-    ):
-        pass
+    refused(SettingError, "traces or weights, got both", routed, trace, trace.weights)
+    refused(SettingError, "layers 1 to 2 with 8 experts, got 3 layers with 8", shared_model("deepseek"), trace)
+    refused(ShapeError, "all have weights, or none", routed, [trace, replace(trace, weights=None)])
 
 
-@pytest.mark.parametrize(
-    ("changed", "error", "said"),
-    [
-        (
-            lambda e: e[:, :-1],
-            ShapeError,
-            r"Expected tokens \(B, T\) = \(2, 10\), as there are routes for, got \(2, 11\)",
-        ),
-        (lambda e: e[:1], ShapeError, r"Expected tokens \(B, T\) = \(1, 11\)"),
-        (lambda e: e[:, :, :2], ShapeError, r"L = 3 MoE layers \(or all 3 decoder layers\), got \(2, 11, 2, 2\)"),
-        (lambda e: e[0], ShapeError, r"routes \(B, T, L, k\)"),
-        (lambda e: e + 7, ShapeError, r"experts from 0 to 7, or -1.*of another model"),
-        (lambda e: e - 3, ShapeError, "experts from 0 to 7, or -1"),
-        (lambda e: e.float(), ShapeError, "whole numbers, got torch.float32"),
-        (
-            lambda e: torch.zeros_like(e),
-            ShapeError,
-            r"different experts in each place, got \[0, 0\], and alike in 66 of 66",
-        ),
-        (
-            lambda e: torch.where(torch.arange(2) > 0, -1, e),
-            ShapeError,
-            "-1 for all experts of a token in a layer, or for",
-        ),
-        (lambda e: [], SettingError, r"routes as a tensor \[B, T, L, k\], or as a list.*got list"),
-        (lambda e: e.numpy(), SettingError, "torch.as_tensor makes a tensor of an array"),
-    ],
-)
+@pytest.mark.parametrize(("changed", "error", "said"), [
+    (lambda e: e[:, :-1], ShapeError, r"tokens \(B, T\) = \(2, 10\), as there are routes for, got \(2, 11\)"),
+    (lambda e: e[:1], ShapeError, r"tokens \(B, T\) = \(1, 11\)"),
+    (lambda e: e[:, :, :2], ShapeError, r"L = 3 MoE layers \(or all 3 decoder layers\), got \(2, 11, 2, 2\)"),
+    (lambda e: e[0], ShapeError, r"routes \(B, T, L, k\)"),
+    (lambda e: e + 7, ShapeError, "0 to 7, or -1.*of another model"),
+    (lambda e: e - 3, ShapeError, "0 to 7, or -1"),
+    (lambda e: e.float(), ShapeError, "got torch.float32"),
+    (lambda e: torch.zeros_like(e), ShapeError, r"got \[0, 0\], and alike in 66 of 66"),
+    (lambda e: torch.where(torch.arange(2) > 0, -1, e), ShapeError, "-1 for all experts of a token in a layer"),
+    (lambda e: [], SettingError, r"as a tensor \[B, T, L, k\], or as a list.*got list"),
+    (lambda e: e.numpy(), SettingError, "torch.as_tensor makes a tensor of an array"),
+])  # fmt: skip
 def test_routes_that_do_not_fit_are_refused(changed, error, said):
     model, inputs = model_of("olmoe").train(), batch()
     experts = recorded(model, inputs)[1]
-    with pytest.raises(error, match=said), replaying(model, changed(experts)):
-        step(model, inputs)
+    refused(error, said, model, changed(experts), inputs=inputs)
     step(model, inputs)
 
 
 def test_zeros_of_one_expert_a_token_are_refused():
-    model, inputs = tiny_moe("olmoe", num_experts_per_tok=1), batch()
-    with pytest.raises(ShapeError, match="zeros alone"), replaying(model, torch.zeros(2, 11, 3, 1, dtype=torch.long)):
-        model(**inputs)
+    refused(ShapeError, "zeros", tiny_moe("olmoe", num_experts_per_tok=1), torch.zeros(2, 11, 3, 1, dtype=torch.long))
 
 
 @pytest.mark.parametrize("worst", [float("nan"), -0.1, float("inf")])
@@ -410,18 +369,15 @@ def test_weights_that_are_none_are_refused(worst):
     model, inputs = model_of("olmoe"), batch()
     _, experts, weights = recorded(model, inputs)
     weights[0, 0, 0, 0] = worst
-    with pytest.raises(ShapeError, match="finite weights from 0"), replaying(model, experts, weights):
-        pass
-    with pytest.raises(ShapeError, match="in the experts' shape"), replaying(model, experts, weights[..., :1]):
-        pass
+    refused(ShapeError, "finite weights", model, experts, weights)
+    refused(ShapeError, "in the experts' shape", model, experts, weights[..., :1])
 
 
 def test_experts_of_more_groups_than_a_router_takes_are_refused():
     model, inputs = model_of("deepseek_v3"), batch()
     experts = recorded(model, inputs)[1].clone()
     experts[0, 0, 0] = torch.tensor([0, 7])
-    with pytest.raises(ShapeError, match="in as few groups as DeepseekV3TopkRouter takes"), replaying(model, experts):
-        model(**inputs)
+    refused(ShapeError, "in as few groups as DeepseekV3TopkRouter takes", model, experts, inputs=inputs)
     model(**inputs)
 
 
@@ -429,24 +385,8 @@ def test_a_router_that_does_not_choose_by_topk_needs_weights():
     model, inputs = tiny_moe("phimoe"), batch()
     experts = recorded(model, inputs)[1]
     plain = model(**inputs).logits
-    with (
-        pytest.raises(ModelError, match=r"PhimoeTopKRouter chooses them otherwise: expert ids alone.*give the weights"),
-        replaying(model, experts),
-    ):
-        model(**inputs)
+    refused(ModelError, "PhimoeTopKRouter chooses them otherwise.*give the weights", model, experts, inputs=inputs)
     assert torch.equal(model(**inputs).logits, plain), "nothing is left behind"
-
-
-def test_hash_routers_have_to_agree():
-    model, inputs = tiny_moe("deepseek_v4"), batch()
-    for site in sites_of(model):
-        if hasattr(site.router, "tid2eid"):
-            site.router.tid2eid.copy_(torch.stack([torch.arange(128) % 8, (torch.arange(128) + 3) % 8], 1))
-    logits, experts, _ = recorded(model, inputs)
-    with replaying(model, experts):
-        torch.testing.assert_close(model(**inputs).logits, logits, atol=1e-5, rtol=0)
-    with pytest.raises(ModelError, match="HashRouter makes others of them"), replaying(model, experts ^ 1):
-        model(**inputs)
 
 
 def test_decoding_by_a_cache_is_refused():
@@ -466,15 +406,10 @@ def _fail(output):
 def test_a_block_that_runs_nothing_is_an_error_and_what_is_raised_inside_comes_out():
     model, inputs = model_of("olmoe"), batch()
     experts = recorded(model, inputs)[1]
-    with pytest.raises(ModelError, match="no hook fired"), replaying(model, experts):
-        pass
+    refused(ModelError, "no hook fired", model, experts)
     with pytest.raises(ZeroDivisionError), replaying(model, experts):
         _fail(model(**inputs))
-    with (
-        pytest.raises(SettingError, match="Expected a RoutedModel, or a model of transformers"),
-        replaying(torch.nn.Linear(2, 2), experts),
-    ):
-        pass
+    refused(SettingError, "a RoutedModel, or a model of transformers", torch.nn.Linear(2, 2), experts)
 
 
 @pytest.mark.parametrize("weighed", [False, True])

@@ -8,7 +8,9 @@ from rounding import assert_near
 from routing.naive import FAMILIES, along, logits, moved, routed_model, shared_model
 
 from c3po_adaptive.errors import DataError, SettingError, ShapeError
-from c3po_adaptive.models.routed import RoutedModel, as_questions, stack_pathways
+from c3po_adaptive.models.provenance import stack_pathways
+from c3po_adaptive.models.routed import RoutedModel
+from c3po_adaptive.tasks.texts import as_questions
 from c3po_adaptive.testing import tiny_moe, tiny_tokenizer
 from c3po_adaptive.types import Pathway, Question
 

@@ -4,7 +4,6 @@ import copy
 import json
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,12 +13,11 @@ from c3po_vllm import trace_request
 from routing.naive import routed_model, shared_model
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
-from typer.testing import CliRunner
 
-from c3po_adaptive.cli import app
-from c3po_adaptive.errors import DataError, ModelError, SettingError, ShapeError
+from c3po_adaptive.errors import DataError, ModelError, PluginError, SettingError, ShapeError
 from c3po_adaptive.models.loading import load_moe_model
 from c3po_adaptive.models.traced import compared, likelihoods, record, replay
+from c3po_adaptive.routing.styles import Change
 from c3po_adaptive.routing.trace import NONE, Trace, parted
 from c3po_adaptive.routing.trace_file import KEY, read_trace, write_trace
 from c3po_adaptive.testing import write_tiny_checkpoint
@@ -27,6 +25,11 @@ from c3po_adaptive.types import Prompt
 
 TEXT = "the boat floats on the water and the stone sinks"
 FAMILIES = ("olmoe", "deepseek", "qwen3_moe", "gpt_oss", "deepseek_v3")
+
+
+@pytest.fixture(scope="module")
+def trace():
+    return record(shared_model("olmoe"), TEXT)
 
 
 @pytest.fixture(params=FAMILIES)
@@ -131,23 +134,6 @@ def test_another_models_trace_is_refused_unless_it_is_meant():
             replay(model, replace(trace, **changes), foreign=True)
 
 
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"experts": torch.zeros(3, 2, 2, dtype=torch.long)}, "zeros alone"),
-        ({"experts": torch.tensor([[[0, 0]] * 2, [[0, 0]] * 2, [[NONE, NONE]] * 2])}, "zeros alone"),
-        ({"experts": torch.zeros(3, 2, 1, dtype=torch.long), "weights": None}, "zeros alone"),
-        ({"experts": torch.tensor([[[0]] * 2, [[0]] * 2, [[NONE]] * 2]), "weights": None}, "zeros alone"),
-        ({"experts": torch.ones(2, 2, 2, dtype=torch.long)}, r"\(T, L\) = \(3, 2\)"),
-        ({"weights": torch.ones(3, 2, 1)}, "experts' shape"),
-    ],
-)
-def test_what_is_no_trace_is_refused(changes, said):
-    parts = {"experts": torch.ones(3, 2, 2, dtype=torch.long), "weights": torch.ones(3, 2, 2)}
-    with pytest.raises(ShapeError, match=said):
-        Trace(torch.arange(3), (0, 1), **parts | changes, n_experts=8)
-
-
 def test_one_expert_a_token_may_be_the_first_by_chance():
     """With weights a router chose it; so it may have for a single token, or in a single layer."""
     first = torch.zeros(3, 2, 1, dtype=torch.long)
@@ -195,52 +181,28 @@ def test_a_file_holds_it(weights, tmp_path):
     assert torch.equal(read.weights, trace.weights) if weights else read.weights is None
 
 
-def test_rows_in_another_order_are_refused(tmp_path):
-    table = pq.read_table(write_trace(record(shared_model("olmoe"), TEXT), tmp_path / "a.parquet"))
-    pq.write_table(table.sort_by([("layer", "ascending"), ("position", "ascending")]), tmp_path / "b.parquet")
-    with pytest.raises(DataError, match="rows by position, then by layer"):
-        read_trace(tmp_path / "b.parquet")
-
-
-def test_weights_are_in_all_rows_or_none(tmp_path):
-    table = pq.read_table(write_trace(record(shared_model("olmoe"), TEXT), tmp_path / "a.parquet"))
-    weights = [None, *table["weights"].to_pylist()[1:]]
+def without_the_first_weights(table):
     place, field = table.column_names.index("weights"), table.schema.field("weights")
-    changed = table.set_column(place, field, pa.array(weights, field.type))
-    pq.write_table(changed, tmp_path / "b.parquet")
-    with pytest.raises(DataError, match="weights in every row, or in none"):
+    return table.set_column(place, field, pa.array([None, *table["weights"].to_pylist()[1:]], field.type))
+
+
+@pytest.mark.parametrize(("changed", "said"), [
+    (lambda table: table.sort_by([("layer", "ascending"), ("position", "ascending")]), "by position, then by layer"),
+    (without_the_first_weights, "weights in every row, or in none"),
+    (lambda table: table.slice(0, 5), "got 5 rows"),
+])  # fmt: skip
+def test_rows_of_something_else_are_refused(changed, said, tmp_path):
+    table = pq.read_table(write_trace(record(shared_model("olmoe"), TEXT), tmp_path / "a.parquet"))
+    pq.write_table(changed(table), tmp_path / "b.parquet")
+    with pytest.raises(DataError, match=said):
         read_trace(tmp_path / "b.parquet")
 
 
 def test_another_file_is_refused(tmp_path):
     (tmp_path / "a.parquet").write_text("no")
-    for name, said in (
-        ("a.parquet", r"trace at .*a\.parquet"),
-        ("none.parquet", r"none\.parquet does not exist; record"),
-    ):
+    for name, said in (("a.parquet", r"trace at .*a\.parquet"), ("none.parquet", r"none\.parquet does not exist")):
         with pytest.raises(DataError, match=said):
             read_trace(tmp_path / name)
-    trace = record(shared_model("olmoe"), TEXT)
-    table = pq.read_table(write_trace(trace, tmp_path / "b.parquet"))
-    pq.write_table(table.slice(0, 5), tmp_path / "c.parquet")
-    with pytest.raises(DataError, match="got 5 rows"):
-        read_trace(tmp_path / "c.parquet")
-
-
-def test_the_command_line_records_shows_replays_and_compares(tmp_path):
-    model = write_tiny_checkpoint(tmp_path / "model", "olmoe")
-    call = CliRunner().invoke
-    for name in ("a", "b"):
-        command = ["trace", "record", TEXT, "--out", str(tmp_path / f"{name}.parquet"), "--model", str(model)]
-        assert call(app, [*command, "--generate", "2"]).exit_code == 0
-    shown = json.loads(call(app, ["trace", "show", str(tmp_path / "a.parquet"), "--json"]).stdout)
-    assert shown["weights"] and shown["experts"] == 8
-    again = call(app, ["trace", "replay", str(tmp_path / "a.parquet"), "--model", str(model), "--json"])
-    assert json.loads(again.stdout)["largest_difference"] < 1e-4
-    found = call(app, ["trace", "diff", str(tmp_path / "a.parquet"), str(tmp_path / "b.parquet"), "--json"])
-    assert json.loads(found.stdout)["parted"] == 0
-    missing = call(app, ["trace", "show", str(tmp_path / "none.parquet")])
-    assert (missing.exit_code, missing.stdout) == (1, "")
 
 
 def turned(trace, token=5, row=1):
@@ -250,54 +212,11 @@ def turned(trace, token=5, row=1):
     return replace(trace, experts=experts)
 
 
-def test_what_parting_costs_is_the_difference_of_replays(tmp_path):
-    folder = write_tiny_checkpoint(tmp_path / "model", "olmoe")
-    model = load_moe_model(folder)
-    one = record(model, TEXT)
-    other = turned(one)
-    files = [str(write_trace(t, tmp_path / f"{i}.parquet")) for i, t in enumerate((one, other))]
-    found = json.loads(CliRunner().invoke(app, ["trace", "diff", *files, "--model", str(folder), "--json"]).stdout)
-    change = replay(model, other) - replay(model, one)
-    assert found["parted"] == 1 and abs(change[5]) > 1e-4 and not change[:5].any()
-    (token,) = found["next_token"]
-    assert (token["position"], token["layers"]) == (5, [1])
-    likelihood = found["log_likelihood"]
-    assert token["difference"] == pytest.approx(float(change[5]), abs=1e-5) == likelihood["where_parted"]
-    assert likelihood["one"] == pytest.approx(float(likelihoods(model, one).mean()), abs=1e-4)
-    assert likelihood["difference"] == pytest.approx(float(change.mean()), abs=1e-5)
-    shown = CliRunner().invoke(app, ["trace", "diff", *files, "--model", str(folder)]).stdout
-    assert shown.startswith(
-        f"places: {one.recorded.sum()}\nparted: 1\nnot_recorded: 3\nfirst: position 5, layer 1\n  layer 1: 1 of "
-    )
-    assert shown.count("layer 1") == 3, "once each: the first place, its line, and what it costs"
-    assert f"  {float(change[5]):+.4f} after position 5, parted in layer 1\n" in shown
-    same = CliRunner().invoke(app, ["trace", "diff", files[0], files[0], "--model", str(folder), "--json"])
-    assert json.loads(same.stdout)["log_likelihood"]["where_parted"] is None
-    assert json.loads(same.stdout)["next_token"] == []
-
-
 def recorded_at(trace, tokens):
     """The trace as if nothing else had been recorded."""
     experts = torch.full_like(trace.experts, NONE)
     experts[tokens] = trace.experts[tokens]
     return replace(trace, experts=experts)
-
-
-def test_places_that_only_one_trace_has_are_no_agreement(tmp_path):
-    folder = write_tiny_checkpoint(tmp_path / "model", "olmoe")
-    model = load_moe_model(folder)
-    whole = turned(record(model, TEXT), token=2)  # where the other has nothing
-    late = recorded_at(record(model, TEXT), slice(9, 12))
-    one, other = turned(whole), turned(late, token=10)
-    files = [str(write_trace(t, tmp_path / f"{i}.parquet")) for i, t in enumerate((one, other))]
-    found = json.loads(CliRunner().invoke(app, ["trace", "diff", *files, "--model", str(folder), "--json"]).stdout)
-    assert (found["places"], found["parted"]) == (9, 1)
-    assert found["not_recorded"] == one.recorded.numel() - 9
-    change = replay(model, other) - likelihoods(model, other)
-    assert found["log_likelihood"]["difference"] == pytest.approx(float(change[9:].mean()), abs=1e-5)
-    alone = json.loads(CliRunner().invoke(app, ["trace", "replay", files[1], "--model", str(folder), "--json"]).stdout)
-    assert (alone["tokens"], alone["places"], alone["not_recorded"]) == (len(change) - 9, 9, 3 * len(change) - 9)
-    assert alone["replayed"] - alone["own"] == pytest.approx(float(change[9:].mean()), abs=1e-5)
 
 
 def test_traces_without_a_place_to_compare_are_refused():
@@ -309,20 +228,6 @@ def test_traces_without_a_place_to_compare_are_refused():
             compare(early, late)
     with pytest.raises(SettingError, match="before its last token, got none: there is nothing to replay"):
         replay(model, last)
-
-
-def test_bfloat16_against_float32(tmp_path):
-    folder = str(write_tiny_checkpoint(tmp_path / "model", "qwen3_moe"))
-    files = [str(tmp_path / f"{dtype}.parquet") for dtype in ("float32", "bfloat16")]
-    for file in files:
-        command = ["trace", "record", TEXT, "--out", file, "--model", folder, "--dtype", Path(file).stem]
-        assert CliRunner().invoke(app, command).exit_code == 0
-    plain = json.loads(CliRunner().invoke(app, ["trace", "diff", *files, "--json"]).stdout)
-    found = json.loads(CliRunner().invoke(app, ["trace", "diff", *files, "--model", folder, "--json"]).stdout)
-    assert "log_likelihood" not in plain and plain["parted"] == found["parted"]
-    likelihood = found["log_likelihood"]
-    assert likelihood["other"] != likelihood["one"], "weights of bfloat16 are rounded"
-    assert abs(likelihood["difference"]) < 0.2
 
 
 def test_traces_of_other_tokens_cannot_be_compared():
@@ -378,3 +283,81 @@ def test_a_trace_says_the_revision_and_no_path(tmp_path):
 def test_one_token_is_no_text():
     with pytest.raises(DataError, match="two tokens"):
         record(shared_model("olmoe"), "b")
+
+
+def reversed_weights(routing):
+    """The router's experts, with their weights the other way round."""
+    return Change(None, routing.index, routing.weights.flip(-1))
+
+
+def every_expert_in_one_layer(routing):
+    if routing.position != 1:
+        return None
+    return routing.change(torch.arange(routing.site.n_experts).expand(len(routing.index), -1))
+
+
+def rows_of_even_places(routing):
+    rows = (routing.real & (routing.token % 2 == 0)).nonzero().squeeze(1)
+    return Change(rows, routing.index[rows].flip(-1), routing.weights[rows])
+
+
+class TestRecordedAlongARule:
+    @pytest.mark.parametrize("rule", [reversed_weights, every_expert_in_one_layer, rows_of_even_places])
+    @pytest.mark.parametrize("family", ["olmoe", "qwen2_moe"])
+    def test_replayed_it_is_what_the_rule_did(self, family, rule):
+        model = shared_model(family)
+        found = record(model, TEXT, rule=rule)
+        prompt = model.encode_text(TEXT)
+        parts = replace(prompt, ids=prompt.ids[:1], options=(prompt.ids[1:],), lengths=(1.0,))
+        (ruled,) = model.ruled([parts], rule)
+        torch.testing.assert_close(replay(model, found), ruled.token_scores, atol=1e-5, rtol=0)
+        own = record(model, TEXT)
+        assert (replay(model, found) - replay(model, own)).abs().max() > 1e-4, "it moved something"
+
+    def test_a_rule_that_changes_nothing(self, trace):
+        same = record(shared_model("olmoe"), TEXT, rule=lambda routing: None)
+        assert torch.equal(same.weights, trace.weights)
+        assert torch.equal(same.experts, trace.experts)
+        assert torch.equal(same.recorded, trace.recorded)
+        assert (same.experts[-1] == NONE).all()
+
+    def test_generated(self):
+        model = shared_model("olmoe")
+        found = record(model, TEXT, generate=3, rule=rows_of_even_places)
+        assert found.recorded[:-1].all()
+        assert found.prompt == len(model.encode_text(TEXT).ids) < len(found.tokens)
+
+
+class TestPiecesOfText:
+    def test_a_trace_prints_as_a_line(self, trace):
+        T, L, k = trace.experts.shape
+        shown = f"{T - 1} of {T} tokens recorded, {L} layers, {k} of {trace.n_experts} experts a token"
+        assert repr(trace) == f"Trace({trace.name!r}: {shown}, experts and weights)"
+
+    def test_are_the_texts_tokens_and_are_kept(self, trace, tmp_path):
+        assert "".join(trace.pieces[token] for token in trace.tokens.tolist()) == TEXT
+        assert trace.prompt == len(trace.tokens)
+        again = read_trace(write_trace(trace, tmp_path / "a.parquet"))
+        assert (again.pieces, again.prompt) == (trace.pieces, trace.prompt)
+
+    def test_older_files_have_none(self, trace, tmp_path):
+        table = pq.read_table(write_trace(trace, tmp_path / "a.parquet"))
+        card = json.loads(table.schema.metadata[KEY])
+        del card["pieces"], card["prompt"]
+        pq.write_table(table.replace_schema_metadata({KEY: json.dumps(card)}), tmp_path / "old.parquet")
+        old = read_trace(tmp_path / "old.parquet")
+        assert (old.pieces, old.prompt) == ({}, 0)
+        bad = table.replace_schema_metadata({KEY: json.dumps(card | {"pieces": ["a"]})})
+        pq.write_table(bad, tmp_path / "bad.parquet")
+        with pytest.raises(DataError, match="pieces"):
+            read_trace(tmp_path / "bad.parquet")
+
+    def test_no_prompt_is_below_zero(self, trace):
+        with pytest.raises(ShapeError, match="a prompt of 0 tokens or more"):
+            replace(trace, prompt=-1)
+
+
+def test_a_picture_that_nothing_draws_says_what_does(trace, monkeypatch):
+    monkeypatch.setattr("c3po_adaptive.elsewhere.entry_points", lambda **_: ())
+    with pytest.raises(PluginError, match="plugins/traces"):
+        trace.plot()

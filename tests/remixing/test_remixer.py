@@ -19,7 +19,7 @@ from c3po_adaptive.errors import DataError, PluginError, SettingError
 from c3po_adaptive.kernels import Gaussian
 from c3po_adaptive.ledger import Entry
 from c3po_adaptive.losses import entropy, right_answer_loss
-from c3po_adaptive.models.routed import stack_pathways
+from c3po_adaptive.models.provenance import stack_pathways
 from c3po_adaptive.optimizers.amortized import AmortizedNGD
 from c3po_adaptive.optimizers.base import PathwayOptimizer
 from c3po_adaptive.optimizers.constant import Constant

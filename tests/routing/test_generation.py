@@ -11,7 +11,7 @@ from transformers import GenerationConfig
 
 from c3po_adaptive import rule_named
 from c3po_adaptive.errors import DataError, SettingError
-from c3po_adaptive.models.routed import SPARE
+from c3po_adaptive.models.writing import SPARE
 from c3po_adaptive.routing.generation import FirstLine
 from c3po_adaptive.types import Pathway, Prompt
 

@@ -19,7 +19,7 @@ from routing.naive import (
 )
 
 from c3po_adaptive.errors import SettingError, ShapeError
-from c3po_adaptive.models.routed import stack_pathways
+from c3po_adaptive.models.provenance import stack_pathways
 from c3po_adaptive.routing.head import head, likelihoods
 from c3po_adaptive.routing.intercept import intercepted
 from c3po_adaptive.routing.prefill import prefill

@@ -1,4 +1,5 @@
-"""What works for a family of MoE models, tried on a tiny random one; run as a script, it writes the table.
+"""What works for a family of MoE models, tried on a tiny random one; run as a script, it writes the table, or
+rows of it.
 
 Every check is against plain full forward passes of the transformers model, without cache, packing or batches.
 """
@@ -19,7 +20,7 @@ from transformers import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from c3po_adaptive.errors import C3POError
-from c3po_adaptive.models.family_table import ABILITIES
+from c3po_adaptive.models.family_table import ABILITIES, table
 from c3po_adaptive.models.routed import RoutedModel
 from c3po_adaptive.routing.intercept import intercepted
 from c3po_adaptive.routing.modules import modules_of
@@ -240,12 +241,12 @@ def tried(family: str) -> dict[str, object]:
 
 
 def main() -> None:
-    rows = {}
+    rows = table()["families"] if sys.argv[1:] else {}
     for family in sys.argv[1:] or moe_families():
         rows[family] = tried(family)
         print(family, rows[family], flush=True)
-    if not sys.argv[1:]:
-        TABLE.write_text(json.dumps({"transformers": transformers.__version__, "families": rows}, indent=1) + "\n")
+    found = {"transformers": transformers.__version__, "families": dict(sorted(rows.items()))}
+    TABLE.write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

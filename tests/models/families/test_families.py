@@ -54,7 +54,7 @@ def works(family):
 
 @pytest.mark.parametrize("family", moe_families())
 def test_works_or_says_why(family):
-    """Against the table, if it was made with this release; ``python tests/families/checks.py`` writes it anew."""
+    """Against the table, if it was made with this release; ``python tests/models/families/checks.py`` writes it."""
     if transformers.__version__ == table()["transformers"]:
         assert row(family) == KNOWN[family]
     if not works(family):
@@ -93,9 +93,9 @@ def close(scores, expected):
 @pytest.mark.parametrize("family", NAMED)
 class TestNamed:
     def test_from_a_checkpoint_on_disk(self, family, tmp_path):
-        model = load_moe_model(write_tiny_checkpoint(tmp_path, family))
-        for check in checked():
-            check(model)
+        found = load_moe_model(write_tiny_checkpoint(tmp_path, family)).model.state_dict()
+        expected = tiny_moe(family).state_dict()
+        assert found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in found)
 
     def test_router_is_understood(self, family):
         """Among the experts that are used, weights are in the proportion that the router's probabilities have."""
@@ -161,18 +161,6 @@ def test_footprint_knows_the_structure_without_a_weight(family):
     assert found.n_experts in (None, model.n_experts)
     assert found.top_k in (None, model.sites[0].top_k)
     assert 0 < found.flops_per_token <= 2 * found.parameters
-
-
-def test_a_dense_model_is_refused(tmp_path):
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    config = LlamaConfig(
-        vocab_size=128, hidden_size=32, intermediate_size=32, num_hidden_layers=2, num_attention_heads=4
-    )
-    LlamaForCausalLM(config).save_pretrained(tmp_path)
-    tiny_tokenizer().save_pretrained(tmp_path)
-    with pytest.raises(ModelError, match=r"LlamaForCausalLM has no MoE layer .*c3po models"):
-        load_moe_model(tmp_path)
 
 
 def test_experts_that_are_called_in_a_loop_are_refused(tmp_path):

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from c3po_adaptive import DataError, Question, load_moe_model
 from c3po_adaptive.errors import ModelError
 from c3po_adaptive.models.loading import model_footprint
-from c3po_adaptive.routing.given import given_of
+from c3po_adaptive.routing.image_inputs import image_inputs_of
 from c3po_adaptive.tasks.formats import Cloze
 from c3po_adaptive.testing import write_tiny_checkpoint
 
@@ -110,4 +110,4 @@ def test_what_a_processor_or_a_decoder_refuses_is_said():
     prompt = model.encode(QUESTIONS[0])
     prompt.extra.inputs.pop("image_grid_thw")
     with pytest.raises(ModelError, match="to read pictures with mm_token_type_ids, pixel_values, got "):
-        given_of(model.model, prompt)
+        image_inputs_of(model.model, prompt)

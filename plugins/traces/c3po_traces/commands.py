@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
-from ..errors import DataError, SettingError
-from ..storage.json_files import read_json
-from .options import (
+from c3po_adaptive import DataError, SettingError
+from c3po_adaptive.cli import (
     PATH,
+    App,
     AsJson,
     LoadOptions,
     ModelOptions,
@@ -19,17 +19,19 @@ from .options import (
     Plugins,
     Revision,
     Rules,
+    clear_errors,
     grouped,
+    print_json,
     registry_with,
     rule_of,
+    say,
 )
-from .terminal import App, clear_errors, print_json, say
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..models.routed import RoutedModel
-    from ..routing.trace import Trace
+    from c3po_adaptive import RoutedModel
+    from c3po_adaptive.models.traced import Trace
 
 app = App(help="Routing traces: which experts each token used, on record and forced again.", no_args_is_help=True)
 
@@ -52,13 +54,13 @@ def record(
 ) -> None:
     """Run a text, and its answer if wanted, and write down the experts that each token used in each layer."""
     with clear_errors():
-        from ..models import traced
-        from ..routing.trace_file import check_place, write_trace
+        from c3po_adaptive.models.traced import check_place, write_trace
+        from c3po_adaptive.models.traced import record as recorded
 
         check_place(out)  # refused before the model is loaded
         along = rule_of(rule, registry_with(plugin))
         loaded = model.loaded()
-        trace = traced.record(loaded, text, generate=generate, rule=along)
+        trace = recorded(loaded, text, generate=generate, rule=along)
         write_trace(trace, out)
         _say(_shown(trace) | {"file": str(out)}, as_json)
 
@@ -82,7 +84,7 @@ def import_(
 ) -> None:
     """Make a trace of what another engine says of its routing; the model has to be the one that it ran."""
     with clear_errors():
-        from ..routing.trace_file import check_place, write_trace
+        from c3po_adaptive.models.traced import check_place, write_trace
 
         read = registry_with(plugin).other("trace reader", engine)
         check_place(out)
@@ -108,13 +110,13 @@ def export(
 ) -> None:
     """Write a trace's expert ids as an engine gives its own; weights have no place there."""
     with clear_errors():
-        from ..routing.trace_file import read_trace
+        from c3po_adaptive.models.traced import read_trace
 
         write = registry_with(plugin).other("trace writer", to)
         trace = read_trace(file)
         layers = trace.layers[-1] + 1
         if model is not None:
-            from ..models.loading import model_config
+            from c3po_adaptive import model_config
 
             layers = model_config(model, revision).get_text_config().num_hidden_layers
         write(trace, out, layers)
@@ -135,14 +137,13 @@ def show(
 ) -> None:
     """What a trace holds; of a second one, too; with --picture tokens × layers, of two what differs."""
     with clear_errors():
-        from ..routing.trace_file import read_trace
+        from c3po_adaptive.models.traced import read_trace
+        from c3po_adaptive.pictures import check_picture, save_picture
 
         if picture is None and (other is not None or first):
             raise SettingError("Expected --picture FILE beside a second trace or --first; add it, or see trace diff.")
         trace, second = read_trace(file), None if other is None else read_trace(other)
         if picture is not None:
-            from ..pictures import check_picture, save_picture
-
             check_picture(picture)
             figure = trace.plot(second, names=(file.stem, other.stem if other else ""), first=first)
             say(f"Picture: {save_picture(figure, picture)}", err=as_json)
@@ -166,15 +167,14 @@ def replay(
 ) -> None:
     """Force a trace, and say what its tokens' log-likelihood becomes."""
     with clear_errors():
-        from ..models import traced
-        from ..routing.trace import behind
-        from ..routing.trace_file import read_trace
+        from c3po_adaptive.models.traced import behind, likelihoods, read_trace
+        from c3po_adaptive.models.traced import replay as replayed
 
         trace = read_trace(file)
         places, counted = trace.recorded[:-1], behind(trace.recorded)
         loaded = model.loaded()
-        forced = traced.replay(loaded, trace, foreign=foreign).detach()[counted]
-        own = traced.likelihoods(loaded, trace)[counted]
+        forced = replayed(loaded, trace, foreign=foreign).detach()[counted]
+        own = likelihoods(loaded, trace)[counted]
         found = {"tokens": len(forced), "places": places.sum().item(), "not_recorded": (~places).sum().item()}
         found |= {"own": own.mean().item(), "replayed": forced.mean().item()}
         weights = "the router's, for ids alone" if trace.weights is None else "the trace's"
@@ -193,8 +193,7 @@ def diff(
 ) -> None:
     """Where two traces of the same tokens part, and with a model what that costs in log-likelihood."""
     with clear_errors():
-        from ..routing.trace import parted, recorded_in_both
-        from ..routing.trace_file import read_trace
+        from c3po_adaptive.models.traced import parted, read_trace, recorded_in_both
 
         a, b = read_trace(one), read_trace(other)
         where, both = parted(a, b), recorded_in_both(a, b)
@@ -223,6 +222,8 @@ def _ids(path: Path) -> list[int]:
     Raises:
         DataError: something else.
     """
+    from c3po_adaptive.study import read_json
+
     held = read_json(path, "write [1, 2, 3]")
     if not isinstance(held, list) or not all(type(token) is int and 0 <= token < 2**31 for token in held):
         raise DataError(f"{path}: expected a JSON list of token ids, got something else; write [1, 2, 3].")
@@ -246,8 +247,7 @@ class LikelihoodOfTwo(TypedDict):
 
 def _cost(model: RoutedModel, one: Trace, other: Trace, where: Tensor) -> LikelihoodOfTwo:
     """What each of two traces makes of a model's log-likelihood, and of the token after each place where they part."""
-    from ..models.traced import compared
-    from ..routing.trace import behind, recorded_in_both
+    from c3po_adaptive.models.traced import behind, compared, recorded_in_both
 
     first, second = compared(model, one, other)
     counted = behind(recorded_in_both(one, other))

@@ -1,4 +1,4 @@
-"""What a model hands to its decoder for a prompt with pictures, in the place of tokens alone.
+"""What a model hands to its decoder for a prompt with images, in the place of tokens alone.
 
 A picture is computed once: the model's own forward is run up to its decoder, and what that is called with is kept.
 Behind the prompt there is text only, so that tails need no picture, but the place where the prompt ends: a picture of
@@ -30,8 +30,8 @@ LEFT = {"input_ids", "attention_mask", "use_cache", "cache", "past_key_values", 
 
 
 @dataclass(frozen=True, eq=False)
-class Given:
-    """Of one prompt.
+class ImageInputs:
+    """The decoder's inputs of one prompt with images.
 
     Attributes:
         embeddings: ``[T, H]`` of its tokens, pictures' in their places; None where no picture is left in the part that
@@ -57,7 +57,7 @@ class Given:
         parts = (self.embeddings, self.positions, self.deep, self.shown, *self.sees.values())
         return sum(part.nbytes for part in parts if part is not None)
 
-    def behind(self, past: int) -> Given:
+    def behind(self, past: int) -> ImageInputs:
         """As much as a tail needs that begins there: no pictures, where none stands in it."""
         return self if self.shown[past:].any() else replace(self, embeddings=None, deep=None, sees={})
 
@@ -78,7 +78,7 @@ class _Taken(Exception):
 
 
 @torch.no_grad()
-def given_of(model: PreTrainedModel, prompt: Prompt) -> Given | None:
+def image_inputs_of(model: PreTrainedModel, prompt: Prompt) -> ImageInputs | None:
     """What the decoder is given for a prompt with pictures; None for a text.
 
     Raises:
@@ -106,7 +106,7 @@ def given_of(model: PreTrainedModel, prompt: Prompt) -> Given | None:
     return _kept(model, prompt, call, prompt.extra.shown, float(counter.get_total_flops()))
 
 
-def _kept(model: PreTrainedModel, prompt: Prompt, call: dict[str, Any], shown: Tensor, flops: float) -> Given:
+def _kept(model: PreTrainedModel, prompt: Prompt, call: dict[str, Any], shown: Tensor, flops: float) -> ImageInputs:
     name, embeddings = type(model).__name__, call.get("inputs_embeds")
     further = [key for key, value in call.items() if key not in KNOWN | LEFT and isinstance(value, Tensor)]
     mask = call.get("attention_mask")
@@ -131,7 +131,7 @@ def _kept(model: PreTrainedModel, prompt: Prompt, call: dict[str, Any], shown: T
         deep = added
     sees = {kind: _seen(one, count) for kind, one in mask.items()} if isinstance(mask, dict) else {}
     ahead = any(seen.triu(1).any() for seen in sees.values())  # if none is, these are what the decoder makes itself
-    return Given(embeddings[0], places, deep, shown, flops, sees if ahead else {})
+    return ImageInputs(embeddings[0], places, deep, shown, flops, sees if ahead else {})
 
 
 def _seen(mask: Tensor | None, count: int) -> Tensor:
@@ -141,9 +141,9 @@ def _seen(mask: Tensor | None, count: int) -> Tensor:
     return (mask if mask.dtype == torch.bool else mask == 0)[0, 0].cpu()
 
 
-def alone(given: Given, past: int, dtype: torch.dtype) -> dict[str, Tensor]:
+def alone(images: ImageInputs, past: int, dtype: torch.dtype) -> dict[str, Tensor]:
     """The masks ``[1, 1, P, P]`` of a prompt's first P tokens, for each kind of layer, added to attention scores."""
-    return {kind: as_mask(seen[:past, :past], dtype)[None, None] for kind, seen in given.sees.items()}
+    return {kind: as_mask(seen[:past, :past], dtype)[None, None] for kind, seen in images.sees.items()}
 
 
 def as_mask(seen: Tensor, dtype: torch.dtype) -> Tensor:
@@ -176,13 +176,13 @@ def ids_beside(model: PreTrainedModel, tokens: Tensor) -> dict[str, Tensor]:
 
 
 def decoder_inputs(
-    model: PreTrainedModel, given: Sequence[Given | None], tokens: Tensor, places: Tensor
+    model: PreTrainedModel, images: Sequence[ImageInputs | None], tokens: Tensor, places: Tensor
 ) -> dict[str, Any]:
     """What the decoder is called with for sequences of prompts with pictures among others.
 
     Args:
         model: whose decoder it is.
-        given: of each of N sequences.
+        images: of each of N sequences.
         tokens: ``[N, S]``; at pictures, and at padding, whatever they are.
         places: ``[N, S]`` number of each token in its prompt and what follows.
 
@@ -191,13 +191,13 @@ def decoder_inputs(
     """
     device = model.device
     embeddings = model.get_input_embeddings()(tokens.to(device))
-    known = [one for one in given if one is not None]
+    known = [one for one in images if one is not None]
     deep = next((one.deep for one in known if one.deep is not None), None)
     added = None if deep is None else embeddings.new_zeros(len(deep), *embeddings.shape)
     seen = torch.zeros(tokens.shape, dtype=torch.bool)
     axes = max([0, *(len(one.positions) for one in known if one.positions is not None)])
     positions = places.expand(max(1, axes), *places.shape).clone()
-    for n, one in enumerate(given):
+    for n, one in enumerate(images):
         if one is None:
             continue
         positions[:, n] = one.places(places[n])

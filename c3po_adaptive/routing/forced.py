@@ -1,4 +1,4 @@
-"""Routers that are told which experts to choose, and weigh them by their own code.
+"""Routers that are told which experts to choose, or which logits they have, and do the rest by their own code.
 
 A router scores the experts, chooses some by ``torch.topk``, and makes weights of their scores: each family by a
 function, bias, groups and scale of its own. Where the choice alone is replaced, all of that stays the family's, and
@@ -14,11 +14,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.overrides import TorchFunctionMode
+from transformers import PreTrainedModel
 
 from ..errors import ModelError, ShapeError
 from .intercept import intercepted
-from .sites import Site, blocks_of
+from .modules import hooked
+from .sites import WORKING, Site, blocks_of, router_logits
 from .styles import Fused
 
 TOPK = (torch.topk, Tensor.topk)
@@ -49,25 +52,25 @@ class _Chosen(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, object] | None = None,
     ) -> Any:
-        given: dict[str, Any] = dict(kwargs or {})
+        named: dict[str, Any] = dict(kwargs or {})
         if func not in TOPK or self.forced:
-            return func(*args, **given)
-        scores: Tensor = args[0] if args else given["input"]
+            return func(*args, **named)
+        scores: Tensor = args[0] if args else named["input"]
         width, rows = scores.shape[-1], len(self.experts)
         if scores.numel() != rows * width or self.n_experts % width:
-            return func(*args, **given)
+            return func(*args, **named)
         if width < self.n_experts:
             groups = self.experts.div(self.n_experts // width, rounding_mode="floor")
             needed = torch.zeros(rows, width, dtype=torch.bool, device=scores.device).scatter(1, groups, True)
             if self.live is not None:
                 needed &= ~self.live[:, None]
             first = scores.masked_fill(needed.view_as(scores), torch.inf)
-            chosen = func(first, *args[1:], **{k: v for k, v in given.items() if k != "input"}).indices
+            chosen = func(first, *args[1:], **{k: v for k, v in named.items() if k != "input"}).indices
             self.crowded = needed.sum(-1).max() > chosen.shape[-1]
         else:
             self.forced, chosen = True, self.experts.view(*scores.shape[:-1], -1)
             if self.live is not None:
-                own = func(*args, **given).indices
+                own = func(*args, **named).indices
                 chosen = torch.where(self.live.view(*scores.shape[:-1], 1), own, chosen)
         return torch.return_types.topk((scores.gather(-1, chosen), chosen))
 
@@ -124,18 +127,17 @@ def choosing(model: nn.Module, sites: Sequence[Site], choice: Choice) -> Iterato
 
         return leave
 
-    def left() -> None:
+    blocks = blocks_of(model, [(site.experts, site.router) for site in sites])
+    handles = [
+        site.router.register_forward_pre_hook(entering(i, site), with_kwargs=True) for i, site in enumerate(sites)
+    ]
+    handles += [block.register_forward_hook(leaving(i), always_call=True) for i, block in enumerate(blocks)]
+    try:
+        with hooked(handles), intercepted(sites, chosen):
+            yield
+    finally:
         for mode in reversed(running.values()):
             mode.leave()
-
-    with ExitStack() as stack:
-        stack.callback(left)
-        blocks = blocks_of(model, [(site.experts, site.router) for site in sites])
-        for (position, site), block in zip(enumerate(sites), blocks, strict=True):
-            stack.callback(site.router.register_forward_pre_hook(entering(position, site), with_kwargs=True).remove)
-            stack.callback(block.register_forward_hook(leaving(position), always_call=True).remove)
-        stack.enter_context(intercepted(sites, chosen))
-        yield
 
 
 def _check(site: Site, mode: _Chosen, index: Tensor) -> None:
@@ -159,3 +161,79 @@ def _check(site: Site, mode: _Chosen, index: Tensor) -> None:
             f"Expected MoE layer {site.layer} to use the experts that it was given, but {router} makes others of them: "
             f"{WITH_WEIGHTS}"
         )
+
+
+@torch.no_grad()
+def routing_from_logits(
+    model: PreTrainedModel, sites: Sequence[Site], tokens: Tensor, logits: Sequence[Tensor]
+) -> tuple[Tensor, Tensor]:
+    """The experts of each token, and the weights that their outputs are multiplied with: both ``[T, L, k]``.
+
+    The model is run, and in each router its product of hidden state and weight is replaced; what the router makes of
+    it is the family's own code.
+
+    Args:
+        model: whose routers these are.
+        sites: its MoE layers.
+        tokens: ``[T]`` token ids.
+        logits: of each MoE layer ``[T, E]``, as the router hands them out.
+
+    Raises:
+        ModelError: a router that makes its logits in another way, so that they cannot be replaced.
+    """
+    found: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def read(position: int, index: Tensor, weights: Tensor) -> None:
+        found[position] = index.cpu(), weights.float().cpu()
+
+    with ExitStack() as stack:
+        for site, recorded in zip(sites, logits, strict=True):
+            stack.enter_context(_replaced(site, recorded))
+        stack.enter_context(intercepted(sites, read))
+        model(input_ids=tokens[None].to(model.device), use_cache=False)
+    experts, weights = (torch.stack(parts, 1) for parts in zip(*(found[i] for i in range(len(sites))), strict=True))
+    return experts, weights
+
+
+class _Product(TorchFunctionMode):
+    """The first product with E columns is what it is told to be."""
+
+    def __init__(self, result: Tensor) -> None:
+        super().__init__()
+        self.result: Tensor | None = result
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> Any:
+        made = func(*args, **(kwargs or {}))
+        if func is functional.linear and self.result is not None and made.numel() == self.result.numel():
+            made, self.result = self.result.to(made).view_as(made), None
+        return made
+
+
+@contextmanager
+def _replaced(site: Site, recorded: Tensor) -> Iterator[None]:
+    """Inside the block a router's logits are those that were recorded."""
+    entered: list[Any] = []
+
+    def enter(module: nn.Module, args: Any) -> None:
+        entered.append(_Product(recorded.log() if site.scoring == "probabilities" else recorded))
+        entered[-1].__enter__()
+
+    def leave(module: nn.Module, args: Any, output: Any) -> None:
+        entered.pop().__exit__(None, None, None)
+        made = None if output is None else router_logits(output, site).float()  # None: the router raised
+        if made is not None and not torch.allclose(made, recorded.to(made), rtol=0.02, atol=0.02):
+            raise ModelError(
+                f"Expected the router of MoE layer {site.layer} to take the logits that it was given, but "
+                f"{type(site.router).__name__} makes them otherwise: logits of this family cannot be read back; "
+                f"record the trace with this package. {WORKING}"
+            )
+
+    before, after = site.router.register_forward_pre_hook, site.router.register_forward_hook
+    with hooked([before(enter), after(leave, always_call=True)]):
+        yield

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from ..errors import SettingError
-from ..pictures import View, tokens_by_layers
+from c3po_adaptive import SettingError
+from c3po_adaptive.pictures import View, tokens_by_layers
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from c3po_adaptive.models.traced import Trace
 
 PICTURED = 64
 """Tokens of a picture, at most."""
@@ -20,28 +21,7 @@ UNKNOWN = 0.2
 """Strength of the color where nobody knows an expert's weight."""
 
 
-class Routed(Protocol):
-    """What is drawn of a ``Trace``."""
-
-    @property
-    def tokens(self) -> Tensor: ...
-    @property
-    def layers(self) -> tuple[int, ...]: ...
-    @property
-    def experts(self) -> Tensor: ...
-    @property
-    def weights(self) -> Tensor | None: ...
-    @property
-    def n_experts(self) -> int: ...
-    @property
-    def name(self) -> str: ...
-    @property
-    def pieces(self) -> Mapping[int, str]: ...
-    @property
-    def recorded(self) -> Tensor: ...
-
-
-def pictured(one: Routed, other: Routed | None, names: tuple[str, str], first: int) -> Figure:
+def pictured(one: Trace, other: Trace | None, names: tuple[str, str], first: int) -> Figure:
     """The figure of a trace; or of two of the same tokens, layers and experts, and of what the second moves. Tokens at
     the end that were not recorded, as the last one mostly is, are left out.
 
@@ -64,7 +44,7 @@ def pictured(one: Routed, other: Routed | None, names: tuple[str, str], first: i
     return tokens_by_layers(views, pieces, one.layers, title=title)
 
 
-def _own(trace: Routed, title: str, shown: slice) -> View:
+def _own(trace: Trace, title: str, shown: slice) -> View:
     leading = _leading(trace)[shown].numpy()
     if trace.weights is None:
         return View(title, leading, UNKNOWN * (leading >= 0), "")
@@ -75,14 +55,14 @@ def _own(trace: Routed, title: str, shown: slice) -> View:
     )
 
 
-def _leading(trace: Routed) -> Tensor:
+def _leading(trace: Trace) -> Tensor:
     """``[T, L]`` the expert with most weight; of ids alone the first, which engines name the best."""
     if trace.weights is None:
         return trace.experts[..., 0]
     return trace.experts.gather(-1, trace.weights.detach().argmax(-1, keepdim=True)).squeeze(-1)
 
 
-def _moved(one: Routed, other: Routed, shown: slice) -> tuple[str, Tensor]:
+def _moved(one: Trace, other: Trace, shown: slice) -> tuple[str, Tensor]:
     """Of what, and ``[t, L]`` of t tokens how much of it other experts have: half the sum of differences of shares."""
     weighed = one.weights is not None and other.weights is not None
     shares = [_shares(trace, shown, weighed=weighed) for trace in (one, other)]
@@ -91,7 +71,7 @@ def _moved(one: Routed, other: Routed, shown: slice) -> tuple[str, Tensor]:
     return ("its weight" if weighed else "its choices"), torch.where(there, moved, 0)
 
 
-def _shares(trace: Routed, shown: slice, *, weighed: bool) -> Tensor:
+def _shares(trace: Trace, shown: slice, *, weighed: bool) -> Tensor:
     """``[t, L, E]`` of each expert, summing to one where something was recorded."""
     experts = trace.experts[shown]
     weights = (experts >= 0).float()

@@ -1,0 +1,91 @@
+"""Whose pathways are: the model and the texts that they say they are of, alone and in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import torch
+
+from ..errors import DataError, ShapeError
+from ..storage.identity import digest, routing_versions
+from ..storage.pathway_file import Origin
+from ..tasks.texts import listed
+from ..types import Pathway
+from .held import HeldModel
+from .names import base_model, public_name
+
+UNKNOWN = "unknown"  # in a hash's place
+
+
+def origin_of(model: HeldModel, texts: Sequence[str], *, keep_text: bool) -> Origin:
+    """Of a model's pathways, each of a text."""
+    revision = getattr(model.model.config, "_commit_hash", None)
+    return Origin(
+        model=model.fingerprint,
+        name=public_name(model.name),
+        base_model=base_model(model.name, revision),
+        revision=revision,
+        dtype=str(model.model.dtype).removeprefix("torch."),
+        prompts=tuple(map(digest, texts)),
+        texts=tuple(texts) if keep_text else None,
+        versions=routing_versions(),
+    )
+
+
+def check_origin(model: HeldModel, pathway: Pathway, text: str | Sequence[str] | None = None) -> None:
+    """As ``RoutedModel.check``."""
+    origin = pathway.origin
+    if origin is not None and origin.model != (ours := model.fingerprint):
+        raise DataError(
+            f"Expected a pathway of this model ({model.name!r}, {ours}, {model.model.dtype}), got one of "
+            f"{origin.name!r} ({origin.model}, {origin.dtype}); load that model with the same dtype and revision, or "
+            "make the pathway anew."
+        )
+    if text is not None and (origin is None or origin.prompts != tuple(map(digest, listed(text)))):
+        what = "one that says of none" if origin is None else f"one of {origin.texts or origin.prompts}"
+        raise DataError(f"Expected a pathway of {text!r}, got {what}; make the pathway anew.")
+
+
+def one_batch(model: HeldModel, routing: Pathway | Sequence[Pathway] | None, n: int) -> Pathway | None:
+    """One pathway ``[n, L, E]`` of whatever a user passes for n texts.
+
+    Raises:
+        ShapeError: it is of another number of samples, layers or experts.
+        DataError: it says that it is of another model.
+    """
+    if routing is None:
+        return None
+    if not isinstance(routing, Pathway):
+        routing = stack_pathways(routing)
+    elif not routing.batched:
+        routing = replace(routing, weights=routing.weights[None], own=routing.own[None])
+    expected = (n, len(model.sites), model.n_experts)
+    if tuple(routing.weights.shape) != expected or routing.layers != model.layers:
+        raise ShapeError(
+            f"Expected routing (B, L, E) = {expected} for layers {model.layers}, got {tuple(routing.weights.shape)} "
+            f"for {routing.layers}; give one pathway of this model for each text."
+        )
+    check_origin(model, routing)
+    return routing
+
+
+def stack_pathways(pathways: Iterable[Pathway]) -> Pathway:
+    """One batched pathway of several ``[L, E]``, which must act alike."""
+    parts = list(pathways)
+    origins = [p.origin for p in parts if p.origin is not None]
+    if len({(p.layers, p.scope, p.top_k) for p in parts}) != 1 or len({o.model for o in origins}) > 1:
+        raise ShapeError("Expected pathways of one model, scope and top_k in one batch; pass them in separate calls.")
+    weights, own = torch.stack([p.weights for p in parts]), torch.stack([p.own for p in parts])
+    return Pathway(weights, own, parts[0].layers, parts[0].scope, parts[0].top_k, _joined(origins, len(parts)))
+
+
+def _joined(origins: Sequence[Origin], count: int) -> Origin | None:
+    """The origin of a batch of so many; where only some say theirs, of no texts, so that the model is still known."""
+    if not origins:
+        return None
+    if len(origins) < count:
+        return origins[0].model_copy(update={"prompts": (UNKNOWN,) * count, "texts": None})
+    texts = [text for o in origins for text in o.texts or ()]
+    prompts = tuple(prompt for o in origins for prompt in o.prompts)
+    return origins[0].model_copy(update={"prompts": prompts, "texts": tuple(texts) if len(texts) == count else None})

@@ -1,0 +1,1 @@
+"""Routing traces at the command line: record, import, export, show, replay, diff; and their pictures."""
