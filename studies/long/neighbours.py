@@ -1,5 +1,5 @@
-"""From a run to what is kept of it: ``python -m long.collect RUN`` (in ``studies``) writes ``results/early.parquet``,
-every answer, and ``results/neighbours.json``: what share of neighbours' weight is on the question's kind, by length.
+"""What share of neighbours' weight is on the question's own kind, by data set: ``python -m long.neighbours RUN NAME``
+(in ``studies``) writes ``results/NAME.json``: ``neighbours`` of the first round, ``scopes_neighbours`` of the second.
 """
 
 import json
@@ -9,14 +9,13 @@ from pathlib import Path
 
 from c3po_adaptive.records.answer import AnswerRecord
 from c3po_adaptive.records.jsonl import read_records
-from c3po_adaptive.records.parquet import write_parquet
 from c3po_adaptive.storage.files import write_text
 
 RESULTS = Path(__file__).parent / "results"
 
 
 def of_own_kind(records: Iterable[AnswerRecord], arm: str) -> dict[str, list[float]]:
-    """By length, of each question: the share of its named neighbours' weight that is on references of its kind."""
+    """Of each question: the share of its named neighbours' weight that is on references of its kind."""
     found: dict[str, list[float]] = {}
     for record in records:
         if record.arm == arm and (total := sum(near.weight for near in record.neighbours)):
@@ -26,7 +25,6 @@ def of_own_kind(records: Iterable[AnswerRecord], arm: str) -> dict[str, list[flo
 
 
 if __name__ == "__main__":
-    answers = list(read_records(Path(sys.argv[1]), AnswerRecord))
-    RESULTS.mkdir(exist_ok=True)
-    write_parquet(answers, RESULTS / "early.parquet")
-    write_text(RESULTS / "neighbours.json", json.dumps(of_own_kind(answers, "each")) + "\n")
+    run, name = sys.argv[1:]
+    found = of_own_kind(read_records(Path(run), AnswerRecord), "each")
+    write_text(RESULTS / f"{name}.json", json.dumps(found) + "\n")
