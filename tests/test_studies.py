@@ -15,6 +15,7 @@ from c3po_compare.named_verdict import judged
 from c3po_compare.records import ComparedSummary
 from knowledge import facts
 from long import questions as long_questions
+from pictures.make import write_questions
 from poisoned import unasked as poisoned_unasked
 from study.configs import load_config
 
@@ -43,8 +44,9 @@ def datasets():
 
 
 def wording(question):
-    """Told apart by what is asked, for an id may be another in another file."""
-    return " ".join([question.question, *sorted(question.choices)]).casefold().split()
+    """Told apart by what is asked and shown, for an id may be another in another file."""
+    shown = question.row().get("images", ())
+    return " ".join([question.question, *sorted(question.choices), *shown]).casefold().split()
 
 
 @pytest.fixture
@@ -59,6 +61,7 @@ def asked(monkeypatch, tmp_path):
     facts.main(Path("runs/knowledge"))
     long_questions.main(Path("runs/long"))
     poisoned_unasked.main(Path("runs/poisoned"))
+    write_questions(Path("build/pictures"))
     test, references, seen = {}, {}, {}
     for model, path, dataset in datasets():
         key = model, f"{path}: {dataset.name}"
@@ -232,7 +235,7 @@ def test_readme_says_what_was_measured():
         assert found["ci_low"] < 0 < found["ci_high"], "not shown"
 
 
-FORGOTTEN = ("answer/second_validation", "answer/validation", "knowledge/validation")
+FORGOTTEN = ("answer/second_validation", "answer/validation", "knowledge/validation", "pictures/validation")
 """Runs over validation questions whose answers were not kept; none comes to them."""
 
 
