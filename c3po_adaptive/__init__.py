@@ -47,8 +47,8 @@ if TYPE_CHECKING:
     from .models.checkpoint import save_weights as save_weights
     from .models.loading import load_moe_model as load_moe_model
     from .models.loading import load_tokenizer as load_tokenizer
-    from .models.names import base_model as base_model
     from .models.loading import model_config as model_config
+    from .models.names import base_model as base_model
     from .models.names import public_name as public_name
     from .models.reading import SeenRouting as SeenRouting
     from .models.reading import TokenRouting as TokenRouting
@@ -100,12 +100,12 @@ if TYPE_CHECKING:
     from .routing.choice import Choice as Choice
     from .routing.finite import NotFinite as NotFinite
     from .routing.likelihoods import Likelihoods as Likelihoods
+    from .routing.likelihoods import Ruled as Ruled
     from .routing.mixing import CORE as CORE
     from .routing.mixing import core as core
     from .routing.mixing import core_size as core_size
     from .routing.mixing import mass as mass
     from .routing.mixing import with_mass as with_mass
-    from .routing.likelihoods import Ruled as Ruled
     from .routing.packing import Packed as Packed
     from .routing.router_rules import LayerRouting as LayerRouting
     from .routing.router_rules import RoutingRule as RoutingRule

@@ -7,12 +7,15 @@ from glob import glob
 from pathlib import Path
 
 import pytest
-import yaml
 from answer import unasked
-from c3po_compare.compared import compare
-from c3po_compare.protocol import Protocol
+from c3po_compare.compared import read_protocol
+from c3po_compare.kept_answers import read_runs
+from c3po_compare.named_comparisons import NamedComparisons
+from c3po_compare.named_verdict import judged
+from c3po_compare.records import ComparedSummary
 from knowledge import facts
 from long import questions as long_questions
+from pictures.make import write_questions
 from poisoned import unasked as poisoned_unasked
 from study.configs import load_config
 
@@ -20,7 +23,9 @@ from c3po_adaptive.analysis import statistics as stats
 from c3po_adaptive.analysis.by_dataset import grouped
 from c3po_adaptive.analysis.calibration import calibration_error
 from c3po_adaptive.records.parquet import read_parquet
+from c3po_adaptive.records.summary import SIGNIFICANT
 from c3po_adaptive.registry import ROLES, new_registry
+from c3po_adaptive.storage.identity import digest_of_file
 from c3po_adaptive.study.data import questions_of, references_of
 from c3po_adaptive.study.kinds import read_study
 
@@ -39,8 +44,9 @@ def datasets():
 
 
 def wording(question):
-    """Told apart by what is asked, for an id may be another in another file."""
-    return " ".join([question.question, *sorted(question.choices)]).casefold().split()
+    """Told apart by what is asked and shown, for an id may be another in another file."""
+    shown = question.row().get("images", ())
+    return " ".join([question.question, *sorted(question.choices), *shown]).casefold().split()
 
 
 @pytest.fixture
@@ -55,6 +61,7 @@ def asked(monkeypatch, tmp_path):
     facts.main(Path("runs/knowledge"))
     long_questions.main(Path("runs/long"))
     poisoned_unasked.main(Path("runs/poisoned"))
+    write_questions(Path("build/pictures"))
     test, references, seen = {}, {}, {}
     for model, path, dataset in datasets():
         key = model, f"{path}: {dataset.name}"
@@ -196,43 +203,39 @@ def test_what_is_quoted_with_half_its_interval_is_of_the_results(page):
 def test_readme_says_what_was_measured():
     said = " ".join(results("README.md").split())
 
-    def compared(file, dataset, a, b):
-        found = json.loads((STUDIES / file / "summary.json").read_text(encoding="utf-8"))
-        found = found if "comparisons" in found else found["broken"]
-        several = [*found["comparisons"], found.get("constant − base", {"a": "", "b": ""})]
-        (one,) = (c for c in several if (c.get("dataset", dataset), c["a"], c["b"]) == (dataset, a, b))
+    def compared(folder, on, a, b):
+        found = json.loads((STUDIES / folder / "summary.json").read_text(encoding="utf-8"))["comparisons"]
+        (one,) = (c for c in found if (c["on"], c["a"], c["b"]) == (on, a, b))
         return one
 
-    second = "answer/results/second"
-    for file, named, words in (
-        (second, ("early", "each", "base"), "layers broken, a step on the routing weights for each question, along its "
-         "nearest labeled ones, gains {} points over leaving the model alone."),
-        ("answer/results/seed", ("early", "each", "base"), "With another training seed, broken alike, it gains {}."),
-        (second, ("mixture", "each", "one for all"), "Over all four the step gains {} points more"),
-        (second, ("mixture", "eight chosen", "last five"), "in eight chosen layers beats the paper's last five by {} "
-         "points"),
-        ("pictures/results", ("broken", "constant", "base"), "mended by one change, one for all gains {};"),
+    second, left, pictures = "answer/results/second", "answer/results/left", "pictures/results"
+    for shown, folder, named, words in (
+        (True, second, ("learned: early", "each", "base"),
+         "layers broken, a step on the routing weights for each question, along its nearest labeled ones, gains {} "
+         "points over leaving the model alone."),
+        (True, left, ("early, seed 1", "each", "base"), "With another training seed, broken alike, it gains {}."),
+        (True, second, ("learned", "each", "one for all"), "Over all four the step gains {} points more"),
+        (True, second, ("learned", "eight chosen", "last five"),
+         "in eight chosen layers beats the paper's last five by {} points"),
+        (False, pictures, ("broken", "constant", "base"), "mended by one change, one for all gains {};"),
+        (False, second, ("without early", "each", "one for all"),
+         "Without the copy with broken first layers it is {} more."),
+        (False, second, ("learned", "eight random", "last five"), "In eight drawn at random it does, too, by {};"),
     ):  # fmt: skip
-        found = compared(file, *named)
+        found = compared(folder, *named)
         assert words.format(f"{found['difference']:.1f} ± {(found['ci_high'] - found['ci_low']) / 2:.1f}") in said
-        assert found["p_holm"] < 0.05
-    without, random = json.loads((STUDIES / second / "summary.json").read_text(encoding="utf-8"))["afterwards"]
-    for words, found in (
-        ("Without the copy with broken first layers it is {} more.", without),
-        ("In eight drawn at random it does, too, by {};", random),
+        assert found["ci_low"] > 0 and (found["verdict"] == "not tested" if not shown else "better" in found["verdict"])
+    for folder, *named in (
+        *((second, "learned", "each", "each, random neighbours"), (second, "learned", "eight chosen", "eight random")),
+        *((second, "learned: sound", "each", "base"), (second, "reworded", "each", "base")),
+        (left, "told", "each (early, learned)", "one for its kind (told, learned)"),
+        *((left, "beside", "lora", "each"), (pictures, "broken", "nearest", "constant")),
     ):
-        assert words.format(f"{found['difference']:.1f} ± {(found['ci_high'] - found['ci_low']) / 2:.1f}") in said
-    for file, *named in (
-        *((second, "mixture", "each", "each, random neighbours"), (second, "mixture", "eight chosen", "eight random")),
-        *((second, "sound", "each", "base"), (second, "mixture, reworded", "each", "base")),
-        ("answer/results/told", "early", "each", "one for its kind"),
-        *(("answer/results/beside", "early", "lora", "each"), ("pictures/results", "broken", "nearest", "constant")),
-    ):
-        found = compared(file, *named)
+        found = compared(folder, *named)
         assert found["ci_low"] < 0 < found["ci_high"], "not shown"
 
 
-FORGOTTEN = ("answer/second_validation", "answer/validation", "knowledge/validation")
+FORGOTTEN = ("answer/second_validation", "answer/validation", "knowledge/validation", "pictures/validation")
 """Runs over validation questions whose answers were not kept; none comes to them."""
 
 
@@ -249,26 +252,54 @@ UNASKED = [STUDIES / "merged" / "protocol.yaml"]
 """Protocols by which no test question was asked yet; their runs have no answers to hold them against."""
 
 
-def test_protocols_without_answers_are_known():
-    assert [path for path in PROTOCOLS if not (path.parent / "results" / "summary.json").exists()] == UNASKED
-    for path in UNASKED:
-        Protocol.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-
-
-@pytest.mark.parametrize(
-    "path", [p for p in PROTOCOLS if p not in UNASKED], ids=lambda path: f"{path.parent.name}/{path.stem}"
-)
-def test_what_a_protocol_asked_is_what_its_kept_answers_say(path, monkeypatch):
-    """By the command that its first line says."""
-    monkeypatch.chdir(STUDIES.parent)
+def command_of(path):
+    """Runs and folder of the command that a protocol's first line says."""
     _, command, *words = shlex.split(path.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# "))
     *runs, option, protocol, out, folder = words
     assert (command, option, out, STUDIES.parent / protocol) == ("compare", "--protocol", "--out", path)
-    found = compare([file for run in runs for file in sorted(glob(run))], Path(protocol)).model_dump(mode="json")
-    kept = json.loads((STUDIES.parent / folder / "summary.json").read_text(encoding="utf-8"))
-    assert found["hashes"]["protocol"] == kept["hashes"]["protocol"] and kept["hashes"]["rules"]
-    for part in ("comparisons", "second", "rows"):
-        assert [*found[part]] == [pytest.approx(one) for one in kept[part]]
+    return [file for run in runs for file in (sorted(glob(run)) or [run])], STUDIES.parent / folder
+
+
+def test_protocols_without_answers_are_known():
+    assert [path for path in PROTOCOLS if not (command_of(path)[1] / "summary.json").exists()] == UNASKED
+    for path in UNASKED:
+        read_protocol(path)
+
+
+def firsts(protocol):
+    """Of each thing that a protocol asks, the first of its sides in the first of its groups."""
+    asked = (c.model_copy(update={"a": c.a[:1], "b": c.b[:1], "group": c.group[:1]}) for c in protocol.comparisons)
+    return protocol.model_copy(update={"comparisons": tuple(asked)})
+
+
+CORRECTED = ("p_holm", "detectable", "verdict", "sentence")
+"""What a comparison has of all that its family asks."""
+
+
+@pytest.mark.parametrize("part", [firsts, pytest.param(lambda protocol: protocol, marks=pytest.mark.slow, id="all")])
+@pytest.mark.parametrize(
+    "path", [p for p in PROTOCOLS if p not in UNASKED], ids=lambda path: f"{path.parent.name}/{path.stem}"
+)
+def test_what_a_protocol_asked_is_what_its_kept_answers_say(path, part, monkeypatch):
+    """By the command that its first line says."""
+    monkeypatch.chdir(STUDIES.parent)
+    runs, folder = command_of(path)
+    kept = ComparedSummary.model_validate_json((folder / "summary.json").read_bytes())
+    assert kept.hashes["protocol"] == digest_of_file(path) and kept.hashes["rules"]
+    for several in (kept.comparisons, kept.second):
+        for one, again in zip(several, judged(several, SIGNIFICANT), strict=True):
+            assert (one.verdict, one.sentence) == (again.verdict, again.sentence)
+            assert one.p_holm == pytest.approx(again.p_holm)
+    asked = part(read_protocol(path))
+    of = NamedComparisons(asked, read_runs(*runs))
+    second = of.made(asked.second_unit, second=True) if asked.second_unit else []
+    known = [one.model_dump(exclude={*CORRECTED}) for one in (*kept.comparisons, *kept.second, *kept.rows)]
+    found = [one.model_dump(exclude={*CORRECTED}) for one in (*of.made(asked.unit), *second, *of.rows())]
+    names = ("on", "arm", "a", "b", "measure", "test", "within", "unit")
+    by_name = {tuple(map(one.get, names)): one for one in known}
+    assert found and (part is firsts or len(found) == len(known) == len(by_name))
+    for one in found:
+        assert one == pytest.approx(by_name[tuple(map(one.get, names))])
 
 
 def means(row, own, base):

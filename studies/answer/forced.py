@@ -14,7 +14,7 @@ from answer.gate import ABOVE, data
 from c3po_bed import EXPERTS, LEARNED
 from sklearn.metrics import roc_auc_score
 
-from c3po_adaptive import Change, LayerRouting, RoutedModel, load_moe_model
+from c3po_adaptive import RoutedModel, load_moe_model, rule_named
 from c3po_adaptive.storage.files import write_text
 from c3po_adaptive.tasks.question_files import first_of
 from c3po_adaptive.tasks.sources import questions
@@ -23,16 +23,6 @@ from c3po_adaptive.types import Question
 FOUND = Path(__file__).parent / "results" / "forced.json"
 EACH = {"learned": 12, "reworded": 10, "others": 3}
 """Validation questions of each kind."""
-
-
-class Forced:
-    """Every token through one expert alone."""
-
-    def __init__(self, expert: int) -> None:
-        self.expert = expert
-
-    def __call__(self, routing: LayerRouting) -> Change:
-        return routing.change(torch.full((len(routing.index), 1), self.expert))
 
 
 def asked(case: str) -> list[Question]:
@@ -46,7 +36,8 @@ def looked_at(model: RoutedModel, part: list[Question]) -> list[dict[str, object
     """Of each question: whether the model is right as it routes and with each expert, and how sure its routers are."""
     prompts = [model.encode(question) for question in part]
     states = model.prefill(prompts)
-    forced = [[answer.scores() for answer in model.ruled(prompts, Forced(e))] for e in range(model.n_experts)]
+    rules = [rule_named(f"force:{expert};top-k:1") for expert in range(model.n_experts)]
+    forced = [[answer.scores() for answer in model.ruled(prompts, rule)] for rule in rules]
     return [
         {
             "right": int(own.argmax()) == question.answer,

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import yaml
-from answer.collect import RESULTS
 
 from c3po_adaptive.kernels import Gaussian
 from c3po_adaptive.references.embedding import default_embedder
@@ -22,8 +21,8 @@ from c3po_adaptive.study.data import questions_of, references_of
 from c3po_adaptive.tasks.formats import description
 from c3po_adaptive.types import Question
 
-FOUND = RESULTS / "neighbours.json"
 CONFIG = Path(__file__).parent / "second.yaml"
+FOUND = CONFIG.parent / "results" / "neighbours.json"
 
 
 def on_own_kind(

@@ -4,29 +4,42 @@ kept. They are held against all references of the 53 kinds, drawn by a run or no
 """
 
 import json
-import re
-from collections.abc import Iterable, Mapping
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from glob import glob
 from itertools import chain
+from pathlib import Path
 
 import yaml
-from answer.compare import PARTS, RESULTS, SECONDARY, comparisons, kept, parts
-from answer.left import PAIRS, corrected_pairs, parts_of
 from answer.unasked import CONFIG, of_either_wording
+from c3po_adaptive.analysis.paired_runs import Run
 from c3po_bed import fingerprints
+from c3po_compare.compared import read_protocol
+from c3po_compare.kept_answers import read_runs
+from c3po_compare.named_comparisons import NamedComparisons
+from c3po_compare.records import Compared, ComparedSummary
 
-from c3po_adaptive.records.answer import Answered
-from c3po_adaptive.records.summary import Comparison
 from c3po_adaptive.storage.files import write_text
 from c3po_adaptive.tasks.sources import questions
 
-FILE = RESULTS / "shared.json"
-RUNS = (*PARTS, *PAIRS)
-KIND_AND_NUMBER = re.compile(r"[^/]+/\d+")
+HERE = Path(__file__).parent
+FILE = HERE / "results" / "shared.json"
+PROTOCOLS = {"first": "first_protocol.yaml", "second": "protocol.yaml", "left": "left_protocol.yaml"}
+"""By the folder in ``results`` that each fills."""
 
 
-def asked(run: str) -> set[str]:
-    """Kind and number of each question of a run, however it is worded."""
-    return {of_either_wording(record.id) for records in kept(run).values() for record in records}
+def answered(name: str) -> list[Run]:
+    """The answers that a protocol's first line names."""
+    first = (HERE / PROTOCOLS[name]).read_text(encoding="utf-8").partition("\n")[0]
+    named = [word.rpartition("=") for word in shlex.split(first) if word.endswith(".parquet")]
+    files = [(model + sign, sorted(glob(str(HERE.parents[1] / path)))) for model, sign, path in named]
+    return read_runs(*(model + file for model, several in files for file in several))
+
+
+def asked(runs: Iterable[Run]) -> set[str]:
+    """Kind and number of each question, however it is worded."""
+    return {of_either_wording(record.id) for run in runs for record in run.records}
 
 
 def texts_of_references() -> set[bytes]:
@@ -45,61 +58,39 @@ def sharing(ids: set[str], texts: set[bytes]) -> list[str]:
     return sorted(id_ for id_ in ids if fingerprints(found[id_].subject, found[id_]) & texts)
 
 
-def without(of: Mapping[str, list[Answered]], ids: Iterable[str]) -> dict[str, list[Answered]]:
-    """Answers by part, without those to some questions, which may have a model's name before their id."""
-    left_out = {*ids}
-    return {name: [r for r in own if _bare(r.id) not in left_out] for name, own in of.items()}
+def without(runs: Iterable[Run], ids: Sequence[str]) -> list[Run]:
+    """Answers but for those to some questions, in either wording."""
+    return [replace(run, records=[r for r in run.records if of_either_wording(r.id) not in ids]) for run in runs]
 
 
-def _bare(id_: str) -> str:
-    found = KIND_AND_NUMBER.search(id_)
-    return id_ if found is None else found.group()
-
-
-def moved(run: str, left_out: Iterable[str]) -> dict[str, object]:
-    """By how much a run's comparisons move at most, and those of them whose claim is another then."""
-    before = {_named(one): one for one in map(Comparison.model_validate, told(run)["comparisons"])}
-    pairs = [(before[_named(one)], one) for one in compared(run, left_out)]
-    was, found = max(pairs, key=lambda pair: abs(pair[1].difference - pair[0].difference))
+def moved(name: str, runs: Iterable[Run]) -> dict[str, object]:
+    """By how much a protocol's comparisons move at most, and those of them whose claim is another then."""
+    protocol = read_protocol(HERE / PROTOCOLS[name])
+    kept = ComparedSummary.model_validate_json((FILE.parent / name / "summary.json").read_bytes()).comparisons
+    pairs = list(zip(kept, NamedComparisons(protocol, list(runs)).made(protocol.unit), strict=True))
     return {
-        "largest": _told(was, found),
-        "primary": [_told(*pair) for pair in pairs if pair[0].primary],
-        "claims": [_told(*pair) for pair in pairs if _claim(pair[0]) != _claim(pair[1])],
+        "largest": told(*max(pairs, key=lambda pair: abs(pair[1].difference - pair[0].difference))),
+        "primary": [told(*pair) for pair in pairs if pair[0].primary],
+        "claims": [told(*pair) for pair in pairs if claim(pair[0]) != claim(pair[1])],
     }
 
 
-def told(run: str) -> dict[str, list[dict[str, object]]]:
-    """The summary that is kept of a run."""
-    return dict(json.loads((RESULTS / run / "summary.json").read_text()))
+def claim(one: Compared) -> str:
+    return one.verdict.partition(" ")[0]
 
 
-def compared(run: str, left_out: Iterable[str]) -> list[Comparison]:
-    """A run's comparisons without some questions, as ``compare`` or ``left`` make them of all."""
-    if run in PARTS:
-        return comparisons(without(parts(kept(run), PARTS[run]), left_out), SECONDARY[run])
-    return corrected_pairs(without(parts_of(run), left_out), run)
-
-
-def _named(one: Comparison) -> tuple[str, str, str]:
-    return one.dataset, one.a, one.b
-
-
-def _claim(one: Comparison) -> int:
-    return one.claimed if one.p_holm < 0.05 else 0
-
-
-def _told(before: Comparison, after: Comparison) -> dict[str, object]:
+def told(before: Compared, after: Compared) -> dict[str, object]:
     interval = {name: getattr(after, name) for name in ("difference", "ci_low", "ci_high", "p_holm")}
-    return {"dataset": before.dataset, "a": before.a, "b": before.b, "before": before.difference} | interval
+    return {"on": before.on, "a": before.a, "b": before.b, "before": before.difference} | interval
 
 
 def main() -> None:
     texts, found = texts_of_references(), {}
-    for run in RUNS:
-        ids = asked(run)
-        shared = sharing(ids, texts)
-        found[run] = {"questions": len(ids), "shared": shared} | moved(run, shared)
-        print(f"{run}: {len(shared)} of {len(ids)} questions, {found[run]['largest']}")
+    for name in PROTOCOLS:
+        runs = answered(name)
+        shared = sharing(ids := asked(runs), texts)
+        found[name] = {"questions": len(ids), "shared": shared} | moved(name, without(runs, shared))
+        print(f"{name}: {len(shared)} of {len(ids)} questions, {found[name]['largest']}")
     write_text(FILE, json.dumps(found, indent=1) + "\n")
 
 

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import yaml
-from answer.compare import kept
 
+from c3po_adaptive.records.parquet import read_parquet
 from c3po_adaptive.storage.files import write_text
 from c3po_adaptive.tasks.question_files import first_of
 from c3po_adaptive.tasks.sources import questions
@@ -18,6 +18,7 @@ from c3po_adaptive.types import Question
 EACH = {"learned": 42, "reworded": 18}
 """At most so many of each kind, as 18 and 8 were asked before."""
 CONFIG = Path(__file__).parent / "config.yaml"
+FIRST = CONFIG.parent / "results" / "first" / "sound.parquet"
 
 
 def of_either_wording(id_: str) -> str:
@@ -36,7 +37,7 @@ def unasked(found: list[Question], asked: set[str], each: int) -> list[Question]
 
 def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    asked = {of_either_wording(record.id) for record in kept("first")["sound"]}
+    asked = {of_either_wording(record.id) for record in read_parquet(FIRST)}
     for data in yaml.safe_load(CONFIG.read_text())["datasets"]:
         if (name := data["name"]) in EACH:
             own = unasked(questions(data["questions"], split="test"), asked, EACH[name])

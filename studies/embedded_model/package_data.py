@@ -21,7 +21,8 @@ from sentence_transformers import SentenceTransformer
 from c3po_adaptive.tasks.question_files import load_questions
 from c3po_adaptive.types import Question
 
-TASKS = Path(__file__).parents[2] / "c3po_adaptive" / "tasks"
+ROOT = Path(__file__).parents[2]
+TASKS = ROOT / "c3po_adaptive" / "tasks"
 DEMO = (
     *("banking77_intent", "clinc_intent", "clinc_domain", "clinc_odd_one_out", "clinc_same_request"),
     *("restaurant_slot", "pubmed_heading", "pubmedqa_conclusion", "svamp_operation"),
@@ -45,7 +46,7 @@ def write_learned(folder: Path) -> None:
     """Fingerprints of all that experts may learn from, whichever rows the seed draws."""
     rows = ((kind, row) for kind in LEARNED for row in load_questions(folder / f"{kind}.train.jsonl"))
     found = set(chain.from_iterable(fingerprints(kind, row) for kind, row in rows))
-    (TASKS / "bed" / "learned.bin").write_bytes(b"".join(sorted(found)))
+    (ROOT / "plugins" / "bed" / "c3po_bed" / "learned.bin").write_bytes(b"".join(sorted(found)))
 
 
 def write_demo(folder: Path) -> None:

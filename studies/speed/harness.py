@@ -12,9 +12,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import tempfile
-import time
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -23,6 +22,7 @@ import yaml
 from c3po_harness import C3POLM
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
+from turns import a_second, in_turns, over
 
 from c3po_adaptive.models.loading import source_of
 from c3po_adaptive.storage.files import write_text
@@ -68,11 +68,9 @@ def write_tasks(folder: Path, count: int) -> None:
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(config))
 
 
-def timed(lm, requests):
-    """Processor seconds, and what the model answered."""
-    began = time.process_time()
-    found = getattr(lm, requests[0].request_type)(requests, disable_tqdm=True)
-    return time.process_time() - began, found
+def answered(lm, requests):
+    """What a model answers, by the call that the harness makes."""
+    return getattr(lm, requests[0].request_type)(requests, disable_tqdm=True)
 
 
 def apart(ours, theirs) -> float:
@@ -97,29 +95,18 @@ def row(name: str, task, ours, theirs, repeats: int) -> dict:
     """Both on the requests of one task, in turns."""
     task.set_config("num_fewshot", 0)
     task.build_all_requests(limit=None, rank=0, world_size=1)
-    seconds, theirs_first = {"c3po": [], "hf": []}, False
-    for lm in (ours, theirs):
-        timed(lm, task.instances[:4])  # what is built when it is first needed
-    for _ in range(repeats):
-        order = [("c3po", ours), ("hf", theirs)]
-        found = {}
-        for label, lm in order[::-1] if theirs_first else order:
-            took, found[label] = timed(lm, task.instances)
-            seconds[label].append(took)
-        theirs_first = not theirs_first
+    ways = {"c3po": partial(answered, ours, task.instances), "hf": partial(answered, theirs, task.instances)}
+    seconds, found = in_turns(ways, repeats)
     theirs.softmax_dtype = torch.float64
-    exact = timed(theirs, task.instances)[1]
+    exact = answered(theirs, task.instances)
     theirs.softmax_dtype = None
     questions = len(task.eval_docs)
-    ratios = [b / a for a, b in zip(seconds["c3po"], seconds["hf"], strict=True)]
     return {
         "task": name,
         "questions": questions,
         "requests": len(task.instances),
-        **{f"{label}_per_second": round(questions / statistics.median(took), 2) for label, took in seconds.items()},
-        "ratio": round(statistics.median(ratios), 2),
-        "ratio_min": round(min(ratios), 2),
-        "ratio_max": round(max(ratios), 2),
+        **a_second(seconds, questions),
+        **over(seconds["hf"], seconds["c3po"]),
         **parity(found["c3po"], exact, found["hf"]),
     }
 

@@ -13,15 +13,16 @@ import argparse
 import os
 import statistics
 import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import stock_vllm
 import torch
 from c3po_vllm import acted, export_for_vllm, pathway_request
+from turns import in_turns, over
 from vllm import LLM, SamplingParams
 
 from c3po_adaptive import load_moe_model
@@ -47,40 +48,26 @@ def carried(model: RoutedModel, text: str, arm: str, seed: int) -> dict[str, str
     return pathway_request(model, replace(own, weights=weights, top_k=top_k))
 
 
-def answered(llm: LLM, texts: Sequence[str], extra: Sequence[dict[str, str]]) -> tuple[float, int]:
-    """Processor seconds of a batch, and at how many tokens pathways acted."""
-    sampling = [SamplingParams(temperature=0, max_tokens=NEW, ignore_eos=True, extra_args=one or None) for one in extra]
-    began = time.process_time()
-    told = llm.generate(list(texts), sampling, use_tqdm=False)
-    took = time.process_time() - began
-    return took, sum(acted(one.kv_transfer_params)["tokens"] for one, sent in zip(told, extra, strict=True) if sent)
-
-
 def measured(llm: LLM, model: RoutedModel, texts: Sequence[str], repeats: int) -> list[dict[str, Any]]:
-    """A row an arm; what is built when it is first needed is built before."""
+    """A row an arm: its seconds over those of the arm without pathways, turn by turn."""
     extra = {arm: [carried(model, text, arm, seed) for seed, text in enumerate(texts)] for arm in ARMS}
-    seconds: dict[str, list[float]] = {arm: [] for arm in ARMS}
-    for turn in range(-1, repeats):
-        for arm in ARMS if turn % 2 else ARMS[::-1]:
-            took, tokens = answered(llm, texts, extra[arm])
-            if tokens != (wanted := 0 if arm == "none" else NEW * len(texts)):
-                raise SystemExit(f"Expected pathways of {arm} to act at {wanted} tokens, got {tokens}; time nothing.")
-            if turn >= 0:
-                seconds[arm].append(took)
-    return [row(arm, len(texts), seconds, extra[arm]) for arm in ARMS]
-
-
-def row(arm: str, requests: int, seconds: dict[str, list[float]], extra: Sequence[dict[str, str]]) -> dict[str, Any]:
-    """What an arm takes, and its seconds over those of the arm without pathways, turn by turn."""
-    ratios = [one / plain for one, plain in zip(seconds[arm], seconds["none"], strict=True)]
-    return {
-        "arm": arm,
-        "requests_per_second": round(requests / statistics.median(seconds[arm]), 2),
-        "ratio": round(statistics.median(ratios), 2),
-        "ratio_min": round(min(ratios), 2),
-        "ratio_max": round(max(ratios), 2),
-        "bytes_per_request": round(statistics.mean(sum(map(len, one.values())) for one in extra)),
-    }
+    options = {"temperature": 0, "max_tokens": NEW, "ignore_eos": True}
+    sampling = {arm: [SamplingParams(**options, extra_args=one or None) for one in extra[arm]] for arm in ARMS}
+    ways = {arm: partial(llm.generate, list(texts), sampling[arm], use_tqdm=False) for arm in ARMS}
+    seconds, told = in_turns(ways, repeats)
+    for arm, sent in extra.items():
+        tokens = sum(acted(one.kv_transfer_params)["tokens"] for one, own in zip(told[arm], sent, strict=True) if own)
+        if tokens != (wanted := 0 if arm == "none" else NEW * len(texts)):
+            raise SystemExit(f"Expected pathways of {arm} to act at {wanted} tokens, got {tokens}; nothing is told.")
+    return [
+        {
+            "arm": arm,
+            "requests_per_second": round(len(texts) / statistics.median(seconds[arm]), 2),
+            **over(seconds[arm], seconds["none"]),
+            "bytes_per_request": round(statistics.mean(sum(map(len, one.values())) for one in extra[arm])),
+        }
+        for arm in ARMS
+    ]
 
 
 def main() -> None:

@@ -13,12 +13,13 @@ import argparse
 import json
 import os
 import statistics
-import time
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from turns import in_turns, over
 
 from c3po_adaptive import read_routing, replaying
 from c3po_adaptive.testing import tiny_moe
@@ -35,16 +36,13 @@ SIZE: dict[str, Any] = {
     "initializer_range": 0.02,
     "max_position_embeddings": 1024,
 }
-ARMS = ("plain", "ids", "ids and weights")
 
 
-def step(model: Any, batch: dict[str, torch.Tensor], routes: tuple[Any, ...] | None) -> float:
-    """Processor seconds of one forward and backward, what it takes to enter the block included."""
+def step(model: Any, batch: dict[str, torch.Tensor], routes: tuple[Any, ...] | None) -> None:
+    """One forward and backward."""
     model.zero_grad()
-    began = time.process_time()
     with nullcontext() if routes is None else replaying(model, *routes):
         model(**batch, labels=batch["input_ids"], use_cache=False).loss.backward()
-    return time.process_time() - began
 
 
 def measured(model: Any, batch: dict[str, torch.Tensor], repeats: int) -> list[dict[str, Any]]:
@@ -52,19 +50,11 @@ def measured(model: Any, batch: dict[str, torch.Tensor], repeats: int) -> list[d
     with torch.no_grad():
         found = read_routing(model, batch)
     routes = {"plain": None, "ids": (found.experts,), "ids and weights": (found.experts, found.weights)}
-    seconds: dict[str, list[float]] = {arm: [] for arm in ARMS}
-    for turn in range(-1, repeats):  # the first is not counted
-        for arm in ARMS if turn % 2 else ARMS[::-1]:
-            took = step(model, batch, routes[arm])
-            if turn >= 0:
-                seconds[arm].append(took)
-    rows = []
-    for arm in ARMS:
-        ratios = [one / plain for one, plain in zip(seconds[arm], seconds["plain"], strict=True)]
-        numbers = {"ratio": statistics.median(ratios), "ratio_min": min(ratios), "ratio_max": max(ratios)}
-        row = {"arm": arm, "seconds": statistics.median(seconds[arm]), **numbers}
-        rows.append({k: v if isinstance(v, str) else round(v, 3) for k, v in row.items()})
-    return rows
+    seconds, _ = in_turns({arm: partial(step, model, batch, own) for arm, own in routes.items()}, repeats)
+    return [
+        {"arm": arm, "seconds": round(statistics.median(took), 3), **over(took, seconds["plain"], digits=3)}
+        for arm, took in seconds.items()
+    ]
 
 
 def main() -> None:

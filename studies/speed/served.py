@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import argparse
 import os
-import statistics
 import tempfile
-import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import stock_vllm
+from turns import a_second, in_turns, over
 
 os.environ["VLLM_PLUGINS"] = ""
 
@@ -72,31 +72,14 @@ def their_texts(llm: LLM, model: RoutedModel, questions: Sequence[Question]) -> 
     return [model.tokenizer(one.outputs[0].text).input_ids for one in told]
 
 
-def timed(run: Callable[[], Any]) -> tuple[float, Any]:
-    """Processor seconds, and what came out."""
-    began = time.process_time()
-    found = run()
-    return time.process_time() - began, found
-
-
 def row(name: str, ours: Callable[[], Any], theirs: Callable[[], Any], questions: int, repeats: int) -> dict[str, Any]:
-    """Both, in turns; what is built when it is first needed is built before."""
-    seconds: dict[str, list[float]] = {"c3po": [], "vllm": []}
-    ours(), theirs()
-    for turn in range(repeats):
-        order = [("c3po", ours), ("vllm", theirs)]
-        found = {}
-        for label, run in order[::-1] if turn % 2 else order:
-            took, found[label] = timed(run)
-            seconds[label].append(took)
-    ratios = [b / a for a, b in zip(seconds["c3po"], seconds["vllm"], strict=True)]
+    """Both, in turns."""
+    seconds, found = in_turns({"c3po": ours, "vllm": theirs}, repeats)
     return {
         "task": name,
         "questions": questions,
-        **{f"{label}_per_second": round(questions / statistics.median(took), 2) for label, took in seconds.items()},
-        "ratio": round(statistics.median(ratios), 2),
-        "ratio_min": round(min(ratios), 2),
-        "ratio_max": round(max(ratios), 2),
+        **a_second(seconds, questions),
+        **over(seconds["vllm"], seconds["c3po"]),
         **(_parity(found["c3po"], found["vllm"]) if name == "options" else _same(found["c3po"], found["vllm"])),
     }
 
@@ -124,7 +107,7 @@ def main() -> None:
         folder = export_for_vllm(model, Path(place) / "served", multiple_of=32)
         llm = LLM(str(folder), dtype="float32", enforce_eager=True, max_model_len=512, max_num_seqs=64)
         rows = [
-            row(name, lambda: ours(model, asked), lambda: theirs(llm, model, asked), len(asked), given.repeats)  # noqa: B023
+            row(name, partial(ours, model, asked), partial(theirs, llm, model, asked), len(asked), given.repeats)
             for name, ours, theirs in (
                 ("options", our_options, their_options),
                 ("generation", our_texts, their_texts),

@@ -1,13 +1,20 @@
 """The study of long inputs: what stands in front of its questions, and what its page says of the kept answers."""
 
 import json
+from pathlib import Path
 
 import pytest
-import yaml
-from long import collect, compare, questions, scopes
+from c3po_compare import answers
+from long import neighbours, questions, routing
 from records.made import answered
 
 from c3po_adaptive.types import Question
+
+STUDY = Path(__file__).parents[2] / "studies" / "long"
+
+
+def kept(name):
+    return json.loads((STUDY / "results" / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def words(text):
@@ -31,64 +38,45 @@ class TestQuestions:
         assert questions.behind(asked, "") == asked
 
 
-def test_the_summary_is_what_the_records_say():
-    kept = json.loads((compare.RESULTS / "summary.json").read_text(encoding="utf-8"))
-    assert json.loads(json.dumps(compare.summary())) == kept
-    (primary,) = (c for c in kept["comparisons"] if c["primary"])
-    assert (primary["dataset"], primary["a"], primary["b"]) == compare.PRIMARY
-
-
 def test_the_same_questions_were_asked_at_every_length_by_every_arm():
-    arms = yaml.safe_load((compare.RESULTS.parent / "config.yaml").read_text())["arms"]
-    answers = compare.kept()
-    assert list(answers) == [str(tokens) for tokens in questions.TOKENS]
-    asked = {frozenset(r.id for r in own) for of in answers.values() for own in of.values()}
-    routed = json.loads((compare.RESULTS / "routing.json").read_text())
-    asked |= {frozenset(row["id"] for row in rows) for rows in routed.values()}
+    table = answers(*(STUDY / "results" / f"{name}.parquet" for name in ("early", "scopes")))
+    asked = {*table.groupby(["model", "dataset", "arm"]).question.agg(frozenset)}
+    asked |= {frozenset(row["id"] for row in rows) for rows in kept("routing").values()}
     assert [len(ids) for ids in asked] == [questions.ASKED]
-    assert all(of.keys() == arms.keys() for of in answers.values())
-
-
-def test_the_summary_of_the_second_round_is_what_the_records_say():
-    kept = json.loads((scopes.RESULTS / "scopes.json").read_text(encoding="utf-8"))
-    assert json.loads(json.dumps(scopes.summary())) == kept
-    (primary,) = (c for c in kept["comparisons"] if c["primary"])
-    assert (primary["dataset"], primary["a"], primary["b"]) == scopes.PRIMARY
-    answers, config = scopes.kept(), yaml.safe_load((scopes.RESULTS.parent / "scopes.yaml").read_text())
-    assert [data["name"] for data in config["datasets"]] == list(answers) == list(scopes.SETS)
-    assert {frozenset(r.id for r in own) for arms in answers.values() for own in arms.values()} == {
-        frozenset(r.id for r in compare.kept()["512"]["base"])
-    }, "the questions of the first round"
-    assert all(arms.keys() == config["arms"].keys() for arms in answers.values())
-
-
-def test_what_is_won_by_question():
-    def of(right):
-        return [answered(id=str(n), arm="", correct=correct) for n, correct in enumerate(right)]
-
-    assert scopes.gains({"base": of([True, False, True]), "each": of([False, True, True])}, "each") == {
-        "0": -1.0, "1": 1.0, "2": 0.0,
-    }  # fmt: skip
 
 
 def test_experts_that_two_questions_share():
     rows = [{"id": "a/1", "experts": [[0, 1], [2]]}, {"id": "b/1", "experts": [[1, 3], [2]]}]
-    assert compare.shared(*rows) == pytest.approx(2 / 3)
+    assert routing.shared(*rows) == pytest.approx(2 / 3)
 
 
 def test_weight_on_a_questions_own_kind():
     near = [{"id": "sciq/1", "similarity": 0.5, "weight": 3.0}, {"id": "piqa/2", "similarity": 0.4, "weight": 1.0}]
     record = answered(id="sciq/7", arm="each", dataset="512", subject="sciq", neighbours=near)
-    assert collect.of_own_kind([record], "each") == {"512": [0.75]}
+    assert neighbours.of_own_kind([record], "each") == {"512": [0.75]}
+
+
+def test_what_changes_in_routing_is_of_the_rows_that_are_kept():
+    found, told = routing.changes(kept("routing")), kept("changes")
+    assert found.keys() == told.keys()
+    for name in ("right", "entropy"):
+        assert found[name] == pytest.approx(told[name])
+    for name in ("lost", "same experts"):
+        assert found[name].keys() == told[name].keys()
+        assert all(own == pytest.approx(told[name][length]) for length, own in found[name].items())
 
 
 def test_what_the_page_says_beside_intervals():
-    told, said = compare.summary(), (compare.RESULTS.parent / "README.md").read_text()
-    own = told["weight on own kind"]
-    alone, behind = (f"{own[length]:.0f} %" for length in ("0", "512"))
+    said = (STUDY / "README.md").read_text(encoding="utf-8")
+    first, second = (
+        {name: f"{100 * sum(own) / len(own):.0f} %" for name, own in kept(file).items()}
+        for file in ("neighbours", "scopes_neighbours")
+    )
+    alone, behind = first["0"], first["512"]
     assert f"Alone {alone} of the weight of the sixteen nearest is on that kind, behind 512 tokens {behind}" in said
-    again = scopes.summary()["weight on own kind"]
-    assert f"(`about`, second round), {again[scopes.QUESTION]:.0f} % are" in said
-    stand = [(c.dataset, c.a, c.b) for c in scopes.comparisons(scopes.kept()) if c.p_holm < 0.05]
-    assert stand == [(scopes.QUESTION, "each", "each, shuffled labels")]
-    assert 2.5 < told["entropy"]["512"] / told["entropy"]["0"] < 3.5 and "entropy triples" in said
+    assert f"(`about`, second round), {second['512, by the question']} are" in said
+    compared = kept("summary")["comparisons"] + kept("scopes/summary")["comparisons"]
+    (stands,) = (c for c in compared if c["verdict"] in ("better", "worse"))
+    assert (stands["on"], stands["a"], stands["b"]) == ("512, by the question", "each", "each, shuffled labels")
+    entropy = kept("changes")["entropy"]
+    assert 2.5 < entropy["512"] / entropy["0"] < 3.5 and "entropy triples" in said

@@ -1,22 +1,13 @@
 """The study of pictures: its questions, and what its page says of the answers that are kept."""
 
-import json
 import random
-from types import SimpleNamespace
+from pathlib import Path
 
 import numpy as np
-import pytest
-from pictures import compare, make, run
-from records.made import answered
+from c3po_compare import answers
+from pictures import make
 
-from c3po_adaptive.records.answer import AnswerRecord
-from c3po_adaptive.records.jsonl import Records, read_records
-from c3po_adaptive.records.parquet import read_parquet
-
-
-@pytest.fixture(scope="module")
-def found():
-    return compare.summary()
+STUDY = Path(__file__).parents[2] / "studies" / "pictures"
 
 
 def filled(image):
@@ -27,27 +18,18 @@ def filled(image):
     return int(cells.sum())
 
 
-def test_the_summary_is_what_the_records_say(found):
-    kept = json.loads((compare.RESULTS / "summary.json").read_text(encoding="utf-8"))
-    assert json.loads(json.dumps(found)) == kept
-
-
-def test_all_arms_answered_the_same_questions():
-    for model, limit in run.ASKED.items():
-        arms = compare.kept(model)
-        assert set(arms) == set(compare.ARMS)
-        (ids,) = {frozenset(r.id for r in records) for records in arms.values()}
-        assert len(ids) == limit
-        assert ids <= compare.kinds().keys()
-
-
-def test_the_page_says_what_each_kind_came_to(found):
-    page = (compare.RESULTS.parent / "README.md").read_text(encoding="utf-8")
-    right = found["broken"]["accuracy"]
-    base = {kind: f"{right['base'][kind]:.0f} %" for kind in make.KINDS}
+def test_the_page_says_what_each_kind_came_to():
+    rng = random.Random(f"{make.SEED} test")
+    kinds = {q.id: q.task for q in (make.question(rng, f"test-{i}") for i in range(make.PARTS["test"]))}
+    table = answers(*(STUDY / "results" / f"{model}.parquet" for model in ("broken", "sound")))
+    assert table.groupby("model").question.nunique().to_dict() == {"broken": len(kinds), "sound": 64}
+    broken = table[table.model == "broken"]
+    right = 100 * broken.groupby(["arm", broken.question.map(kinds)]).correct.mean().unstack()
+    page = (STUDY / "README.md").read_text(encoding="utf-8")
+    base = {kind: f"{right[kind]['base']:.0f} %" for kind in make.KINDS}
     assert "leave color right ({color}), and lose shape ({shape}) and count ({count})".format(**base) in page
-    assert right["constant"]["color"] == 100 and "color stays at 100 %" in page
-    assert all(right[arm][kind] > right["base"][kind] for arm in ("nearest", "constant") for kind in ("shape", "count"))
+    assert right["color"]["constant"] == 100 and "color stays at 100 %" in page
+    assert all(right[kind][arm] > right[kind]["base"] for arm in ("nearest", "constant") for kind in ("shape", "count"))
 
 
 def test_a_picture_shows_what_is_right_of_each_kind():
@@ -63,42 +45,3 @@ def test_questions_are_the_same_when_made_again_and_others_in_each_part():
     assert first.row() == again.row()
     assert np.array_equal(*(np.asarray(q.images[0].source) for q in (first, again)))
     assert not np.array_equal(*(np.asarray(q.images[0].source) for q in (first, other)))
-
-
-def test_what_was_chosen_is_one_of_the_settings_that_were_tried():
-    chosen = json.loads((compare.RESULTS / "chosen.json").read_text(encoding="utf-8"))
-    for settings in chosen.values():
-        assert settings["rate"] in run.RATES and settings["scope"] in run.SCOPES
-    assert chosen["nearest"]["length"] in run.LENGTHS
-
-
-def test_answers_by_which_settings_are_chosen_are_kept(tmp_path, monkeypatch):
-    best = {"nearest 3", "constant 1"}
-
-    def asked(made, model, part, arms, **more):
-        made.mkdir()
-        rows = Records(made, AnswerRecord)
-        for arm in arms:
-            rows.append(answered(arm=arm, id="1", split=part, correct=arm in best))
-        return made
-
-    def load_run(folder):
-        return SimpleNamespace(
-            table=[{"arm": r.arm, "accuracy": r.correct} for r in read_records(folder, AnswerRecord)]
-        )
-
-    monkeypatch.setattr(run, "asked", asked)
-    monkeypatch.setattr(run, "load_run", load_run)
-    monkeypatch.setattr(run, "RESULTS", tmp_path)
-    found = run.chosen(tmp_path / "made")
-    assert found == {"nearest": {"rate": 5, "length": 0.3, "scope": "all"}, "constant": {"rate": 5, "scope": "all"}}
-    kept = list(read_parquet(tmp_path / "validation.parquet"))
-    assert {r.arm for r in kept if r.correct} == best
-    assert {r.split for r in kept} == {"validation"}
-
-
-def test_the_picture_has_every_comparison(found):
-    figure = compare.picture(found)
-    for axis, model in zip(figure.axes, compare.MODELS, strict=True):
-        assert [label.get_text().partition(" (")[0] for label in axis.get_yticklabels()] == [*reversed(compare.OTHERS)]
-        assert axis.get_title().startswith(model)

@@ -7,6 +7,7 @@ import pytest
 from speed.draw import page as drawn
 from speed.rows import TimedCase
 from speed.run import run_speed
+from speed.turns import in_turns, over
 from study.configs import SPEED, load_config
 from typer.testing import CliRunner
 
@@ -116,3 +117,11 @@ def test_command(file, summary):
 def test_settings_are_checked(file, settings, message):
     with pytest.raises(SettingError, match=f"Expected {message}"):
         load_config(file, settings)
+
+
+def test_ways_take_turns_and_the_first_is_not_counted():
+    asked = []
+    seconds, found = in_turns({name: lambda name=name: asked.append(name) or len(asked) for name in "ab"}, 2)
+    assert "".join(asked) == "ab" + "ba" + "ab" and found == {"a": 5, "b": 6}
+    assert [len(took) for took in seconds.values()] == [2, 2]
+    assert over([2.0, 9.0, 4.0], [1.0, 3.0, 4.0]) == {"ratio": 2.0, "ratio_min": 1.0, "ratio_max": 3.0}

@@ -86,8 +86,8 @@ def pictures_of(found: ComparedSummary, protocol: Protocol) -> dict[str, str]:
         some = [one for one in found.comparisons if _is_drawn(one, wanted)]
         if not some:
             raise SettingError(
-                f"Expected comparisons to draw in the forest {name!r}, got none; correct its families, parts, b or "
-                f"measure. There are the parts {', '.join(dict.fromkeys(one.on for one in found.comparisons))}."
+                f"Expected comparisons to draw in the forest {name!r}, got none; correct its families, parts, a, b "
+                f"or measure. There are the parts {', '.join(dict.fromkeys(one.on for one in found.comparisons))}."
             )
         several = len({one.on for one in some}) > 1
         marks = [
@@ -110,7 +110,7 @@ def pictures_of(found: ComparedSummary, protocol: Protocol) -> dict[str, str]:
 
 
 def _is_drawn(one: Compared, forest: Forest) -> bool:
-    wanted = ((family_of(one), forest.families), (one.on, forest.parts), (one.b, forest.b))
+    wanted = ((family_of(one), forest.families), (one.on, forest.parts), (one.a, forest.a), (one.b, forest.b))
     return one.measure == forest.measure and all(not names or own in names for own, names in wanted)
 
 

@@ -146,7 +146,8 @@ class Forest(Settings):
     Attributes:
         families: that are drawn, ``primary`` among them; empty: all.
         parts: names of the answers that are drawn, as the table has them (``on``); empty: all.
-        b: what is taken from the other side in those that are drawn; empty: whatever it is.
+        a: the side, in those that are drawn; empty: whatever it is.
+        b: what is taken from it, likewise.
         measure: that they are of.
     """
 
@@ -154,6 +155,7 @@ class Forest(Settings):
 
     families: Names = ()
     parts: Names = ()
+    a: Names = ()
     b: Names = ()
     measure: Measure = "correct"
 

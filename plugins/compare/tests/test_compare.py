@@ -180,7 +180,8 @@ class TestRefused:
         (place / "told" / "comparisons.md").write_text("mine")
         assert "without comparisons.md of others" in refused("run", "--out", "told")
         assert (place / "told" / "comparisons.md").read_text() == "mine"
-        (place / "protocol.yaml").write_text(yaml.safe_dump(PROTOCOL | {"forests": {"gains": {"b": "nobody"}}}))
-        assert "the forest 'gains', got none" in refused("run", "--out", "new")
-        assert not (place / "new").exists()
+        for side in ("a", "b"):
+            (place / "protocol.yaml").write_text(yaml.safe_dump(PROTOCOL | {"forests": {"gains": {side: "nobody"}}}))
+            assert "the forest 'gains', got none" in refused("run", "--out", "new")
+            assert not (place / "new").exists()
         call("compare", "run", "--protocol", "protocol.yaml")  # draws nothing
