@@ -24,6 +24,7 @@ from .executor import done as done
 from .study_config import Datasets as Datasets
 from .study_config import OnQuestions as OnQuestions
 from .study_config import Poison as Poison
+from .study_config import Poisoned as Poisoned
 from .study_config import Spec as Spec
 from .study_config import read_yaml as read_yaml
 
@@ -57,7 +58,6 @@ if TYPE_CHECKING:
     from .comparison import ComparisonConfig as ComparisonConfig
     from .comparison import ComparisonWorker as ComparisonWorker
     from .comparison.audited import Audit as Audit
-    from .data import Poisoned as Poisoned
     from .kind import Study as Study
     from .kind import Table as Table
     from .kind import claimed as claimed

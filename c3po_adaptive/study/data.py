@@ -24,7 +24,7 @@ from ..tasks.question_files import first_of, given_again, unique, within
 from ..tasks.sources import ASKED
 from ..tasks.sources import questions as read_questions
 from ..types import Question
-from .study_config import Dataset, OnQuestions, Poison
+from .study_config import Dataset, OnQuestions, Poison, Poisoned
 
 
 @dataclass(frozen=True)
@@ -53,22 +53,6 @@ class Asked:
 
 Data = Mapping[str, Asked]
 """By the data set's name."""
-
-
-@dataclass(frozen=True)
-class Poisoned:
-    """A data set after an attack.
-
-    Attributes:
-        questions: that are asked.
-        references: that may be learned from: those that there were, in their order, under any labels, and behind them
-            what was added. Of these alone the model is run again.
-        told: what was done, in a sentence.
-    """
-
-    questions: Sequence[Question]
-    references: Sequence[Question]
-    told: str
 
 
 Encode = Callable[[Sequence[str]], NDArray[np.float32]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self, get_args
 
@@ -20,7 +21,7 @@ from ..references.embedding import NAME
 from ..settings import RemixSettings, Settings
 from ..storage.files import check_there
 from ..tasks.formats import Format, as_format
-from ..types import Score
+from ..types import Question, Score
 
 EXAMPLE = "studies/demo/config.yaml"
 """Of the repository: a configuration, for messages."""
@@ -109,6 +110,22 @@ class Poison(Settings):
     seed: int = Field(default=0, ge=0)
     similarity: Annotated[float, Field(gt=0, le=FILTER)] = 0.8
     budget: int = Field(default=32, ge=1)
+
+
+@dataclass(frozen=True)
+class Poisoned:
+    """A data set after an attack.
+
+    Attributes:
+        questions: that are asked.
+        references: that may be learned from: those that there were, in their order, under any labels, and behind them
+            what was added. Of these alone the model is run again.
+        told: what was done, in a sentence.
+    """
+
+    questions: Sequence[Question]
+    references: Sequence[Question]
+    told: str
 
 
 class Dataset(Settings):

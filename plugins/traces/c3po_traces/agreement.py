@@ -165,12 +165,13 @@ class _Sums:
         used = torch.stack([_used(trace) for trace in (one, other)])
         kept = (used[0] & used[1]).sum(-1) / used[0].sum(-1).clamp_min(1)
         same = (used[0] == used[1]).all(-1)
-        shares = torch.where(same, 1.0, kept.minimum(torch.tensor(1 - 1e-9)).double())  # of more experts, none is lost
-        self.shares.append(shares.masked_fill(~both, torch.nan))
+        agreed = torch.where(same, 1.0, kept.minimum(torch.tensor(1 - 1e-9)).double())  # of more experts, none is lost
+        self.shares.append(agreed.masked_fill(~both, torch.nan))
         self.loads += (used & both[..., None]).sum(1)
         self._note_beginning(one, both & ~same)
         if one.weights is not None and other.weights is not None:
-            apart = (_weighed(one) - _weighed(other)).abs().sum(-1) / 2
+            shares = _weighed(one, one.weights), _weighed(other, other.weights)
+            apart = (shares[0] - shares[1]).abs().sum(-1) / 2
             self.moved.append(float(apart[both].mean()))
         if model is not None:
             before, after = compared(model, one, other)
@@ -230,10 +231,9 @@ def _used(trace: Trace) -> Tensor:
     return marks.scatter(2, torch.where(there, trace.experts, trace.n_experts), torch.ones_like(there))[..., :-1]
 
 
-def _weighed(trace: Trace) -> Tensor:
-    """``[T, L, E]`` each expert's share of a token's weight."""
-    assert trace.weights is not None
-    weights = trace.weights.detach().double() * (trace.experts >= 0)
+def _weighed(trace: Trace, by: Tensor) -> Tensor:
+    """``[T, L, E]`` each expert's share of a token's weight, by weights ``[T, L, k]``."""
+    weights = by.detach().double() * (trace.experts >= 0)
     found = torch.zeros(*trace.experts.shape[:2], trace.n_experts, dtype=torch.float64)
     found.scatter_add_(2, trace.experts.clamp_min(0), weights)
     return found / found.sum(-1, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
