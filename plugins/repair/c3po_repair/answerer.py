@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from pydantic import PositiveFloat, PositiveInt
@@ -16,15 +16,15 @@ from c3po_adaptive import (
     AnswererStrategy,
     AnsweringContext,
     Question,
-    RoutedModel,
     SettingError,
     Strategies,
     bar,
-    router_tensors,
-    with_tensors,
 )
 
 from .limits import FEWEST, PENALTY, ROUNDS
+
+if TYPE_CHECKING:
+    from c3po_adaptive import RoutedModel
 
 ROUTER, FLOPS = "router.", "flops"
 """How what is kept of a repair is called."""
@@ -47,6 +47,8 @@ class Repaired(AnswererStrategy):
     likelihoods: ClassVar[bool] = True
 
     def prepare(self, context: AnsweringContext) -> Answerer:
+        from c3po_adaptive import with_tensors
+
         from .mend import repair
 
         found = context.learned_once(self, lambda: self._learned(context), repair)
@@ -55,6 +57,8 @@ class Repaired(AnswererStrategy):
 
     def _learned(self, context: AnsweringContext) -> Mapping[str, Tensor]:
         """The mended routers, if they help, and what finding them took."""
+        from c3po_adaptive import router_tensors
+
         from .mend import repair
 
         references = context.references_for(self.name).labeled_by(context.settings)
