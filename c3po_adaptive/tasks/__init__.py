@@ -1,6 +1,7 @@
 """Questions and the formats they are asked in."""
 
 from .formats import BLANK, Cloze, Format, Letter, Rendered, description, encode, format_by_name, format_key, raw_text
+from .plain_texts import texts_of
 from .question_files import DEMO_SPLITS, demo_questions, first_of, load_questions, of_split, within
 from .sources import ASKED, questions
 
@@ -22,5 +23,6 @@ __all__ = [
     "of_split",
     "questions",
     "raw_text",
+    "texts_of",
     "within",
 ]

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from c3po_adaptive import SettingError, over_values, read_routing
-from c3po_adaptive.models.traced import Trace, compared, recorded_in_both
+from c3po_adaptive import DataError, SettingError, over_values, read_routing
+from c3po_adaptive.models.traced import Trace, compared, is_trace, read_trace, record, recorded_in_both
+from c3po_adaptive.study import Progress, silent
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
     from c3po_adaptive import RoutedModel
@@ -91,6 +94,26 @@ class Agreement:
     load: tuple[float, ...]
     beginnings: tuple[Beginning, ...]
 
+    def plot(self) -> Figure:
+        """What is the same, by layer, token and margin, as a figure."""
+        from .agreement_picture import agreement_picture
+
+        return agreement_picture(self)
+
+    def values(self) -> dict[str, object]:
+        """All of it, plain."""
+        parts = {
+            name: [part._asdict() for part in getattr(self, name)] for name in ("by_layer", "by_token", "by_margin")
+        }
+        means = {
+            name: None if (mean := getattr(self, name)) is None else mean._asdict()
+            for name in ("experts", "same", "weights", "nats")
+        }
+        whose = {"one": self.names[0], "other": self.names[1], "texts": self.texts}
+        load = dict(zip(map(str, self.layers), self.load, strict=True))
+        begin = {"beginnings": [one._asdict() for one in self.beginnings], "pieces": dict(self.pieces())}
+        return {**whose, **means, **parts, "load": load, **begin}
+
     def pieces(self, count: int = 5) -> list[tuple[str, int]]:
         """The tokens at which texts begin to differ most often."""
         return Counter(one.piece for one in self.beginnings).most_common(count)
@@ -128,6 +151,28 @@ def paired(one: Iterable[Trace], other: Iterable[Trace]) -> tuple[list[tuple[Tra
         else:
             alone += 1
     return found, alone + sum(map(len, known.values()))
+
+
+def traces_in(source: Path | str) -> list[Trace]:
+    """The traces of a file, or of all files of a folder and its folders.
+
+    Raises:
+        DataError: there are none, or some are damaged.
+    """
+    path = Path(source)
+    files = [path] if path.is_file() else [file for file in sorted(path.rglob("*.parquet")) if is_trace(file)]
+    if not files:
+        raise DataError(f"Expected traces in {source}, got none; c3po trace record writes them.")
+    return [read_trace(file) for file in files]
+
+
+def recorded_by(model: RoutedModel, texts: Sequence[str], progress: Progress = silent) -> list[Trace]:
+    """A trace a text, along the model's own routing.
+
+    Raises:
+        DataError: a text of fewer than two tokens, or of more than the model can read.
+    """
+    return [record(model, text) for text in progress(texts, f"routes of {model.name}")]
 
 
 @dataclass(eq=False)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypedDict
 
@@ -28,6 +30,7 @@ from c3po_adaptive.cli import (
 )
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from torch import Tensor
 
     from c3po_adaptive import RoutedModel
@@ -184,36 +187,83 @@ def replay(
 @app.command()
 @grouped
 def diff(
-    one: File,
-    other: File,
+    one: Annotated[str, typer.Argument(help="A trace, or a folder of traces; with --texts a model.")],
+    other: Annotated[str, typer.Argument(help="Another, of the same tokens.")],
     *,
-    model: Annotated[str | None, typer.Option("--model", help="Say what it costs in this one's likelihood.")] = None,
+    texts: Annotated[
+        str | None,
+        typer.Option(help='Run both models on these: .txt, a line a text; .jsonl, {"text": …}; - for standard input.'),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="The first so many texts.")] = None,
+    other_dtype: Annotated[str | None, typer.Option(help="The other model's --dtype, where it is another.")] = None,
+    other_quantize: Annotated[str | None, typer.Option(help="Likewise its --quantize.")] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="Of traces: say what it costs in its likelihood.")
+    ] = None,
+    picture: Picture = None,
     how: LoadOptions,
     as_json: AsJson = False,
 ) -> None:
-    """Where two traces of the same tokens part, and with a model what that costs in log-likelihood."""
+    """Where two traces of the same tokens part, or two folders of them, or two models on the same texts."""
     with clear_errors():
-        from c3po_adaptive.models.traced import parted, read_trace, recorded_in_both
+        from c3po_adaptive.pictures import check_picture, save_picture
 
-        a, b = read_trace(one), read_trace(other)
-        where, both = parted(a, b), recorded_in_both(a, b)
-        places = where.nonzero().tolist()
-        by_layer = {str(layer): where[:, row].sum().item() for row, layer in enumerate(a.layers)}
-        first = None if not places else {"position": places[0][0], "layer": a.layers[places[0][1]]}
-        found: dict[str, object] = {"places": both.sum().item(), "parted": len(places)}
-        found["not_recorded"] = (~both).sum().item()
-        cost = None if model is None else _cost(how.load(model), a, b, where)
-        if as_json:
-            print_json(found | {"by_layer": by_layer, "first": first} | ({} if cost is None else {**cost}))
-            return
-        _say(found, as_json=False)
-        if first is not None:
-            say(f"first: position {first['position']}, layer {first['layer']}")
-        for (layer, count), tokens in zip(by_layer.items(), both.sum(0).tolist(), strict=True):
-            if count:
-                say(f"  layer {layer}: {count} of {tokens} tokens")
-        if cost is not None:
-            _say_cost(cost)
+        from .sets_command import of_folders, of_models, say_agreement
+
+        if picture is not None:
+            check_picture(picture)
+        idle = (
+            {"--model": model}
+            if texts is not None
+            else {"--limit": limit, "--other-dtype": other_dtype, "--other-quantize": other_quantize}
+        )
+        if said := [name for name, value in idle.items() if value is not None]:
+            raise SettingError(
+                f"Expected {', '.join(said)} {'without' if texts else 'beside'} --texts, got "
+                f"{'both' if texts else 'traces'}; leave it out."
+            )
+        load = None if model is None else partial(how.load, model)
+        if texts is None and Path(one).is_file() and Path(other).is_file():
+            figure = _diff_traces(Path(one), Path(other), load, as_json=as_json)
+        else:
+            if texts is None:
+                found = of_folders(one, other, load)
+            else:
+                second = replace(how, dtype=other_dtype or how.dtype, quantize=other_quantize or how.quantize)
+                found = of_models((one, how), (other, second), texts, limit)
+            print_json(found.values()) if as_json else say_agreement(found)
+            figure = found.plot
+        if picture is not None:
+            say(f"Picture: {save_picture(figure(), picture)}", err=as_json)
+
+
+def _diff_traces(
+    one: Path, other: Path, load: Callable[[], RoutedModel] | None, *, as_json: bool
+) -> Callable[[], Figure]:
+    """Where two traces part, and what that costs; and what draws them."""
+    from c3po_adaptive.models.traced import parted, read_trace, recorded_in_both
+
+    a, b = read_trace(one), read_trace(other)
+    where, both = parted(a, b), recorded_in_both(a, b)
+    drawn = partial(a.plot, b, names=(one.stem, other.stem))
+    places = where.nonzero().tolist()
+    by_layer = {str(layer): where[:, row].sum().item() for row, layer in enumerate(a.layers)}
+    first = None if not places else {"position": places[0][0], "layer": a.layers[places[0][1]]}
+    found: dict[str, object] = {"places": both.sum().item(), "parted": len(places)}
+    found["not_recorded"] = (~both).sum().item()
+    cost = None if load is None else _cost(load(), a, b, where)
+    if as_json:
+        print_json(found | {"by_layer": by_layer, "first": first} | ({} if cost is None else {**cost}))
+        return drawn
+    _say(found, as_json=False)
+    if first is not None:
+        say(f"first: position {first['position']}, layer {first['layer']}")
+    for (layer, count), tokens in zip(by_layer.items(), both.sum(0).tolist(), strict=True):
+        if count:
+            say(f"  layer {layer}: {count} of {tokens} tokens")
+    if cost is not None:
+        _say_cost(cost)
+    return drawn
 
 
 def _ids(path: Path) -> list[int]:
