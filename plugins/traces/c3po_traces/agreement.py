@@ -237,9 +237,9 @@ class _Sums:
             names=(self.first.name, self.second.name),
             layers=self.first.layers,
             texts=len(self.shares),
-            experts=_mean([float(one.nanmean()) for one in self.shares]),
-            same=_mean([float((one[~one.isnan()] == 1).double().mean()) for one in self.shares]),
-            weights=_mean(self.moved) if len(self.moved) == len(self.shares) else None,
+            experts=_share([float(one.nanmean()) for one in self.shares]),
+            same=_share([float((one[~one.isnan()] == 1).double().mean()) for one in self.shares]),
+            weights=_share(self.moved) if len(self.moved) == len(self.shares) else None,
             nats=_mean(self.nats) if self.nats else None,
             by_layer=tuple(_part(str(layer), every[:, row]) for row, layer in enumerate(self.first.layers)),
             by_token=tuple(self._by_token()),
@@ -308,3 +308,9 @@ def _mean(values: Sequence[float]) -> Mean:
         return Mean(float(each.mean()), float("nan"), float("nan"))
     found = over_values(each[:, None], seed=0)
     return Mean(float(each.mean()), found.low, found.high)
+
+
+def _share(values: Sequence[float]) -> Mean:
+    """A mean that is between 0 and 1, as its interval is."""
+    found = _mean(values)
+    return found._replace(low=max(found.low, 0.0), high=min(found.high, 1.0)) if found.low == found.low else found
