@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from .models.checkpoint import check_room as check_room
     from .models.checkpoint import new_checkpoint as new_checkpoint
     from .models.checkpoint import save_weights as save_weights
+    from .models.in_memory import as_routed as as_routed
     from .models.loading import load_moe_model as load_moe_model
     from .models.loading import load_tokenizer as load_tokenizer
     from .models.loading import model_config as model_config
@@ -112,6 +113,7 @@ if TYPE_CHECKING:
     from .routing.rules import PathwayRule as PathwayRule
     from .routing.states import State as State
     from .routing.styles import Change as Change
+    from .routing.trace import Trace as Trace
     from .routing.whole_prompts import PromptPrefix as PromptPrefix
     from .routing.whole_prompts import WholePrompts as WholePrompts
     from .rules.base import NamedRule as NamedRule
@@ -132,6 +134,8 @@ if TYPE_CHECKING:
     from .tasks.question_files import read_question as read_question
     from .tasks.question_files import read_rows as read_rows
     from .tasks.texts import check_text as check_text
+    from .traces import record as record
+    from .traces import replay as replay
     from .types import Answer as Answer
     from .types import Neighbours as Neighbours
     from .types import Pathway as Pathway

@@ -9,7 +9,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from .elsewhere import added, loaded
 from .errors import suggestion
+
+CORE = "c3po_adaptive"
 
 
 def homes(file: str) -> dict[str, str]:
@@ -35,10 +38,13 @@ def attach(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], 
     table = homes(file)
 
     def get(name: str) -> Any:
-        if name not in table:
+        if name in table:
+            value = getattr(import_module(table[name], package), name)
+        elif package == CORE and not name.startswith("_") and (point := added(name)) is not None:
+            value = loaded(point, f"the name {name}")
+        else:
             hint = suggestion(name, table, "name one of these.", f"by dir({package})")
             raise AttributeError(f"module {package!r} has no attribute {name!r}; {hint}")
-        value = getattr(import_module(table[name], package), name)
         setattr(sys.modules[package], name, value)
         return value
 

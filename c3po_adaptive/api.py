@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from .errors import SettingError
+from .models.in_memory import as_routed
 from .models.routed import RoutedModel
 from .references.build import as_reference_set
 from .references.embedding import Embedder, default_embedder
@@ -22,6 +23,9 @@ from .tasks.texts import as_questions, check_text, listed
 from .types import Answer, Pathway, Prompt, Question
 
 if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedTokenizerBase
+
     from .kernels.base import Kernel
     from .optimizers.base import PathwayOptimizer
     from .problem import Problem
@@ -35,7 +39,7 @@ class Optimizer:
     """Re-mixes pathways of a model with strategies by name, mapping or instance.
 
     Args:
-        model: from ``load_moe_model``.
+        model: from ``load_moe_model``; or of transformers, in PEFT's wrapper or without, which is frozen by this.
         refset: a source of labeled questions (run once, then kept in the cache): a file, a folder, a benchmark's name
             or ``demo``, see ``c3po_adaptive.tasks.questions``; a folder written by ``c3po refset build``; a
             ``ReferenceSet``; the questions themselves; or None for strategies that use no neighbours.
@@ -52,6 +56,7 @@ class Optimizer:
             ``RemixSettings``.
         embedder: of retrieval; default: ``"all-MiniLM-L6-v2"``. ``"model"``: the model's own features, of images, too.
         registry: what names are looked up in; default: built-ins and plugins of installed packages.
+        tokenizer: of a model of transformers.
 
     What it knows of references is of the model as it is now: once that was changed, by training, say, it refuses to
     answer with a ``DataError``, until it is made anew or the model put back (``RoutedModel.forget`` says of a change
@@ -65,7 +70,7 @@ class Optimizer:
 
     def __init__(
         self,
-        model: RoutedModel,
+        model: RoutedModel | nn.Module,
         refset: str | Path | ReferenceSet | Sequence[Question] | None = None,
         *,
         preset: str = "c3po",
@@ -77,6 +82,7 @@ class Optimizer:
         settings: RemixSettings | Mapping[str, object] | None = None,
         embedder: Embedder | Literal["model", "all-MiniLM-L6-v2"] | None = None,
         registry: Registry | None = None,
+        tokenizer: PreTrainedTokenizerBase | None = None,
     ) -> None:
         usual = preset_named(preset)
         values = {**usual.settings, **settings} if isinstance(settings, Mapping) else settings
@@ -84,7 +90,7 @@ class Optimizer:
         given = {"optimizer": optimizer, "kernel": kernel, "retriever": retriever, "selector": selector}
         specs = {**usual.specs, **{role: spec for role, spec in given.items() if spec is not None}}
         strategies = (registry or default_registry()).strategies(specs)
-        self.model = model
+        self.model = model = as_routed(model, tokenizer)
         self.format = None if format is None else as_format(format)
         asked = self.format or as_format("cloze")
         if isinstance(embedder, str):

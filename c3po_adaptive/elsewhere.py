@@ -35,6 +35,15 @@ BROUGHT = {
 """How what is elsewhere is had, by role and name."""
 
 
+NAMES = "c3po_adaptive.names"
+"""Entry points of this group are Python names that packages add to the core's, for who looks for them there."""
+
+
+def added(name: str) -> EntryPoint | None:
+    """The Python name that an installed package adds; None: none does."""
+    return next(iter(entry_points(group=NAMES, name=name)), None)
+
+
 def where(name: str, role: str | None = None) -> str:
     """What to do to have what is elsewhere, of a role or of any; "" if nothing of that name is."""
     known = [how for (of, called), how in BROUGHT.items() if called == name and role in (of, None)]

@@ -35,7 +35,7 @@ ROOMS = [
     ({"remixing"}, GROUND | LOW | {"models", "references", *STRATEGIES}),
     (REGISTRY, GROUND | LOW | {"models", "rules", "references", "remixing", *REGISTRY, *STRATEGIES}),
     ({"analysis", "report"}, GROUND | {"storage", "models", "tasks", "references", "remixing", "analysis"}),
-    ({"", "api"}, GROUND | LOW | {"models", "references", "remixing", "analysis", "report"}
+    ({"", "api", "traces"}, GROUND | LOW | {"models", "references", "remixing", "analysis", "report"}
      | {*REGISTRY, *STRATEGIES, "rules"}),
     ({"study"}, GROUND | LOW | {"models", "references", "remixing", "answerers", "registry"}
      | {"analysis", "report", "api", *STRATEGIES, "rules"}),

@@ -14,6 +14,7 @@ from typing import Any, TypedDict, cast
 
 import torch
 from huggingface_hub import constants, get_session, try_to_load_from_cache
+from torch import nn
 from transformers import (
     AutoConfig,
     AutoTokenizer,
@@ -30,6 +31,7 @@ from ..storage.files import is_file, is_folder
 from ..storage.folders import cache_folder
 from .architecture import language_model_class, that_answers
 from .footprint import BITS, Footprint, as_dtype, check_memory, footprint
+from .in_memory import as_routed
 from .names import ALIASES, EMBEDDED, MERGED, VARIANTS, ours
 from .processors import processor_of
 from .routed import RoutedModel
@@ -54,7 +56,7 @@ class Fetching(TypedDict, total=False):
 
 
 def load_moe_model(
-    name_or_path: str | Path = EMBEDDED,
+    name_or_path: str | Path | nn.Module = EMBEDDED,
     *,
     dtype: str | torch.dtype = "auto",
     device: str | None = None,
@@ -62,6 +64,7 @@ def load_moe_model(
     quantize: str | None = None,
     revision: str | None = None,
     trust_remote_code: bool = False,
+    tokenizer: PreTrainedTokenizerBase | None = None,
 ) -> RoutedModel:
     """Load a causal MoE language model with its tokenizer, frozen and in evaluation mode; one that reads images with
     its processor, where that is there.
@@ -69,13 +72,15 @@ def load_moe_model(
     Args:
         name_or_path: ``smollm2-moe`` (embedded), ``smollm2-moe-merged`` (its experts behind routers made of prompts),
             a variant of it that an installed package brings (``VARIANTS``), such as ``smollm2-moe-misrouted``, an alias
-            such as ``OLMoE`` or ``DeepSeekMoE``, any Hub id, or a local folder.
+            such as ``OLMoE`` or ``DeepSeekMoE``, any Hub id, or a local folder; or a model of transformers that is in
+            memory, as it is.
         dtype: a torch dtype or its name; ``auto`` keeps the checkpoint's.
         device: where the whole model goes (``cuda``); ``auto`` spreads it over all devices, the CPU and the disk.
         device_map: where each part goes, as accelerate has it (``auto``, or by module name). Not with device.
         quantize: linear layers in 4 or 8 bits, by bitsandbytes; transformers leaves experts in the dtype.
         revision: branch, tag or commit of a Hub id.
         trust_remote_code: run code that comes with the checkpoint.
+        tokenizer: of a model that is in memory.
 
     Raises:
         ModelError: the model cannot be loaded, does not fit, lacks weights, is dense, or its routing cannot be reached.
@@ -83,6 +88,11 @@ def load_moe_model(
         ArtifactError: the embedded model's files can neither be found nor fetched.
         DataError: what an installed package knows of the folder is broken, such as the truth of ``c3po fault``.
     """
+    if not isinstance(name_or_path, str | Path):
+        _check_as_it_is(dtype, device, device_map, quantize, revision)
+        return as_routed(name_or_path, tokenizer)
+    if tokenizer is not None:
+        raise SettingError("Expected no tokenizer beside a name, which has its own, got one; leave it out.")
     _check_settings(dtype, device, device_map, quantize)
     name = str(name_or_path)
     if (made := _variant(name)) is not None:
@@ -197,6 +207,15 @@ def source_of(name: str) -> str:
 
         return str(build())
     return ALIASES.get(name, name)
+
+
+def _check_as_it_is(dtype: object, *others: object) -> None:
+    """Refuse to say how a model is loaded that is in memory."""
+    if dtype != "auto" or any(other is not None for other in others):
+        raise SettingError(
+            "Expected a model in memory to be taken as it is, got dtype, device, device_map, quantize or revision "
+            "beside it; leave them out, or load it by its name."
+        )
 
 
 def _check_settings(

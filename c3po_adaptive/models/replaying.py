@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeGuard, TypeVar, cast
 
 import torch
@@ -21,6 +22,7 @@ from ..routing.routes import Layout, Routes, Sequences, of_arrays, of_batch, of_
 from ..routing.sites import Site, decoder_layers, decoder_of, find_sites
 from ..routing.styles import Change
 from ..routing.trace import Trace
+from ..routing.trace_file import read_trace
 from .fingerprint import identity
 from .routed import RoutedModel
 from .snapshot import Snapshot
@@ -32,7 +34,7 @@ Each = Tensor | Sequence[Tensor]
 @contextmanager
 def replaying(
     model: RoutedModel | nn.Module,
-    routes: Each | Trace | Sequence[Trace],
+    routes: Each | Trace | Sequence[Trace] | str | Path,
     weights: Each | None = None,
     *,
     foreign: bool = False,
@@ -53,7 +55,8 @@ def replaying(
     Args:
         model: of transformers, with PEFT's adapters or without, or a ``RoutedModel``.
         routes: expert ids ``[B, T, L, k]`` beside padded tokens ``[B, T]``; or for each sequence, without its padding,
-            ids ``[T_i, L, k]`` or a ``Trace``, where those of all but the last token are enough, as engines give them.
+            ids ``[T_i, L, k]`` or a ``Trace``, where those of all but the last token are enough, as engines give them;
+            or the file of one trace.
             L counts MoE layers, or all decoder layers, whose dense ones are left out.
         weights: what the experts' outputs are multiplied with, in the shapes of the ids; those of traces are theirs.
         foreign: whether traces may be of a model with other weights, as of an earlier step of the training.
@@ -114,6 +117,8 @@ def _source(
     """What is replayed, held against the model."""
     layers = tuple(site.layer for site in sites)
     layout = Layout(layers, len(decoder_layers(model)), sites[0].n_experts, sites[0].top_k, model.device)
+    if isinstance(routes, str | Path):
+        routes = read_trace(Path(routes))
     each = [routes] if isinstance(routes, Trace) else routes
     if _are(each, Trace):
         if weights is not None:

@@ -1,0 +1,36 @@
+"""A model that is in memory already, as what answers."""
+
+from __future__ import annotations
+
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from ..errors import SettingError
+from .replaying import transformers_model
+from .routed import RoutedModel
+
+
+def as_routed(model: RoutedModel | nn.Module, tokenizer: PreTrainedTokenizerBase | None = None) -> RoutedModel:
+    """A ``RoutedModel`` of what is in memory; one that is given is handed back.
+
+    It holds the same module, adapters of PEFT included, freezes its parameters and puts it in evaluation mode.
+
+    Args:
+        model: a ``RoutedModel``, or a model of transformers, in PEFT's wrapper or without.
+        tokenizer: of a model of transformers.
+
+    Raises:
+        SettingError: another model; no tokenizer, or one beside a ``RoutedModel``, which has its own.
+        ModelError: it is dense, or its routing cannot be reached.
+    """
+    if isinstance(model, RoutedModel):
+        if tokenizer is not None:
+            raise SettingError("Expected no tokenizer beside a RoutedModel, which has one, got one; leave it out.")
+        return model
+    base = transformers_model(model)
+    if tokenizer is None:
+        raise SettingError(
+            f"Expected a tokenizer beside {type(base).__name__}, got none; say tokenizer=…, the model's own (this "
+            "freezes the model)."
+        )
+    return RoutedModel(base, tokenizer, name=str(base.config.name_or_path or type(base).__name__))

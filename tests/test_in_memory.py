@@ -1,0 +1,87 @@
+"""Models of transformers that are in memory, rules as text and traces as files, wherever a user may have them."""
+
+import pytest
+import torch
+
+import c3po_adaptive
+from c3po_adaptive import Optimizer, RoutedModel, Trace, load_moe_model, record, replay, replaying, rule_named
+from c3po_adaptive.errors import ModelError, SettingError
+from c3po_adaptive.models.traced import record as recorded
+from c3po_adaptive.models.traced import write_trace
+from c3po_adaptive.tasks.texts import as_questions
+from c3po_adaptive.testing import tiny_moe, tiny_tokenizer
+
+TEXT = "the boat floats"
+
+
+@pytest.fixture
+def model():
+    return tiny_moe("olmoe")
+
+
+def test_it_goes_with_its_tokenizer_wherever_a_loaded_one_does(model):
+    tokenizer = tiny_tokenizer()
+    routed = load_moe_model(model, tokenizer=tokenizer)
+    assert routed.model is model and load_moe_model(routed) is routed
+    optimizer = Optimizer(model, optimizer="none", selector={"name": "fixed", "n": 0}, tokenizer=tokenizer)
+    assert optimizer.model.model is model
+    found = record(model, TEXT, tokenizer=tokenizer)
+    assert torch.equal(found.experts, recorded(routed, TEXT).experts)
+    torch.testing.assert_close(replay(model, found, tokenizer=tokenizer), replay(routed, found))
+
+
+def test_adapters_come_along(model):
+    peft = pytest.importorskip("peft")
+    tokenizer = tiny_tokenizer()
+    plain = record(model, TEXT, tokenizer=tokenizer)
+    config = peft.LoraConfig(target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+    adapted = record(peft.get_peft_model(model, config), TEXT, tokenizer=tokenizer)
+    assert not torch.equal(adapted.weights, plain.weights)
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda model: Optimizer(model), r"say tokenizer="),
+        (lambda model: record(model, TEXT), r"say tokenizer="),
+        (lambda model: load_moe_model(model, tokenizer=tiny_tokenizer(), dtype="float32"), "leave them out"),
+        (lambda model: load_moe_model("smollm2-moe", tokenizer=tiny_tokenizer()), "no tokenizer beside a name"),
+        (lambda model: record(RoutedModel(model, tiny_tokenizer()), TEXT, tokenizer=tiny_tokenizer()), "leave it out"),
+        (lambda model: Optimizer(torch.nn.Linear(2, 2)), "got Linear"),
+    ],
+)
+def test_what_is_missing_or_too_much_is_said(model, call, said):
+    with pytest.raises(SettingError, match=said):
+        call(model)
+
+
+def test_a_dense_one_is_refused():
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    with pytest.raises(ModelError):
+        load_moe_model(LlamaForCausalLM(LlamaConfig(vocab_size=64, **sizes)), tokenizer=tiny_tokenizer())
+
+
+def test_rules_are_text_and_traces_are_files(model, tmp_path):
+    tokenizer = tiny_tokenizer()
+    banned = record(model, TEXT, tokenizer=tokenizer, rule="ban:3")
+    assert (banned.experts != 3).all()
+    assert torch.equal(record(model, TEXT, tokenizer=tokenizer, rule=rule_named("ban:3")).experts, banned.experts)
+    write_trace(banned, tmp_path / "banned.parquet")
+    forced = replay(model, tmp_path / "banned.parquet", tokenizer=tokenizer)
+    torch.testing.assert_close(forced, replay(model, banned, tokenizer=tokenizer))
+    with replaying(model, tmp_path / "banned.parquet"):
+        out = model(banned.tokens[None], use_cache=False).logits[0].log_softmax(-1)
+    torch.testing.assert_close(out[:-1].gather(1, banned.tokens[1:, None]).squeeze(1), forced, atol=1e-5, rtol=0)
+
+
+def test_names_that_people_look_for_in_the_core_are_there():
+    assert c3po_adaptive.Trace is Trace
+    for name, home in {"MoEMonitor": "c3po_training", "routing_statistics": "c3po_audit"}.items():
+        assert getattr(c3po_adaptive, name).__module__.startswith(home)
+
+
+def test_a_text_is_no_list_of_choices():
+    with pytest.raises(SettingError, match=r"as a list of texts, .* got the text 'ab'"):
+        as_questions("q?", "ab")
