@@ -30,6 +30,7 @@ def test_it_goes_with_its_tokenizer_wherever_a_loaded_one_does(model):
     torch.testing.assert_close(replay(model, found, tokenizer=tokenizer), replay(routed, found))
 
 
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # PEFT's
 def test_adapters_come_along(model):
     peft = pytest.importorskip("peft")
     tokenizer = tiny_tokenizer()
