@@ -1,0 +1,91 @@
+"""Experts ranked by what they add: held against sums by hand."""
+
+import json
+
+import pytest
+import torch
+from c3po_experts import rank_experts
+from c3po_experts.outputs import outputs_of
+from typer.testing import CliRunner
+
+from c3po_adaptive import DataError, ModelError, RoutedModel, read_routing
+from c3po_adaptive.cli import app
+from c3po_adaptive.testing import tiny_moe, tiny_tokenizer, write_tiny_checkpoint
+
+TEXTS = ["the boat floats on the water", "who sells bread", "a stone sinks", "snow lies in the hills"]
+
+
+def model_of(family):
+    return RoutedModel(tiny_moe(family), tiny_tokenizer(), name=family)
+
+
+def test_what_an_expert_adds_is_its_weight_times_its_outputs_norm():
+    model = model_of("qwen3_moe")
+    found = outputs_of(model, TEXTS[0])
+    read = read_routing(model, [TEXTS[0]])
+    inputs = {}
+    blocks = [layer.mlp for layer in model.model.model.layers]
+    handles = [
+        block.experts.register_forward_pre_hook(lambda module, args, i=i: inputs.update({i: args[0]}))
+        for i, block in enumerate(blocks)
+    ]
+    with torch.no_grad():
+        model.model(input_ids=read.tokens, use_cache=False)
+        wanted = torch.zeros_like(found.added)
+        for i, block in enumerate(blocks):
+            for x, index, weights in zip(inputs[i], read.experts[0, :, i], read.weights[0, :, i], strict=True):
+                for expert, weight in zip(index.tolist(), weights.tolist(), strict=True):
+                    gate, up = (block.experts.gate_up_proj[expert] @ x).chunk(2)
+                    out = block.experts.down_proj[expert] @ (torch.nn.functional.silu(gate) * up)
+                    wanted[i, expert] += weight * float(out.norm())
+    for handle in handles:
+        handle.remove()
+    torch.testing.assert_close(found.added, wanted, rtol=1e-4, atol=1e-6)
+    assert found.used.sum(1).tolist() == [2 * read.real.sum()] * len(blocks)
+    assert not any(module._forward_pre_hooks or module._forward_hooks for module in model.model.modules())
+
+
+def test_experts_are_in_order_with_how_sure_it_is():
+    found = rank_experts(model_of("qwen3_moe"), TEXTS)
+    assert len(found.experts) == 3 * 8 and found.texts == 4
+    for layer in (0, 1, 2):
+        own = [one for one in found.experts if one.layer == layer]
+        assert [one.rank for one in own] == list(range(1, 9)) and {one.expert for one in own} == set(range(8))
+        assert [one.saliency for one in own] == sorted(one.saliency for one in own)
+        assert sum(one.load for one in own) == pytest.approx(1)
+        assert all(one.rank_low <= one.rank <= one.rank_high for one in own)
+        assert all(one.saliency_low <= one.saliency_high for one in own)
+        assert found.least(0.25)[layer] == sorted(one.expert for one in own[:2])
+    unused = [one for one in found.experts if not one.texts]
+    assert all(one.saliency == one.load == 0 and one.most == () for one in unused)
+
+
+def test_the_same_texts_over_again_leave_no_doubt():
+    found = rank_experts(model_of("qwen3_moe"), [TEXTS[0]] * 3)
+    used = [one for one in found.experts if one.texts]
+    assert all(one.rank_low == one.rank_high and one.saliency_low == pytest.approx(one.saliency) for one in used)
+
+
+@pytest.mark.parametrize("family", ["olmoe", "deepseek_v3", "mixtral", "gpt_oss", "granitemoe", "dbrx"])
+def test_other_families(family):
+    assert sum(one.saliency > 0 for one in rank_experts(model_of(family), TEXTS[:2]).experts) > 3
+
+
+def test_what_cannot_be_ranked_is_refused():
+    with pytest.raises(DataError, match="two texts or more"):
+        rank_experts(model_of("olmoe"), TEXTS[:1])
+    with pytest.raises(ModelError, match="weighs elsewhere"):
+        rank_experts(model_of("llama4_text"), TEXTS)
+
+
+def test_the_command_writes_a_row_an_expert(tmp_path):
+    folder = write_tiny_checkpoint(tmp_path / "model", "olmoe")
+    (tmp_path / "texts.txt").write_text("\n".join(TEXTS) + "\n")
+    command = ["experts", str(tmp_path / "texts.txt"), "--model", str(folder), "--out", str(tmp_path / "ranking.jsonl")]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    rows = [json.loads(line) for line in (tmp_path / "ranking.jsonl").read_text().splitlines()]
+    assert len(rows) == 3 * 8 and rows[0]["rank"] == 1 and rows[0]["fingerprint"]
+    assert "4 texts" in done.output
+    again = CliRunner().invoke(app, command)
+    assert again.exit_code == 1, "what is there is left"
