@@ -108,12 +108,6 @@ def test_chance_and_base_stand_in_every_row():
     assert found["all", "ngd"] == (43.75, 50, 87.5)
 
 
-def test_references_stand_in_every_row():
-    config = {"datasets": [{"name": "demo", "questions": "arc_easy", "references": ["openbookqa", "sciq:test"]}]}
-    rows = summarize(base([1, 0]) + answers("ngd", [1, 1]), config=config, seed=0)["rows"]
-    assert [r["references"] for r in rows] == ["openbookqa + sciq"] * 2
-
-
 def test_base_gains_nothing_by_definition():
     row = run(base([1, 1, 0, 0]))["rows"][0]
     assert (row["gain"], row["ci_low"], row["ci_high"], row["layers"]) == (0, 0, 0, 0)
