@@ -12,10 +12,13 @@ PICTURES = "c3po_adaptive.pictures"
 """What draws what the core has: entry points of this group by its name, functions from it to a figure."""
 _ENGINES = "pip install ./plugins/vllm"
 _WHOLE = "which is installed with the whole package (pip install .)"
+_COMMANDS = {"export": "harness", "fault": "faults", "trace": "traces"}
+_COMMANDS |= {name: name for name in ("audit", "compare", "repair")}
 _BOUNDS = {"answerer": "sound-routing", "optimizer": "fault-undone", "selector": "fault-layers"}
 BROUGHT = {
     **{("kind of study", name): f"plugins/{name}, {_WHOLE}" for name in ("faithfulness", "faults")},
     **dict.fromkeys(_BOUNDS.items(), f"plugins/faults, {_WHOLE}"),
+    **{("command", name): f"plugins/{of}, {_WHOLE}" for name, of in _COMMANDS.items()},
     ("model", "smollm2-moe-misrouted"): f"plugins/faults, {_WHOLE}",
     ("kind of study", "speed"): "--plugin studies/speed/kind.py",
     ("source of questions", "bed"): f"plugins/bed, {_WHOLE}",

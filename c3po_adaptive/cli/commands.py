@@ -9,6 +9,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from .. import elsewhere
 from ..errors import PluginError
 from ..storage.run_folder import COMMAND
 from .options import grouped
@@ -39,6 +40,12 @@ class Commands(Group):
     @property
     def _within(self) -> str:
         return ""
+
+    def get_command(self, context: Any, name: str) -> Any:
+        found = super().get_command(context, name)
+        if found is None and (hint := elsewhere.where(name, "command")):
+            context.fail(f"Expected a command that is installed, got {name!r}; {hint}")
+        return found
 
     def make_context(self, info_name: str | None, args: list[str], *rest: Any, **extra: Any) -> Any:
         words = shlex.join(["c3po", *args]).encode(errors="replace").decode()  # no file holds half a character
