@@ -13,6 +13,8 @@ PICTURES = "c3po_adaptive.pictures"
 _ENGINES = "pip install ./plugins/vllm"
 _WHOLE = "which is installed with the whole package (pip install .)"
 _BASELINES = ("contextual", "in-context", "knn-label", "length-exponent", "pmi", "surface-logit")
+_COMMANDS = {"experts": "experts", "export": "harness", "fault": "faults", "trace": "traces"}
+_COMMANDS |= {name: name for name in ("audit", "compare", "repair")}
 _BOUNDS = {"answerer": "sound-routing", "optimizer": "fault-undone", "selector": "fault-layers"}
 BROUGHT = {
     **{("kind of study", name): f"plugins/{name}, {_WHOLE}" for name in ("faithfulness", "faults")},
@@ -20,6 +22,7 @@ BROUGHT = {
     **{("retriever", name): f"plugins/approximate, {_WHOLE}" for name in ("faiss-hnsw", "faiss-ivf")},
     ("selector", "attribution"): f"plugins/attribution, {_WHOLE}",
     **dict.fromkeys(_BOUNDS.items(), f"plugins/faults, {_WHOLE}"),
+    **{("command", name): f"plugins/{of}, {_WHOLE}" for name, of in _COMMANDS.items()},
     ("model", "smollm2-moe-misrouted"): f"plugins/faults, {_WHOLE}",
     ("kind of study", "speed"): "--plugin studies/speed/kind.py",
     ("source of questions", "benchmarks"): f"plugins/benchmarks, {_WHOLE}",

@@ -9,7 +9,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from ..elsewhere import loaded
+from .. import elsewhere
 from ..storage.run_folder import COMMAND
 from .options import grouped
 from .terminal import App, clear_errors
@@ -40,6 +40,12 @@ class Commands(Group):
     def _within(self) -> str:
         return ""
 
+    def get_command(self, context: Any, name: str) -> Any:
+        found = super().get_command(context, name)
+        if found is None and (hint := elsewhere.where(name, "command")):
+            context.fail(f"Expected a command that is installed, got {name!r}; {hint}")
+        return found
+
     def make_context(self, info_name: str | None, args: list[str], *rest: Any, **extra: Any) -> Any:
         words = shlex.join(["c3po", *args]).encode(errors="replace").decode()  # no file holds half a character
         context = super().make_context(info_name, args, *rest, **extra)
@@ -57,7 +63,7 @@ def _brought(within: str) -> dict[str, EntryPoint]:
 
 
 def _as_command(name: str, point: EntryPoint) -> Any:
-    function = loaded(point, f"the command {point.name!r}")
+    function = elsewhere.loaded(point, f"the command {point.name!r}")
     alone = App(add_completion=False)
     if isinstance(function, typer.Typer):  # a group of commands
         alone.add_typer(function, name=name, cls=Group)

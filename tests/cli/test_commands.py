@@ -56,3 +56,10 @@ def test_a_plugin_draws_the_page_of_what_is_no_study(tmp_path):
     assert CliRunner().invoke(app, ["report", str(tmp_path / "run"), *plugin]).exit_code == 0
     assert (tmp_path / "run" / "report.html").read_text() == "drawn"
     assert "kind of study, got 'look'" in CliRunner().invoke(app, ["report", str(tmp_path / "run")]).stderr
+
+
+def test_a_command_of_a_companion_that_is_not_installed_says_where_it_is(monkeypatch):
+    monkeypatch.setattr(commands, "entry_points", lambda **_: ())
+    done = CliRunner().invoke(app, ["trace", "show", "a.parquet"])
+    assert done.exit_code == 2 and "plugins/traces" in done.output
+    assert "plugins/" not in CliRunner().invoke(app, ["traec"]).output

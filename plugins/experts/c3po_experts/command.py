@@ -8,13 +8,12 @@ from typing import Annotated
 import typer
 
 from c3po_adaptive import bar, check_new
-from c3po_adaptive.cli import PATH, AsJson, ModelOptions, clear_errors, grouped, print_json, print_table, say
+from c3po_adaptive.cli import PATH, AsJson, ModelOptions, clear_errors, print_json, print_table, say
 
 SHOWN = 2
 """Experts of a layer, on a terminal."""
 
 
-@grouped
 def experts(
     texts: Annotated[
         str, typer.Argument(help='Texts: .txt, a line a text; .jsonl, {"text": …}; - for standard input.')
