@@ -16,7 +16,7 @@ from ..checks import Checked
 from ..errors import SettingError
 from ..ledger import Ledger
 from ..settings import RemixSettings
-from ..tasks.formats import description, format_key
+from ..tasks.formats import description
 from ..types import Answer, Changes, Neighbours, Prompt, Question, Score, draw_key
 
 if TYPE_CHECKING:
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from ..routing.whole_prompts import PromptPrefix, WholePrompts
     from ..tasks.formats import Format
 
-FEWEST = 10  # references that it makes sense to learn from
+FEWEST = 10
+"""References that it makes sense to learn from."""
 BY_TEXTS = {"retriever": "faiss-knn", "kernel": "gaussian"}
 """Of the roles that may be taught by re-mixing, one each that is not."""
 
@@ -124,20 +125,18 @@ class AnsweringContext:
             SettingError: there are no references.
             DataError: they are of another model, format or embedder; or what is kept is cut short or altered.
         """
-        from ..models.fingerprint import numbers_of
-        from ..references.learned import learned_once
-        from ..storage.kept import NoSource, code_of
+        from ..references.learned import deciding, learned_once
+        from ..storage.kept import NoSource
 
         references, used = self.references_for(strategy.name), strategy.used(self.strategies)
         parts = [strategy, *(part for role, part in vars(self.strategies).items() if role in used)]
-        try:
-            written = code_of(*parts, *code)
-        except NoSource:
-            return learn()
         settings = self.settings.model_dump(include={*used})
         asked = sorted(self.held_out & {q.id for q in references.questions})
-        known = [format_key(self.format), settings, asked, references.card.get("source"), numbers_of(self.model)]
-        return learned_once(references, [*map(repr, parts), written, *known, *map(version, packages)], learn)
+        try:
+            known = deciding(references, parts, code, self.model, self.format, settings, asked)
+        except NoSource:
+            return learn()
+        return learned_once(references, [*known, *map(version, packages)], learn)
 
     @cached_property
     def candidates(self) -> ReferenceSet | None:

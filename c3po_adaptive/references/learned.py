@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from ..errors import DataError
+from ..models.fingerprint import numbers_of
 from ..storage.checksummed import checksummed_files, verify_checksum
 from ..storage.identity import digest
-from ..storage.kept import AGAIN, NAMED_TENSORS, kept, short_digest
+from ..storage.kept import AGAIN, NAMED_TENSORS, code_of, kept, short_digest
+from ..tasks.formats import Format, format_key
 from .artifacts import ARTIFACTS
 from .reference_set import INDEX, WARM, ReferenceSet
+
+if TYPE_CHECKING:
+    from ..models.routed import RoutedModel
 
 LEARNED = "learned"
 """The folder beside a set."""
@@ -37,6 +42,33 @@ def learned_once(
     if (key := short_digest(whole)) not in known:
         known[key] = learn() if folder is None else kept(folder / LEARNED, whole, learn, NAMED_TENSORS)
     return known[key]
+
+
+def deciding(
+    references: ReferenceSet,
+    strategies: Sequence[Any],
+    code: Sequence[Any],
+    model: RoutedModel,
+    format: str | Format,
+    settings: Mapping[str, Any],
+    asked: Sequence[Any],
+) -> list[Any]:
+    """What decides what strategies learn from references, as ``learned_once`` takes it.
+
+    Args:
+        references: that they learn from.
+        strategies: the learner, and those that references are asked with.
+        code: functions and classes that decide beside the strategies' own.
+        model: that is asked.
+        format: how references are put.
+        settings: by name, those that matter.
+        asked: what of the references is not learned from.
+
+    Raises:
+        NoSource: a strategy's or a function's code stands in no file.
+    """
+    known = [format_key(format), settings, asked, references.card.get("source"), numbers_of(model)]
+    return [*map(repr, strategies), code_of(*strategies, *code), *known]
 
 
 def _content(references: ReferenceSet) -> str:

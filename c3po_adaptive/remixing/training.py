@@ -14,19 +14,18 @@ from torch import Tensor
 
 from ..errors import SettingError
 from ..kernels.base import Array, ReferenceFeatures
-from ..models.fingerprint import numbers_of
 from ..models.routed import RoutedModel
 from ..optimizers._question_features import FORM, KNOWN_AND_LOSS, parts
 from ..optimizers._reference_artifacts import GRADIENT
 from ..problem import LabeledProblem, ReferenceArtifact
 from ..progress import bar
 from ..references.artifacts import mean_flops, of_references
-from ..references.learned import learned_once
+from ..references.learned import deciding, learned_once
 from ..references.reference_set import ReferenceSet
 from ..selectors._single_layer import single_layer_benefit
 from ..settings import RemixSettings
-from ..storage.kept import NoSource, code_of
-from ..tasks.formats import Format, format_key
+from ..storage.kept import NoSource
+from ..tasks.formats import Format
 from ..types import Question
 from .strategies import Strategies
 
@@ -164,17 +163,12 @@ class ReferenceTraining:
 
     def _identity(self, learner: Any) -> list[Any]:
         """What decides what is learned."""
-        references = self._references()
-        s = self.strategies
+        references, s = self._references(), self.strategies
         strategies = [learner, self.optimizer, s.kernel, s.retriever]
         settings = self.settings.model_dump() | {"head": self.model.head_for(self.settings.head)}
         asked = [sorted(self.held_out & {q.id for q in references.questions}), self.taken, self.left]
         asked.append(s.needs_neighbours)  # none are retrieved for who needs none: then it learns something else
-        source = references.card.get("source")
-        return [
-            *(list(map(repr, strategies)), code_of(*strategies, *_LOOKED_UP)),
-            *(format_key(self.format), settings, asked, source, numbers_of(self.model), FLOPS),
-        ]
+        return [*deciding(references, strategies, _LOOKED_UP, self.model, self.format, settings, asked), FLOPS]
 
 
 def check_enough(wanted: int, known: int) -> None:

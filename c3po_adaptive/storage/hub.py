@@ -67,14 +67,16 @@ class OnHub(ABC):
             DataError: the disk refuses it, or others' files lie where its own would; so does a card that a person
                 altered.
         """
-        return self._saved(folder, Path(folder).resolve().name, license)
+        return self._saved(folder, None, license)
 
-    def _saved(self, folder: str | Path, name: str, license: str | None) -> Path:
+    def _saved(self, folder: str | Path, name: str | None, license: str | None) -> Path:
+        """With a card that loads it by a name; None: the folder's."""
         store = _store()
 
         def write(place: Path) -> None:
             self._write(place)
-            write_text(place / README, with_checksum(store.card(self, name, license), type(self).__name__))
+            card = store.card(self, name or Path(folder).resolve().name, license)
+            write_text(place / README, with_checksum(card, type(self).__name__))
 
         card = Path(folder) / README
         if is_there(card) and self._owns(Path(folder)) and not self._owns_card(card):

@@ -91,7 +91,7 @@ def test_what_names_nothing_is_refused(kind, setting, nearest):
 )
 def test_parameters_are_refused_by_whoever_makes_the_strategy(kind, setting):
     """Before anything is loaded: plan and run make all of them first."""
-    study, found = kinds(registry())[kind], new_registry(installed=False)
+    study, found = kinds(registry())[kind], new_registry()
     made = study.parse(CONFIGS[kind], [setting])
     with pytest.raises(SettingError, match=r"Expected parameters of .* got '\w+'"):
         list(study.strategies(made, found))

@@ -42,8 +42,8 @@ def parse_config(raw, settings=()):
 
 
 def registry_of(file):
-    """The built-ins, and what a plugin's file brings."""
-    made = new_registry(installed=False)
+    """The built-ins, companions, and what a plugin's file brings."""
+    made = new_registry()
     made.load_file(file)
     return made
 

@@ -28,10 +28,12 @@ ASKED = made(30, "asked", longest)
 NGD = {"optimizer": {"name": "ngd", "steps": 2, "lr": 0.1}}
 
 
-class TestEach(AnswererContract):
-    @pytest.fixture(params=[InContext, KnnLabel, *FITTED, *LABEL_FREE, lambda: LengthExponent(InContext())])
-    def answerer(self, request):
-        return request.param()
+class TestOneAroundAnother(AnswererContract):
+    """Each alone, as it comes, keeps it in ``tests/testing/test_findings.py``."""
+
+    @pytest.fixture
+    def answerer(self):
+        return LengthExponent(InContext())
 
 
 @pytest.mark.parametrize("strategy", [*FITTED, *LABEL_FREE])

@@ -18,7 +18,7 @@ from c3po_adaptive.testing import write_tiny_checkpoint
 pytestmark = pytest.mark.usefixtures("undrawn")
 FAMILIES = ("olmoe", "deepseek", "qwen3_moe", "gpt_oss", "jamba", "deepseek_v3")
 SMALL = {"n": 2, "experts": 5}
-REGISTRY = new_registry(installed=False)
+REGISTRY = new_registry()
 FIXED, ATTRIBUTION = {"name": "fixed", **SMALL}, {"name": "attribution", **SMALL}
 SETTINGS = {
     "ngd": {"steps": 3},
