@@ -60,7 +60,7 @@ class MoEMonitor(TrainerCallback):
         self._first = True
         return self
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, *, model: nn.Module, **kwargs: Any) -> None:
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Begin to watch.
 
         Raises:
@@ -73,14 +73,16 @@ class MoEMonitor(TrainerCallback):
                 stacklevel=2,
             )
         self.close()
+        model: nn.Module = kwargs["model"]
         self._probe, self._began = {}, None
         layers, experts = self._open.enter_context(watching(model, self._see))
         self.load = Load(layers, experts)
         called = model.register_forward_pre_hook(self._called, with_kwargs=True)
         self._open.callback(called.remove)
 
-    def on_log(self, args: Any, state: Any, control: Any, *, logs: dict[str, Any], **kwargs: Any) -> None:
+    def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Say what was seen since it was last said, in a log of the loss."""
+        logs: dict[str, Any] = kwargs["logs"]
         if self.load is None or "loss" not in logs:
             return
         if not (found := self.load.told(by_layer=self.by_layer)):
@@ -90,7 +92,7 @@ class MoEMonitor(TrainerCallback):
             )
             return
         if self._began is not None:
-            found["drift"] = self._drift(kwargs["model"])
+            found["drift"] = _drift(self._began, _experts(kwargs["model"], self._probe))
         self.load.clear()
         said = {f"moe/{name}": value for name, value in found.items()}
         logs.update(said)
@@ -113,21 +115,22 @@ class MoEMonitor(TrainerCallback):
         if not model.training:
             return
         mask, ids = kwargs.get("attention_mask"), kwargs.get("input_ids")
-        self._real = mask.bool() if isinstance(mask, Tensor) and mask.ndim == 2 else None
+        mask = mask if isinstance(mask, Tensor) and mask.ndim == 2 else None
+        self._real = None if mask is None else mask.bool()
         if self.drift and self._began is None and isinstance(ids, Tensor):
-            self._probe = {"input_ids": ids[:PROBE].clone()}
-            if self._real is not None:
-                self._probe["attention_mask"] = mask[:PROBE].clone()
+            parts = {"input_ids": ids} if mask is None else {"input_ids": ids, "attention_mask": mask}
+            self._probe = {name: part[:PROBE].clone() for name, part in parts.items()}
             self._began = _experts(model, self._probe)
 
     def _see(self, routing: SeenRouting) -> None:
         if self.load is not None and routing.site.router.training and not _in_backward():
             self.load.add(routing, self._real)
 
-    def _drift(self, model: nn.Module) -> float:
-        began, now = self._began, _experts(model, self._probe)
-        kept = (now[..., :, None] == began[..., None, :]).any(-1)
-        return 1 - float(kept[began >= 0].double().mean())
+
+def _drift(began: Tensor, now: Tensor) -> float:
+    """The share of experts ``[B, T, L, k]`` that are used no longer."""
+    kept = (now[..., :, None] == began[..., None, :]).any(-2)
+    return 1 - float(kept[began >= 0].double().mean())
 
 
 def _experts(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
