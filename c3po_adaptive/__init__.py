@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from .answerers.base import AnsweringContext as AnsweringContext
     from .answerers.remix import Remix as Remix
     from .api import Optimizer as Optimizer
+    from .attribution import attribute as attribute
+    from .attribution.function import PathwayFunction as PathwayFunction
     from .checks import as_part_says as as_part_says
     from .checks import check_number as check_number
     from .errors import ArtifactError as ArtifactError
@@ -117,7 +119,7 @@ if TYPE_CHECKING:
     from .routing.whole_prompts import PromptPrefix as PromptPrefix
     from .routing.whole_prompts import WholePrompts as WholePrompts
     from .rules.base import NamedRule as NamedRule
-    from .selectors._pathway_function import PathwayFunction as PathwayFunction
+    from .selectors.attribution import Attribution as Attribution
     from .selectors.base import LayerSelector as LayerSelector
     from .selectors.causal import Causal as Causal
     from .selectors.scored import ScoredLayers as ScoredLayers

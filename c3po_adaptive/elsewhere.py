@@ -20,7 +20,6 @@ BROUGHT = {
     **{("kind of study", name): f"plugins/{name}, {_WHOLE}" for name in ("faithfulness", "faults")},
     **{("answerer", name): f"plugins/baselines, {_WHOLE}" for name in _BASELINES},
     **{("retriever", name): f"plugins/approximate, {_WHOLE}" for name in ("faiss-hnsw", "faiss-ivf")},
-    ("selector", "attribution"): f"plugins/attribution, {_WHOLE}",
     **dict.fromkeys(_BOUNDS.items(), f"plugins/faults, {_WHOLE}"),
     **{("command", name): f"plugins/{of}, {_WHOLE}" for name, of in _COMMANDS.items()},
     ("model", "smollm2-moe-misrouted"): f"plugins/faults, {_WHOLE}",

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import c3po_adaptive
 import c3po_adaptive.analysis
+import c3po_adaptive.attribution
 import c3po_adaptive.models.traced
 import c3po_adaptive.pictures
 import c3po_adaptive.report
@@ -21,6 +22,7 @@ import c3po_adaptive.testing
 MODULES = (
     c3po_adaptive,
     c3po_adaptive.analysis,
+    c3po_adaptive.attribution,
     c3po_adaptive.models.traced,
     c3po_adaptive.pictures,
     c3po_adaptive.report,

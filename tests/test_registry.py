@@ -137,7 +137,7 @@ def test_built_ins_come_through_the_same_door():
     assert registry.names("kernel") == ["gaussian", "linear", "matern", "polynomial"]
     assert registry.names("retriever") == ["faiss-knn", "faiss-radius", "random"]
     scored, others = (
-        ["amortized", "causal", "gradient", "misrouted"],
+        ["amortized", "attribution", "causal", "gradient", "misrouted"],
         ["fixed", "oracle-layers", "random"],
     )
     assert registry.names("selector") == sorted([*scored, *others])

@@ -29,15 +29,16 @@ ROOMS = [
     ({"models"}, GROUND | {"storage", "routing", "tasks"}),
     ({"rules"}, GROUND | {"routing"}),
     ({"kernels", "retrievers"}, GROUND | {"storage", "kernels"}),
+    ({"attribution"}, GROUND | {"routing", "problem"}),
     ({"optimizers"}, GROUND | {"routing", "problem", "kernels", "retrievers"}),
-    ({"selectors"}, GROUND | {"routing", "problem", "losses", "optimizers"}),
+    ({"selectors"}, GROUND | {"routing", "problem", "losses", "attribution", "optimizers"}),
     ({"references"}, GROUND | LOW | {"models", "retrievers"}),
     ({"remixing"}, GROUND | LOW | {"models", "references", *STRATEGIES}),
     (REGISTRY, GROUND | LOW | {"models", "rules", "references", "remixing", *REGISTRY, *STRATEGIES}),
     ({"analysis", "report"}, GROUND | {"storage", "models", "tasks", "references", "remixing", "analysis"}),
-    ({"", "api", "traces"}, GROUND | LOW | {"models", "references", "remixing", "analysis", "report"}
+    ({"", "api", "traces"}, GROUND | LOW | {"models", "attribution", "references", "remixing", "analysis", "report"}
      | {*REGISTRY, *STRATEGIES, "rules"}),
-    ({"study"}, GROUND | LOW | {"models", "references", "remixing", "answerers", "registry"}
+    ({"study"}, GROUND | LOW | {"models", "attribution", "references", "remixing", "answerers", "registry"}
      | {"analysis", "report", "api", *STRATEGIES, "rules"}),
     ({"testing"}, GROUND | LOW | {"models", "references", "answerers", "registry", *STRATEGIES, "rules"}),
     ({"cli", "__main__"}, GROUND | LOW | {"models", "references", "registry", "api", "study", "testing"}
@@ -47,7 +48,7 @@ DEMO = ["study", "plan", str(ROOT / "studies" / "demo" / "config.yaml")]
 MISSPELT = ([*DEMO, "--set", "sed=1"], [*DEMO, "--set", "arms.ngd.selectr.n=5"], [*DEMO, "--dataset", "dem"])
 COMPANIONS = sorted((ROOT / "plugins").glob("*/c3po_*/"))
 PUBLIC = {f"c3po_adaptive{name}" for name in ("", ".cli", ".errors", ".models.traced", ".pictures", ".report")}
-PUBLIC |= {f"c3po_adaptive{name}" for name in (".analysis", ".study", ".tasks", ".testing", ".types")}
+PUBLIC |= {f"c3po_adaptive{name}" for name in (".analysis", ".attribution", ".study", ".tasks", ".testing", ".types")}
 APART = "c3po_vllm"
 """A package of its own, which imports more."""
 HEAVY = ("faiss", "captum", "sklearn", "sentence_transformers", "matplotlib", "transformers", "torch")

@@ -29,7 +29,7 @@ def attributed_layers(
 
     Args:
         values: ``[B, L, E]``.
-        rows: of each of the L layers, in their order, what ``c3po_attribution.Attributed.table`` says of it.
+        rows: of each of the L layers, in their order, what ``attribution.Attributed.table`` says of it.
         title: above all.
         unit: of attributions.
         by_expert: whether there is something to say of experts.

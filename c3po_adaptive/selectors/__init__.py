@@ -1,5 +1,6 @@
 """Layer selectors: which layers and experts are re-mixed, question by question; perhaps none."""
 
+from .attribution import Attribution
 from .base import LayerSelector
 from .causal import Causal
 from .fixed import Fixed
@@ -11,6 +12,7 @@ from .scored import ScoredLayers
 
 __all__ = [
     "Amortized",
+    "Attribution",
     "Causal",
     "Fixed",
     "Gradient",

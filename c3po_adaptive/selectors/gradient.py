@@ -9,12 +9,12 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor
 
+from ..attribution.function import PathwayFunction
 from ..optimizers._reference_artifacts import GRADIENT
 from ..optimizers._simplex import slope
 from ..problem import Problem
 from ..routing.mixing import core, mass
 from ..types import Attributable, Selection
-from ._pathway_function import PathwayFunction
 from .fixed import check_layers
 from .scored import ScoredLayers
 

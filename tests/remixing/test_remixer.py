@@ -9,12 +9,13 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
-from c3po_attribution import METHODS, Attribution, attribute
 from own_plugin import Practised
 from routing.naive import FAMILIES, SCOPES, along, assert_pristine, choice_scores, moved, routed_model, shared_model
 from routing.toys import HashEmbedder, questions, reference_set
 from torch import Tensor
 
+from c3po_adaptive import Attribution
+from c3po_adaptive.attribution import METHODS, attribute
 from c3po_adaptive.errors import DataError, PluginError, SettingError
 from c3po_adaptive.kernels import Gaussian
 from c3po_adaptive.ledger import Entry

@@ -7,9 +7,10 @@ from typing import ClassVar
 
 import pytest
 import torch
-from c3po_attribution import METHODS, Attribution
 from one_layer import chosen, only
 
+from c3po_adaptive import Attribution
+from c3po_adaptive.attribution import METHODS
 from c3po_adaptive.errors import SettingError, ShapeError
 from c3po_adaptive.optimizers._simplex import slope
 from c3po_adaptive.optimizers.ngd import NGD

@@ -1,7 +1,18 @@
 """Which experts a set of texts needs, in one order."""
 
-from .ranking import RankedExpert as RankedExpert
-from .ranking import Ranking as Ranking
-from .ranking import rank_experts as rank_experts
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .ranking import RankedExpert, Ranking, rank_experts
 
 __all__ = ["RankedExpert", "Ranking", "rank_experts"]
+
+
+def __getattr__(name: str) -> Any:
+    """What takes its time to import, when it is asked for."""
+    if name in __all__:
+        return getattr(import_module(".ranking", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}")

@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from c3po_attribution import Attribution
 from numpy.typing import NDArray
 from torch import Tensor
 
-from c3po_adaptive import Problem
+from c3po_adaptive import Attribution, Problem
 
 Floats = NDArray[np.float64]
 RADIUS = 0.01  # how far a routing weight is moved: the size of one step of NGD

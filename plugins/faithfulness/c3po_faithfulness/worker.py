@@ -9,10 +9,10 @@ from functools import cached_property
 from typing import Any, cast
 
 import torch
-from c3po_attribution import Attribution
 from torch import Tensor
 
 from c3po_adaptive import (
+    Attribution,
     Causal,
     LabeledProblem,
     Question,

@@ -9,7 +9,6 @@ import numpy as np
 import own_plugin
 import pytest
 import torch
-from c3po_attribution import METHODS, Attribution
 from c3po_faithfulness.curves import Curves, area
 from c3po_faithfulness.layer_effects import TRUTHS, truth
 from c3po_faithfulness.metrics import RADIUS, infidelity, overlap, rank_correlation, sensitivity
@@ -22,6 +21,8 @@ from routing.toys import questions
 from study.configs import load_config, registry_of
 from typer.testing import CliRunner
 
+from c3po_adaptive import Attribution
+from c3po_adaptive.attribution import METHODS
 from c3po_adaptive.cli import app
 from c3po_adaptive.errors import DataError, SettingError
 from c3po_adaptive.models.loading import load_moe_model

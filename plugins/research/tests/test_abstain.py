@@ -4,7 +4,6 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
-from c3po_attribution import Attribution
 from c3po_research.abstain import Abstain, calibrated
 from c3po_research.agreement import CrossFitted
 from c3po_research.learned_layers import Learned
@@ -12,6 +11,7 @@ from remixing.test_remixer import TEST, remixer
 from routing.naive import FAMILIES
 from test_api import CHOICES, TEXTS, optimizer
 
+from c3po_adaptive import Attribution
 from c3po_adaptive.errors import SettingError
 from c3po_adaptive.selectors import Fixed, Gradient
 from c3po_adaptive.testing import ToyTraining, altered, toy_problem

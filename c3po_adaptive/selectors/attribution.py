@@ -9,14 +9,17 @@ import torch
 from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor
 
-from c3po_adaptive import PathwayFunction, Problem, ScoredLayers, SettingError, core_size
-from c3po_adaptive.types import Attributable
-
-from .attribute import attribute, check_budget, check_use
-from .attributed import Attributed
-from .baselines import Baseline, baseline_pathway
-from .methods import CAPTUM, METHODS, method_name
-from .weight_groups import Groups, how_many
+from ..attribution.attribute import attribute, check_budget, check_use
+from ..attribution.attributed import Attributed
+from ..attribution.baselines import Baseline, baseline_pathway
+from ..attribution.function import PathwayFunction
+from ..attribution.methods import CAPTUM, METHODS, method_name
+from ..attribution.weight_groups import Groups, how_many
+from ..errors import SettingError
+from ..problem import Problem
+from ..routing.mixing import core_size
+from ..types import Attributable
+from .scored import ScoredLayers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,11 +29,11 @@ class Attribution(ScoredLayers):
     A layer's score is the sum over its experts of the absolute attribution to Ω ``[B, L, E]``, the explicit pathway.
 
     Attributes:
-        method: a name of ``c3po_attribution.METHODS``, or of Captum's class, for which ours is put. Input ×
+        method: a name of ``attribution.METHODS``, or of Captum's class, for which ours is put. Input ×
             gradient and saliency, the cheap ones, have no baseline and no groups.
-        baseline: the pathway that Ω is compared with; see ``c3po_attribution.Baseline``.
+        baseline: the pathway that Ω is compared with; see ``attribution.Baseline``.
         of: the scalar f that is attributed; see ``c3po_adaptive.types.Attributable``.
-        groups: which weights are taken away together; see ``c3po_attribution.Groups``.
+        groups: which weights are taken away together; see ``attribution.Groups``.
         steps: of integrated gradients.
         draws: orders of groups (shapley-sampling); kernel-shap takes as many passes.
         budget: tail passes (a backward pass counts two) that one selection may take at most.

@@ -8,23 +8,14 @@ from typing import Any, cast, get_args
 import torch
 from torch import Tensor
 
-from c3po_adaptive import (
-    CORE,
-    Loss,
-    PathwayFunction,
-    Problem,
-    Selection,
-    SettingError,
-    ShapeError,
-    core,
-    core_size,
-)
-from c3po_adaptive.errors import suggestion
-from c3po_adaptive.types import Attributable
-
+from ..errors import SettingError, ShapeError, suggestion
+from ..problem import Loss, Problem
+from ..routing.mixing import CORE, core, core_size
+from ..types import Attributable, Selection
 from .attributed import Attributed
 from .baselines import Baseline, baseline_pathway
 from .choices import Choice, is_named, likelihood_of
+from .function import PathwayFunction
 from .methods import METHODS, Task, method_name
 from .weight_groups import Groups, grouped, how_many, shared
 

@@ -126,7 +126,7 @@ class Attributed:
     def plot(self) -> Figure:
         """What ``table()`` says of each layer: its share of the strength and its signed sum, with intervals over the
         samples; and where it is known each expert's mean |attribution|, in the color of its sign."""
-        from c3po_adaptive.pictures import attributed_layers
+        from ..pictures import attributed_layers
 
         rows = sorted(self.table(), key=lambda row: self.decoder_layers.index(row["layer"]))
         return attributed_layers(self.values, rows, title=self._title, unit=self.unit, by_expert=not self.by_layer)

@@ -8,9 +8,9 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
-from c3po_adaptive import Loss, Problem, SettingError
-from c3po_adaptive.errors import suggestion
-from c3po_adaptive.types import Attributable
+from ..errors import SettingError, suggestion
+from ..problem import Loss, Problem
+from ..types import Attributable
 
 Choice = int | str
 """One of a sample's choices: its place, from 0 on, or its text."""

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from c3po_adaptive import PathwayFunction, SettingError
-from c3po_adaptive.errors import suggestion
+from ..errors import SettingError, suggestion
+from .function import PathwayFunction
 
 
 @dataclass(frozen=True, eq=False)

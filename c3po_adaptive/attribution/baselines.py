@@ -9,8 +9,9 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from c3po_adaptive import Problem, SettingError, ShapeError, core, mass, with_mass
-from c3po_adaptive.errors import suggestion
+from ..errors import SettingError, ShapeError, suggestion
+from ..problem import Problem
+from ..routing.mixing import core, mass, with_mass
 
 Baseline = Literal["uniform", "neighbours", "zero"]
 """Even weights on the core experts; the neighbours' mean pathway; or no routed expert at all."""

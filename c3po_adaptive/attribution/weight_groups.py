@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from c3po_adaptive import Problem
+from ..problem import Problem
 
 Groups = Literal["layer", "expert"]
 """A layer's weights together; or each core expert of each layer alone, and what is left of the layer together."""

@@ -6,15 +6,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from c3po_attribution import CAPTUM, METHODS, Attributed, Attribution, attribute, baseline_pathway
-from c3po_attribution.weight_groups import grouped
 from pictures.test_figures import squares, words
 from remixing.test_remixer import remixer
 from routing.naive import SCOPES
 from routing.toys import questions
 from scipy.stats import ttest_1samp
 
-from c3po_adaptive import PathwayFunction
+from c3po_adaptive import Attribution, PathwayFunction
+from c3po_adaptive.attribution import CAPTUM, METHODS, Attributed, attribute, baseline_pathway
+from c3po_adaptive.attribution.weight_groups import grouped
 from c3po_adaptive.errors import SettingError, ShapeError
 from c3po_adaptive.optimizers.none import NoStep
 from c3po_adaptive.routing.mixing import core
