@@ -172,7 +172,7 @@ def test_file_that_is_no_configuration(tmp_path, text):
 
 
 def test_arms_of_the_demo_can_be_made():
-    registry = new_registry(installed=False)
+    registry = new_registry()
     for arm in DEMO_ARMS.values():
         for role in ("optimizer", "kernel", "retriever", "selector"):
             assert registry.create(role, getattr(arm, role)).name

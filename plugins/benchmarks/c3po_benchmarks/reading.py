@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from os.path import isdir  # of a name that none can have it says no
 from pathlib import Path
 
 from c3po_adaptive import DataError, Question, read_question
@@ -29,9 +30,9 @@ class _Source:
     def takes(self, name: str) -> bool:
         """Whether it is a benchmark's name, a folder for the library, or, where no folder is meant, a hub id."""
         path = Path(name)
-        if name in self.names or (path.is_dir() and (saved(path) or not any(path.glob("*.jsonl")))):
+        if name in self.names or (isdir(path) and (saved(path) or not any(path.glob("*.jsonl")))):
             return True
-        return bool(re.fullmatch(r"[\w.-]+/[\w.-]+", name)) and not path.parent.is_dir()
+        return bool(re.fullmatch(r"[\w.-]+/[\w.-]+", name)) and not isdir(path.parent)
 
     def __call__(
         self, name: str, *, split: str | None, usual: Sequence[str] = (), revision: str | None = None
@@ -56,7 +57,7 @@ class _Source:
                 f"Expected a file {name}.SPLIT.jsonl in the folder that $C3PO_DATA names, got none: {FILES_ONLY[name]}"
                 "; put it there in our schema, with the pronoun as a blank (_) and the candidates as choices."
             )
-        if name not in BENCHMARKS and Path(name).is_dir():
+        if name not in BENCHMARKS and isdir(name):
             tables = from_folder(Path(name)).items()
             return of_split([one for part, rows in tables for one in _read(rows, name, part, dict)], split, name, usual)
         benchmark = BENCHMARKS.get(name) or Benchmark(name, (), dict)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import keyword
 import re
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
-import c3po_adaptive
 from c3po_adaptive import PluginError, Registry, new_folder
 
 NAMES = {
@@ -30,7 +30,7 @@ def new_plugin(name: str, role: str, folder: Path, registry: Registry) -> list[P
     module, cls = name.replace("-", "_"), _class_name(name)
     if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name):
         raise PluginError(f"Expected a name in kebab case, such as my-{role}, got {name!r}.")
-    if keyword.iskeyword(module) or find_spec(module) is not None or cls in c3po_adaptive.__all__:
+    if keyword.iskeyword(module) or find_spec(module) is not None or cls in dir(import_module("c3po_adaptive")):
         raise PluginError(f"Expected a name that nothing has in Python, got {name!r}; take my-{name}, for example.")
     if name in registry.names(role):
         raise PluginError(f"Expected a name that no {role} has yet, got {name!r}; c3po plugins list shows them.")

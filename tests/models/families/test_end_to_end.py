@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict
 
+import c3po_attribution
 import pytest
 import torch
 from records.made import plain
@@ -18,7 +19,8 @@ from c3po_adaptive.testing import write_tiny_checkpoint
 pytestmark = pytest.mark.usefixtures("undrawn")
 FAMILIES = ("olmoe", "deepseek", "qwen3_moe", "gpt_oss", "jamba", "deepseek_v3")
 SMALL = {"n": 2, "experts": 5}
-REGISTRY = new_registry()
+REGISTRY = new_registry(installed=False)
+REGISTRY.register(c3po_attribution, "attribution")
 FIXED, ATTRIBUTION = {"name": "fixed", **SMALL}, {"name": "attribution", **SMALL}
 SETTINGS = {
     "ngd": {"steps": 3},
