@@ -1,10 +1,11 @@
 """Attribution of a scalar f(Ω) to the explicit pathway Ω, by Captum: method, baseline and f by name."""
 
+from ..types import Attributable
 from .attribute import attribute
 from .attributed import Attributed
 from .baselines import Baseline, baseline_pathway
 from .choices import Choice
-from .function import Attributable, PathwayFunction
+from .function import PathwayFunction
 from .methods import CAPTUM, METHODS
 from .weight_groups import Groups
 
