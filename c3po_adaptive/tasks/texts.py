@@ -57,9 +57,9 @@ def as_questions(
     """Question records of whatever a user passes."""
     if isinstance(questions, str | Question):
         return as_questions([questions], None if choices is None else [choices])  # type: ignore[list-item]
-    if isinstance(choices, str) or (choices is not None and any(isinstance(one, str) for one in choices)):
-        told = choices if isinstance(choices, str) else next(one for one in choices if isinstance(one, str))
-        raise SettingError(f'Expected choices as a list of texts, ["a stone", "a boat"], got the text {told!r}.')
+    each = choices if isinstance(choices, list | tuple) else [choices]
+    if told := [one for one in each if isinstance(one, str)]:
+        raise SettingError(f'Expected choices as a list of texts, ["a stone", "a boat"], got the text {told[0]!r}.')
     if not isinstance(questions, list | tuple) or not isinstance(choices, list | tuple | None):
         raise SettingError(
             f"Expected questions, and choices, as lists, got {type(questions).__name__} and {type(choices).__name__}."

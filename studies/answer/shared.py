@@ -13,11 +13,11 @@ from pathlib import Path
 
 import yaml
 from answer.unasked import CONFIG, of_either_wording
-from c3po_adaptive.analysis.paired_runs import Run
 from c3po_bed import fingerprints
 from c3po_compare.compared import read_protocol
 from c3po_compare.kept_answers import read_runs
 from c3po_compare.named_comparisons import NamedComparisons
+from c3po_compare.paired_runs import Run
 from c3po_compare.records import Compared, ComparedSummary
 
 from c3po_adaptive.storage.files import write_text

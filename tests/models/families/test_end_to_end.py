@@ -3,7 +3,6 @@
 import json
 from dataclasses import asdict
 
-import c3po_attribution
 import pytest
 import torch
 from records.made import plain
@@ -20,7 +19,6 @@ pytestmark = pytest.mark.usefixtures("undrawn")
 FAMILIES = ("olmoe", "deepseek", "qwen3_moe", "gpt_oss", "jamba", "deepseek_v3")
 SMALL = {"n": 2, "experts": 5}
 REGISTRY = new_registry(installed=False)
-REGISTRY.register(c3po_attribution, "attribution")
 FIXED, ATTRIBUTION = {"name": "fixed", **SMALL}, {"name": "attribution", **SMALL}
 SETTINGS = {
     "ngd": {"steps": 3},
