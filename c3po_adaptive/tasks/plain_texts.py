@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
+from ..storage.files import is_file
 from .question_files import read_rows
 from .texts import check_text
 
@@ -35,6 +36,17 @@ def texts_of(source: str | Path, *, limit: int | None = None) -> list[str]:
     if not found:
         raise DataError(f"Expected texts in {source}, got none; {WRITTEN}.")
     return found[:limit]
+
+
+def holds_texts(source: str | Path) -> bool:
+    """Whether a source is texts, by its name, or by a first row that has a text and no question."""
+    path = Path(source)
+    if str(source) == STDIN or path.suffix.lower() == ".txt":
+        return True
+    if path.suffix.lower() not in (".jsonl", ".json") or not is_file(path):
+        return False
+    _, row = next(iter(read_rows(path)), ("", None))
+    return isinstance(row, dict) and "text" in row and "question" not in row
 
 
 def _read(path: Path) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
 from os.path import isdir, isfile
 from pathlib import Path
@@ -14,13 +14,14 @@ from torch import Tensor
 from c3po_adaptive import DataError, Question, SettingError
 from c3po_adaptive.models.traced import Trace, is_trace, read_trace
 from c3po_adaptive.study import Progress, silent
-from c3po_adaptive.tasks import ASKED, questions
+from c3po_adaptive.tasks import ASKED, holds_texts, questions, texts_of
 
 from .measure import kind_of
 from .statistics import RoutingStatistics, RoutingSums
 
 if TYPE_CHECKING:
     from c3po_adaptive import Format, LayerRouting, RoutedModel
+    from c3po_adaptive.types import Prompt
 
 T = TypeVar("T")
 PLACES = ("prompt", "last", "answer")
@@ -42,10 +43,10 @@ def routing_statistics(
     """Statistics of a model's routing over a set of texts, which stream by: memory does not grow with their number.
 
     Args:
-        source: a file of a trace, or a folder of them, whose subfolders are kinds; or any source of questions (see
-            ``c3po_adaptive.tasks.questions``), whose kinds are their subjects; or several traces, files of traces or
-            questions themselves.
-        model: that is run on questions; traces need none.
+        source: a file of a trace, or a folder of them, whose subfolders are kinds; or texts (see
+            ``c3po_adaptive.tasks.texts_of``); or any source of questions (see ``c3po_adaptive.tasks.questions``), whose
+            kinds are their subjects; or several traces, files of traces or questions themselves.
+        model: that is run on questions and texts; traces need none.
         split: of a source of questions.
         limit: at most that many texts; of questions spread over the source.
         format: how questions are put.
@@ -60,12 +61,15 @@ def routing_statistics(
         traces = ((read_trace(file), kind) for file, kind in progress(files[:limit], "traces"))
         return _of_traces(traces, _called(source))
     if isinstance(source, str | Path):
-        return _of_questions(
-            questions(source, split=split, limit=limit, usual=ASKED), _model(model), str(source), format, progress
-        )
-    texts = islice(source, limit)
-    first = next(texts, None)
-    every = chain([] if first is None else [first], texts)
+        run = _model(model)
+        if holds_texts(source):
+            texts = texts_of(source, limit=limit)
+            return _of_prompts(texts, lambda text: (run.encode_text(text), ""), run, str(source), progress)
+        asked = questions(source, split=split, limit=limit, usual=ASKED)
+        return _of_questions(asked, run, str(source), format, progress)
+    several = islice(source, limit)
+    first = next(several, None)
+    every = chain([] if first is None else [first], several)
     if isinstance(first, Trace):
         return _of_traces(((trace, "") for trace in _all(Trace, every)), "traces")
     return _of_questions(list(_all(Question, every)), _model(model), "questions", format, progress)
@@ -201,20 +205,22 @@ def _of_questions(
 ) -> RoutingStatistics:
     if not asked:
         raise DataError(f"Expected questions, got none in {name}; name another source or split.")
+    return _of_prompts(asked, lambda q: (model.encode(q, format), kind_of(q)), model, name, progress)
+
+
+def _of_prompts(
+    asked: Sequence[T], read: Callable[[T], tuple[Prompt, str]], model: RoutedModel, name: str, progress: Progress
+) -> RoutingStatistics:
+    """What is asked, each read as a prompt and its kind."""
     sums = RoutingSums(len(model.layers), model.n_experts)
-    for batch in progress(list(_batches(asked)), f"routing of {name}", None):
-        prompts = [model.encode(question, format) for question in batch]
+    for start in progress(range(0, len(asked), BATCH), f"routing of {name}", None):
+        prompts, kinds = zip(*map(read, asked[start : start + BATCH]), strict=True)
         counting = Counting(torch.tensor([len(p.ids) for p in prompts]), len(model.layers), model.n_experts)
         model.prefill_along(prompts, counting)
         sums.together += counting.together.long().numpy()
-        for question, counts, tokens in zip(batch, counting.counts, counting.tokens, strict=True):
-            _sum_up(sums, PLACES, counts, tokens, kind_of(question))
+        for kind, counts, tokens in zip(kinds, counting.counts, counting.tokens, strict=True):
+            _sum_up(sums, PLACES, counts, tokens, kind)
     return sums.statistics(name, model.name, model.layers, model.sites[0].top_k)
-
-
-def _batches(asked: Sequence[Question]) -> Iterator[Sequence[Question]]:
-    for start in range(0, len(asked), BATCH):
-        yield asked[start : start + BATCH]
 
 
 class Counting:

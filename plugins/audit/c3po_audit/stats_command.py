@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -29,21 +30,24 @@ def stats(
         list[str],
         typer.Argument(
             metavar="SET [OTHER]",
-            help="A folder of traces, or questions: a file, a benchmark, bed:NAME, demo. Two are held side by side; "
-            "several files of traces are one set.",
+            help='A folder of traces; texts: .txt, a line a text, .jsonl, {"text": …}, - for standard input; or '
+            "questions: a file, a benchmark, bed:NAME, demo. Two are held side by side; files of traces are one set.",
         ),
     ],
     *,
     split: Annotated[str | None, typer.Option(help="Which split of questions.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="So many texts of each set, spread over it.")] = None,
     picture: Picture = None,
+    other_model: Annotated[
+        str | None, typer.Option(help="Run the set on this model, too; the two are held side by side.")
+    ] = None,
     model: ModelOptions,
     format: Format = "cloze",
     as_json: AsJson = False,
 ) -> None:
     """How texts use a model's experts: load, hot experts, evenness, pairs; by layer, kind and position.
 
-    Traces need no model; questions are run on --model.
+    Traces need no model; texts and questions are run on --model.
     """
     with clear_errors():
         from c3po_adaptive import as_format
@@ -61,6 +65,13 @@ def stats(
                 _check(source, split, limit)
                 loaded = model.loaded()
             found.append(routing_statistics(source, loaded, split=split, limit=limit, format=put, progress=bar))
+        if other_model is not None:
+            if len(wanted) > 1 or loaded is None:
+                raise SettingError(
+                    "Expected one set of questions or texts beside --other-model, got two, or traces; leave it out."
+                )
+            second = replace(model, model=other_model).loaded()
+            found.append(routing_statistics(wanted[0], second, split=split, limit=limit, format=put, progress=bar))
         one, other = found[0], found[1] if len(found) > 1 else None
         difference = None if other is None else one.against(other)
         if picture is not None:
@@ -93,9 +104,9 @@ def _sets(given: list[str]) -> list[str | list[str]]:
 
 def _check(source: str | list[str], split: str | None, limit: int | None) -> None:
     """Refuse a source of questions that there is not before the model is loaded."""
-    from c3po_adaptive.tasks import ASKED, questions
+    from c3po_adaptive.tasks import ASKED, holds_texts, questions
 
-    if isinstance(source, str):
+    if isinstance(source, str) and not holds_texts(source):
         questions(source, split=split, limit=limit, usual=ASKED)
 
 

@@ -333,6 +333,17 @@ class TestCommand:
         assert sum(held["layers"][0]["load"]) == pytest.approx(1)
         assert held["kinds"].keys() == {"kind0", "kind1"}
 
+    def test_of_texts_and_of_two_models(self, folder, tmp_path):
+        other = write_tiny_checkpoint(tmp_path / "other", "olmoe", seed=1)
+        (tmp_path / "texts.txt").write_text("\n".join(TEXTS) + "\n")
+        (tmp_path / "texts.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS))
+        given = "--model", folder / "model", "--json"
+        one, again = (json.loads(self.run(tmp_path / name, *given).stdout) for name in ("texts.txt", "texts.jsonl"))
+        assert one["texts"] == 3 and one["layers"] == again["layers"]
+        both = json.loads(self.run(tmp_path / "texts.txt", *given, "--other-model", other).stdout)
+        assert both["one"]["layers"] == one["layers"] != both["other"]["layers"]
+        self.run(tmp_path / "texts.txt", "demo", *given, "--other-model", other, code=1)
+
     def test_what_is_not_known_of_one_text_is_told(self, folder):
         told = "–: not known of one text"
         one = folder / "one" / "0.parquet"
