@@ -20,7 +20,7 @@ from ..routing.packing import padded
 from ..routing.sites import Site, decoder_of, router_scores
 from ..routing.trace import NONE
 from ..tasks.texts import listed
-from .replaying import sites_of, transformers_model
+from .replaying import in_backward, sites_of, transformers_model
 from .routed import RoutedModel
 
 
@@ -137,6 +137,11 @@ class SeenRouting:
     def logits(self) -> Tensor:
         """``[R, E]`` the router's scores, float32; of routers that hand out probabilities, their logarithms."""
         return router_scores(self.output, self.site)
+
+    @property
+    def again(self) -> bool:
+        """Whether autograd runs the layer again, as gradient checkpointing has it; while ``see`` is told."""
+        return in_backward()
 
     @property
     def probabilities(self) -> Tensor:

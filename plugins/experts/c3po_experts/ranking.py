@@ -38,7 +38,7 @@ class RankedExpert(NamedTuple):
         rank_low: at least, and at most, if other texts of the kind had been drawn (95 %).
         rank_high: see there.
         saliency: its weight times the norm of its output, the mean over the tokens that use it (REAP, arXiv
-            2510.13999, eq. 9); 0 if none does.
+            2510.13999); 0 if none does.
         saliency_low: of 95 %, over texts.
         saliency_high: see there.
         load: the share of its layer's choices.

@@ -30,7 +30,9 @@ def card(what: Any, name: str, license: str | None) -> str:
         name: of its repository or folder.
         license: as the Hub calls it; None leaves it out, for who made it to say.
     """
-    raise NotImplementedError(f"Expected a ReferenceSet or a Pathway, got {type(what).__name__}.")
+    raise SettingError(
+        f"Expected a ReferenceSet or a Pathway, got {type(what).__name__}, which has no card; save one of these."
+    )
 
 
 @card.register

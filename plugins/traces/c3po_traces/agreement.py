@@ -180,15 +180,20 @@ class _Sums:
     """What is known so far.
 
     Attributes:
-        layers: of the first pair.
-        experts: E.
-        names: of its models.
-        each: of every text ``[T, L]`` the share of experts, with NaN where nothing is known; its ``[T, L]`` margins.
+        first: the one's first trace, whose layers, experts and model all others have.
+        second: the other's.
+        shares: of each text ``[T, L]`` the share of experts that both use; NaN where one was not recorded.
+        same: likewise whether the sets are the same.
+        margins: of each text ``[T, L]``, with a model.
+        moved: of each text the mean weight on other experts.
+        nats: of each text the mean change of log-likelihood, with a model.
+        beginnings: of texts that differ.
     """
 
     first: Trace
     second: Trace
     shares: list[Tensor] = field(default_factory=list)
+    same: list[Tensor] = field(default_factory=list)
     margins: list[Tensor] = field(default_factory=list)
     moved: list[float] = field(default_factory=list)
     nats: list[float] = field(default_factory=list)
@@ -210,8 +215,8 @@ class _Sums:
         used = torch.stack([_used(trace) for trace in (one, other)])
         kept = (used[0] & used[1]).sum(-1) / used[0].sum(-1).clamp_min(1)
         same = (used[0] == used[1]).all(-1)
-        agreed = torch.where(same, 1.0, kept.minimum(torch.tensor(1 - 1e-9)).double())  # of more experts, none is lost
-        self.shares.append(agreed.masked_fill(~both, torch.nan))
+        self.shares.append(kept.double().masked_fill(~both, torch.nan))
+        self.same.append(same.double().masked_fill(~both, torch.nan))
         self.loads += (used & both[..., None]).sum(1)
         self._note_beginning(one, both & ~same)
         if one.weights is not None and other.weights is not None:
@@ -231,17 +236,19 @@ class _Sums:
             self.beginnings.append(Beginning(len(self.shares) - 1, token, piece, trace.layers[row]))
 
     def told(self) -> Agreement:
-        every = torch.cat(self.shares)
+        shares, same = torch.cat(self.shares), torch.cat(self.same)
         loads = self.loads / self.loads.sum(-1, keepdim=True).clamp_min(1)
         return Agreement(
             names=(self.first.name, self.second.name),
             layers=self.first.layers,
             texts=len(self.shares),
             experts=_share([float(one.nanmean()) for one in self.shares]),
-            same=_share([float((one[~one.isnan()] == 1).double().mean()) for one in self.shares]),
+            same=_share([float(one.nanmean()) for one in self.same]),
             weights=_share(self.moved) if len(self.moved) == len(self.shares) else None,
             nats=_mean(self.nats) if self.nats else None,
-            by_layer=tuple(_part(str(layer), every[:, row]) for row, layer in enumerate(self.first.layers)),
+            by_layer=tuple(
+                _part(str(layer), shares[:, row], same[:, row]) for row, layer in enumerate(self.first.layers)
+            ),
             by_token=tuple(self._by_token()),
             by_margin=tuple(self._by_margin()),
             load=tuple(((loads[0] - loads[1]).abs().sum(-1) / 2).tolist()),
@@ -250,21 +257,21 @@ class _Sums:
 
     def _by_token(self) -> Iterable[Part]:
         places = torch.cat([torch.arange(len(one)) for one in self.shares])
-        every, first = torch.cat(self.shares), 0
+        shares, same, first = torch.cat(self.shares), torch.cat(self.same), 0
         while first < len(places) and (at := (places >= first) & (places < 2 * first + 1)).any():
             last = 2 * first
-            yield _part(str(first) if first == last else f"{first} to {last}", every[at])
+            yield _part(str(first) if first == last else f"{first} to {last}", shares[at], same[at])
             first = last + 1
 
     def _by_margin(self) -> Iterable[Part]:
         if not self.margins:
             return
-        every, margins = torch.cat(self.shares).flatten(), torch.cat(self.margins).flatten()
-        known = ~every.isnan() & ~margins.isnan()
-        every, margins = every[known], margins[known]
+        shares, same, margins = (torch.cat(each).flatten() for each in (self.shares, self.same, self.margins))
+        known = ~shares.isnan() & ~margins.isnan()
+        shares, same, margins = shares[known], same[known], margins[known]
         for part in margins.argsort(stable=True).chunk(QUARTERS):
             low, high = margins[part[0]], margins[part[-1]]
-            yield _part(f"{low:.2f} to {high:.2f}", every[part])
+            yield _part(f"{low:.2f} to {high:.2f}", shares[part], same[part])
 
 
 def _used(trace: Trace) -> Tensor:
@@ -295,11 +302,8 @@ def _margins(model: RoutedModel, trace: Trace) -> Tensor:
     return best[..., -2] - best[..., -1]
 
 
-def _part(name: str, shares: Tensor) -> Part:
-    known = shares[~shares.isnan()]
-    if not len(known):
-        return Part(name, 0, float("nan"), float("nan"))
-    return Part(name, len(known), float(known.mean()), float((known == 1).double().mean()))
+def _part(name: str, shares: Tensor, same: Tensor) -> Part:
+    return Part(name, int((~shares.isnan()).sum()), float(shares.nanmean()), float(same.nanmean()))
 
 
 def _mean(values: Sequence[float]) -> Mean:

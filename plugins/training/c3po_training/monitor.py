@@ -48,7 +48,7 @@ class MoEMonitor(TrainerCallback):
     def __init__(self, *, by_layer: bool = False, drift: bool = True) -> None:
         self.by_layer, self.drift = by_layer, drift
         self.load: Load | None = None
-        self._first = False
+        self._first = self._counting = self._asking = False
         self._open = ExitStack()
         self._real: Tensor | None = None
         self._probe: dict[str, Tensor] = {}
@@ -92,7 +92,7 @@ class MoEMonitor(TrainerCallback):
             )
             return
         if self._began is not None:
-            found["drift"] = _drift(self._began, _experts(kwargs["model"], self._probe))
+            found["drift"] = _drift(self._began, self._experts(kwargs["model"]))
         self.load.clear()
         said = {f"moe/{name}": value for name, value in found.items()}
         logs.update(said)
@@ -112,7 +112,8 @@ class MoEMonitor(TrainerCallback):
 
     def _called(self, model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """Note which tokens of a batch are real; and, of the first one, how they are routed."""
-        if not model.training:
+        self._counting = model.training and torch.is_grad_enabled()  # not where a rollout is generated, in any mode
+        if not self._counting:
             return
         mask, ids = kwargs.get("attention_mask"), kwargs.get("input_ids")
         mask = mask if isinstance(mask, Tensor) and mask.ndim == 2 else None
@@ -120,23 +121,26 @@ class MoEMonitor(TrainerCallback):
         if self.drift and self._began is None and isinstance(ids, Tensor):
             parts = {"input_ids": ids} if mask is None else {"input_ids": ids, "attention_mask": mask}
             self._probe = {name: part[:PROBE].clone() for name, part in parts.items()}
-            self._began = _experts(model, self._probe)
+            self._began = self._experts(model)
 
     def _see(self, routing: SeenRouting) -> None:
-        if self.load is not None and routing.site.router.training and not _in_backward():
+        if self.load is not None and self._counting and not self._asking and not routing.again:
             self.load.add(routing, self._real)
+
+    def _experts(self, model: nn.Module) -> Tensor:
+        """``[B, T, L, k]`` experts of each token of the first batch, without dropout; -1 in padding."""
+        self._asking = True
+        try:
+            with torch.no_grad(), _evaluating(model):
+                return read_routing(model, self._probe).experts
+        finally:
+            self._asking = False
 
 
 def _drift(began: Tensor, now: Tensor) -> float:
     """The share of experts ``[B, T, L, k]`` that are used no longer."""
     kept = (now[..., :, None] == began[..., None, :]).any(-2)
     return 1 - float(kept[began >= 0].double().mean())
-
-
-def _experts(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
-    """``[B, T, L, k]`` experts of each token, without dropout; -1 in padding."""
-    with torch.no_grad(), _evaluating(model):
-        return read_routing(model, batch).experts
 
 
 @contextmanager
@@ -149,8 +153,3 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes:
             module.training = mode
-
-
-def _in_backward() -> bool:
-    """Whether autograd is running, as where gradient checkpointing runs layers again."""
-    return torch._C._current_graph_task_id() != -1

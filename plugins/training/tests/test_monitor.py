@@ -83,6 +83,22 @@ def test_layers_that_checkpointing_runs_again_count_once(model, tmp_path):
     assert monitor.load.counts.sum(-1).tolist() == [2 * tokens] * model.config.num_hidden_layers
 
 
+def test_what_is_generated_between_steps_does_not_count(model, tmp_path):
+    trainer = trainer_of(model, tmp_path, [Rollout()], logging_steps=5)
+    monitor = MoEMonitor(drift=False).attach(trainer)
+    trainer.train()
+    tokens = sum(int(row["attention_mask"].sum()) for row in rows())
+    assert monitor.load.counts.sum(-1).tolist() == [2 * tokens] * model.config.num_hidden_layers
+
+
+class Rollout(TrainerCallback):
+    """Generates before each step, in training mode, as rollouts may be."""
+
+    def on_step_begin(self, args, state, control, *, model, **kwargs):
+        model.generate(torch.tensor([[5, 6, 7]]), max_new_tokens=2, do_sample=False)
+        assert model.training
+
+
 def test_drift_is_the_share_of_experts_that_are_used_no_longer(model, tmp_path):
     batch = {key: torch.stack([row[key] for row in rows()]) for key in ("input_ids", "attention_mask")}
     with torch.no_grad():
