@@ -1,8 +1,7 @@
-"""One batch of samples on its way through the remixer: tails, losses, problems, and what each phase takes."""
+"""One batch of samples on its way through the remixer: its problems, its neighbours, its ledgers."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -28,6 +27,7 @@ from ..routing.states import State
 from ..settings import RemixSettings
 from ..types import Head, Neighbours, Pathway, Prompt, Question, Selection, Transfer, draw_key
 from .clock import Clock
+from .spending import Spending, totals
 
 if TYPE_CHECKING:
     from ..tasks.formats import Format
@@ -55,6 +55,7 @@ class SampleBatch:
         clock: of the phases.
         learned_from: what all candidates take, in FLOPs, of each artifact that was asked for; shared between batches.
         teach: what some candidates, by row, teach, where that is not what each does put by the format alone.
+        spending: what its losses take.
     """
 
     model: RoutedModel
@@ -70,11 +71,11 @@ class SampleBatch:
     learned_from: dict[str, float] = field(default_factory=dict)
     teach: Teach | None = None
     _of: Snapshot = field(init=False)
-    _answering: list[Entry] = field(init=False, default_factory=list)
-    _opened: dict[str, list[Losses]] = field(init=False, default_factory=lambda: defaultdict(list))
+    spending: Spending = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_of", self.model.snapshot)
+        object.__setattr__(self, "spending", Spending(len(self.states)))
 
     @cached_property
     def own(self) -> Tensor:
@@ -94,7 +95,7 @@ class SampleBatch:
             SettingError: the model has no known fault.
         """
         losses = Losses(self, selection)
-        self._opened[self.clock.phase].append(losses)
+        self.spending.open(self.clock.phase, losses)
         known = {name: _copied(value) for name, value in (self._known | {"selection": selection}).items()}
         known["reference_pathways"] = self._reference_pathways
         known |= {"loss": losses.neighbourhood, "scores": losses.scores, "of_neighbours": self._of_neighbours}
@@ -158,7 +159,7 @@ class SampleBatch:
         tails = self.model.tail_scores(self.states, pathway)
         with self.unchanged():
             chosen = tails(weights).argmax(-1)
-        self._answering.extend(tails.spent)
+        self.spending.answering(tails.spent)
         return chosen
 
     def _answers(self) -> list[int]:
@@ -246,49 +247,26 @@ class SampleBatch:
 
     def ledgers(self, embedded: Sequence[float]) -> list[Ledger]:
         """Of each sample, up to the answer; ``embedded``: FLOPs of embedding it."""
-        count = len(self.states)
-        spent = {phase: self.spent(phase) for phase in self._opened}
-        spent["references"] = [a + b for a, b in zip(self._prefilled, self._prepared, strict=True)]
-        spent["embedding"] = [Entry(forward=Work(linear=flops)) for flops in embedded]
-        spent.setdefault("retrieval", [Entry()] * count)
         seconds = self.clock.seconds
+        spent = {
+            "retrieval": [Entry()] * len(self.states),
+            **{phase: self.spending.of(phase) for phase in self.spending.phases},
+            "embedding": [Entry(forward=Work(linear=flops)) for flops in embedded],
+            "references": [a + b for a, b in zip(self._prefilled, self.spending.prepared, strict=True)],
+        }
         return [
-            Ledger(
-                prefill=state.work, **{phase: entries[b].lasting(seconds[phase]) for phase, entries in spent.items()}
-            )
+            Ledger(state.work, **{phase: entries[b].lasting(seconds[phase]) for phase, entries in spent.items()})
             for b, state in enumerate(self.states)
         ]
-
-    def spent(self, phase: str) -> list[Entry]:
-        """What the losses of a phase took so far, of each sample."""
-        return _totals([losses.spent for losses in self._opened[phase]], len(self.states))
-
-    def close(self) -> None:
-        """Let go of what was run: losses and the batch know each other, and would wait for the garbage collector."""
-        self._opened.clear()
-
-    @property
-    def flops(self) -> float:
-        """What all losses took so far, together; the samples' and the neighbours' own prompts not counted."""
-        opened = [entry for phase in self._opened for entry in self.spent(phase)]
-        return summed([*opened, *self._prepared, *self._answering]).flops
 
     @property
     def _prefilled(self) -> list[Entry]:
         """What each sample's neighbours took, in full even if they were kept; nothing if no loss looked at them."""
-        opened = [losses for phase in self._opened.values() for losses in phase]
-        looked = [any(losses.looked_at(b) for losses in opened) for b in range(len(self.states))]
         mine: list[list[Entry]] = [[] for _ in self.states]
-        if any(looked):  # then the neighbours were run
+        if any(looked := self.spending.looked_at):  # then the neighbours were run
             for b, state in zip(self.pairs[:, 0].tolist(), self.near, strict=True):
                 mine[b] += [state.work] if looked[b] else []
         return [summed(entries) for entries in mine]
-
-    @property
-    def _prepared(self) -> list[Entry]:
-        """What the tangents of each sample's neighbours took, in full even if they were kept; once."""
-        each = [losses.prepared for opened in self._opened.values() for losses in opened]
-        return [max(entries, key=lambda entry: entry.flops) for entries in zip(*each, strict=True)]
 
 
 def _copied(value: Any) -> Any:
@@ -316,12 +294,12 @@ class Losses:
     @property
     def spent(self) -> list[Entry]:
         """So far, of each sample."""
-        return _totals([tails.spent for tails in self._used.values()], len(self.batch.states))
+        return totals([tails.spent for tails in self._used.values()], len(self.batch.states))
 
     @property
     def prepared(self) -> list[Entry]:
         """What the tangents of each sample's neighbours took, in full even if they were kept."""
-        return _totals([tails.prepared for tails in self._used.values()], len(self.batch.states))
+        return totals([tails.prepared for tails in self._used.values()], len(self.batch.states))
 
     def looked_at(self, b: int) -> bool:
         """Whether the neighbours of sample b were run along any pathway."""
@@ -385,8 +363,3 @@ class Losses:
             head=head,
             relative=b.model.letters_alone and b.settings.loss != "likelihood",
         )
-
-
-def _totals(each: Sequence[Sequence[Entry]], samples: int) -> list[Entry]:
-    """Sums over losses, sample by sample."""
-    return [summed(entries[b] for entries in each) for b in range(samples)]

@@ -86,8 +86,8 @@ class ReferenceTraining:
         for part in bar(parts, f"learning from {n} references"):
             batch = self.ask(part)
             yield cast(LabeledProblem, batch.problem(labeled=True))
-            self.spent.append(batch.flops)
-            batch.close()
+            self.spent.append(batch.spending.flops)
+            batch.spending.close()
 
     def of_references(self, artifact: ReferenceArtifact) -> Tensor:
         candidates, own = self._references().candidates(self.settings), self.optimizer.references_needed

@@ -93,8 +93,8 @@ class LeftOut:
             slope = self._steps[0].slope(problem)  # what neighbours teach is the same at every rate
             along = [step.along(problem, slope) for step in self._steps]
             found = [problem.scores(weights) for weights in along]
-        flops = batch.flops / len(asked)
-        batch.close()
+        flops = batch.spending.flops / len(asked)
+        batch.spending.close()
         return torch.stack(found, 1), torch.stack([problem.own - weights for weights in along], 1), flops
 
     def _own_gradients(self, asked: Sequence[Question]) -> Tensor:

@@ -121,7 +121,8 @@ class _DataSet:
                 values = selector.score(told)[0].detach()
             rows = self._scored(curves, values)
             spent = [
-                entry.flops / state.work.flops for entry, state in zip(batch.spent(name), batch.states, strict=True)
+                entry.flops / state.work.flops
+                for entry, state in zip(batch.spending.of(name), batch.states, strict=True)
             ]
             rows["cost"] = [round(x, 4) for x in spent]
             bound = selector.needs_label or selector.needs_truth or isinstance(selector, Causal)
@@ -133,7 +134,7 @@ class _DataSet:
             done += self._rows(name, asked, rows)
         for name, values in zip(CONTROLS, _controls(problem), strict=True):
             done += self._rows(name, asked, self._scored(curves, values) | {"role": ["control"] * len(asked)})
-        batch.close()
+        batch.spending.close()
         effects = [{name: _plain(values[b]) for name, values in found.effects.items()} for b in range(len(asked))]
         seconds = [round((time.perf_counter() - began) / len(asked), 4)] * len(asked)
         rows = {"effects": effects, "together": _plain(found.together), "seconds": seconds}
