@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
 
 from ..errors import DataError
+from ..models.fingerprint import fingerprint
 from ..models.routed import RoutedModel
 from ..progress import Progress
 from ..records.base import Record
@@ -182,6 +183,11 @@ class Worker(ABC, Generic[C]):
         """That its strategies read, beside questions and plugins."""
         return ()
 
+    @property
+    def other_models(self) -> Mapping[str, RoutedModel]:
+        """That its pieces run beside the model, by the keys that name them."""
+        return {}
+
     def at(self, value: Any) -> Any:
         """A value of the configuration, with the paths in it as they are in this process."""
         if isinstance(value, dict):
@@ -211,7 +217,9 @@ class Worker(ABC, Generic[C]):
 
     @property
     def _inputs(self) -> Values:
-        return inputs_of(self.model, self.data, self.registry, {name: self.at(name) for name in self.files})
+        read = {name: self.at(name) for name in self.files}
+        others = {name: fingerprint(model) for name, model in self.other_models.items()}
+        return inputs_of(self.model, self.data, self.registry, read) | others
 
     @cached_property
     def _differing(self) -> list[str]:

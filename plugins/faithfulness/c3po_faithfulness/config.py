@@ -21,6 +21,8 @@ class FaithfulnessConfig(OnOneArm):
         scores: selectors that score layers, by name.
         experts: core experts of each layer, in re-mixing and in scores.
         neighbours: whether what layers do to the neighbours' loss is looked at, too: long, with hundreds of them.
+        beside: a model that differs in its routers alone, which are taken to be right: each layer's is exchanged.
+        marked: decoder layers that a score should put first, as those whose routers were broken.
         n: how many layers are compared as chosen.
         points: numbers of layers of the insertion and deletion curves.
         probed: so many questions of each data set (whole batches) are scored with other neighbours and seeds, too, and
@@ -35,6 +37,8 @@ class FaithfulnessConfig(OnOneArm):
     scores: dict[str, Spec]
     experts: int = Field(default=CORE, ge=1)
     neighbours: bool = True
+    beside: str | None = None
+    marked: tuple[int, ...] = ()
     n: int = Field(default=5, ge=1)
     points: tuple[int, ...] = (1, 3, 5, 8)
     probed: int = Field(default=32, ge=0)
@@ -46,6 +50,13 @@ class FaithfulnessConfig(OnOneArm):
         taken = {"truth", "last layers", "random layers"} & value.keys()
         if not value or taken:
             raise ValueError(f"expected scores by other names than {', '.join(sorted(taken)) or '(none)'}")
+        return value
+
+    @field_validator("marked")
+    @classmethod
+    def _once(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if list(value) != sorted(set(value)):
+            raise ValueError(f"expected each marked layer once, in order, got {list(value)}")
         return value
 
     @field_validator("points")

@@ -33,6 +33,16 @@ def overlap(scores: Floats, other: Floats, n: int) -> Floats:
     return found
 
 
+def separation(scores: Floats, marked: NDArray[np.bool_]) -> Floats:
+    """``[N]`` chance that a layer ``marked [L]`` has a higher score of ``[N, L]`` than one that is not (the area under
+    the ROC curve): 1/2 by chance, or where the score does not tell layers apart."""
+    from scipy.stats import rankdata
+
+    ranks, count = rankdata(scores, axis=1), int(marked.sum())
+    found: Floats = (ranks[:, marked].mean(1) - (count + 1) / 2) / (len(marked) - count)
+    return found
+
+
 def infidelity(problem: Problem, selector: Attribution, samples: int, seed: int) -> Tensor:
     """``[B]`` how badly an attribution predicts what a move does to f: 0 in full, 1 as badly as predicting nothing.
 

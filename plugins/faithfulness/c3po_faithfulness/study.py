@@ -11,7 +11,7 @@ from c3po_adaptive.study import Footprint, Interval, Piece, Records, StudyOnQues
 from .config import FaithfulnessConfig
 from .page import page
 from .record import ScoreRecord
-from .summary import CONTROLS, TRUTH, FaithfulnessSummary, summarize
+from .summary import CONTROLS, TRUTH, FaithfulnessSummary, ScoreRow, summarize
 from .worker import FaithfulnessWorker
 
 
@@ -49,19 +49,22 @@ class Faithfulness(StudyOnQuestions[FaithfulnessConfig, FaithfulnessWorker]):
         return summarize(records, worker.config, worker.model.layers, worker.inputs, worker.counted_once)
 
     def table(self, summary: FaithfulnessSummary) -> Table:
-        truths = summary.truths
-        rows = [
-            [row.dataset, row.score, *(_interval(row.correlation(truth)) for truth in truths), f"{row.cost:.2f}"]
-            for row in summary.rows
-        ]
+        truths, marked = summary.truths, bool(summary.config.get("marked"))
+        rows = [[row.dataset, row.score, *_found(row, truths, marked), f"{row.cost:.2f}"] for row in summary.rows]
         said = [f"Counted once: {what}." for what in summary.counted_once]
-        return Table(("data set", "score", *truths, "cost"), rows, said)
+        columns = ("data set", "score", *truths, *(["marked"] if marked else []), "cost")
+        return Table(columns, rows, said)
 
 
 def _times(config: FaithfulnessConfig, weights: Footprint) -> tuple[int, int]:
     """How often each question is re-mixed, and how often it is asked beside that."""
     times = 2 * len(weights.layers) + 1
     return times, times + 1 + 2 * len(config.points) * (len(config.scores) + len(CONTROLS))
+
+
+def _found(row: ScoreRow, truths: Sequence[str], marked: bool) -> list[str]:
+    told = [_interval(row.correlation(truth)) for truth in truths]
+    return told + ([_interval(row.marked) if row.marked else ""] if marked else [])
 
 
 def _interval(found: Interval) -> str:

@@ -15,8 +15,9 @@ from c3po_adaptive.study import SCHEMA, Interval, Ours
 
 from .config import FaithfulnessConfig
 from .curves import area
+from .exchanged_routers import EXCHANGED
 from .layer_effects import TRUTHS
-from .metrics import overlap, rank_correlation
+from .metrics import overlap, rank_correlation, separation
 from .record import Role, ScoreRecord
 
 RANDOM = "random layers"
@@ -34,6 +35,7 @@ class ScoreRow(Ours):
 
     Attributes:
         insertion: area of the curve, as ``deletion``; ``beside_random``: minus that of random layers.
+        marked: how well it separates the marked layers from the others; None: none or all are.
         last: share of the best layers that are among the last; for ``best, …`` among the best of that truth.
         other_neighbours: rank correlation with the score by other neighbours; None: not probed.
     """
@@ -48,6 +50,7 @@ class ScoreRow(Ours):
     deletion: Interval
     beside_random: Interval
     last: Interval
+    marked: Interval | None = None
     chance: float
     cost: float
     other_neighbours: Interval | None
@@ -114,11 +117,11 @@ def summarize(
     Raises:
         DataError: a question without its truth: the study was interrupted.
     """
-    names = [d.name for d in config.datasets]
+    names, marked = [d.name for d in config.datasets], np.isin(layers, config.marked)
     tables = {name: _ScoredQuestions([r for r in records if r.dataset == name], config) for name in names}
     groups = {name: [name] for name in names} | ({"all": names} if len(names) > 1 else {})
     rows = [
-        _row(group, score, [tables[name] for name in members], config)
+        _row(group, score, [tables[name] for name in members], config, marked)
         for group, members in groups.items()
         for score in [*config.scores, *CONTROLS]
     ]
@@ -135,7 +138,7 @@ def summarize(
 
 def truths_of(config: FaithfulnessConfig) -> tuple[str, ...]:
     """Those that are looked at."""
-    return TRUTHS if config.neighbours else TRUTHS[:2]
+    return (TRUTHS if config.neighbours else TRUTHS[:2]) + (EXCHANGED if config.beside else ())
 
 
 class _ScoredQuestions:
@@ -185,7 +188,13 @@ class _ScoredQuestions:
             )
 
 
-def _row(dataset: str, score: str, tables: Sequence[_ScoredQuestions], config: FaithfulnessConfig) -> ScoreRow:
+def _row(
+    dataset: str,
+    score: str,
+    tables: Sequence[_ScoredQuestions],
+    config: FaithfulnessConfig,
+    marked: NDArray[np.bool_],
+) -> ScoreRow:
     seed, n = config.seed, config.n
     layers, truths = tables[0].effects(TRUTHS[0]).shape[1], truths_of(config)
     inserted, chance, deleted = (
@@ -201,6 +210,8 @@ def _row(dataset: str, score: str, tables: Sequence[_ScoredQuestions], config: F
     }
     probed = {field: [t.some(score, field) for t in tables] for field in PROBED}
     told: dict[str, Any] = {name: _mean(strata, seed) for name, strata in beside.items()}
+    if 0 < marked.sum() < layers:
+        told["marked"] = _mean([separation(t.values(score), marked) for t in tables], seed)
     told |= {name: _mean(some, seed) if all(len(x) > 1 for x in some) else None for name, some in probed.items()}
     return ScoreRow(
         dataset=dataset,

@@ -19,15 +19,18 @@ from c3po_adaptive import (
     ReferenceSet,
     Registry,
     Remixer,
+    RoutedModel,
     ScoredLayers,
     SettingError,
     Strategies,
     bar,
+    load_moe_model,
 )
 from c3po_adaptive.study import UNKNOWN, Piece, Worker
 
 from .config import CORE, FaithfulnessConfig
 from .curves import Curves
+from .exchanged_routers import ExchangedRouters
 from .layer_effects import WHOSE, truth
 from .metrics import infidelity, rank_correlation, sensitivity
 from .record import ScoreRecord
@@ -46,6 +49,20 @@ class FaithfulnessWorker(Worker[FaithfulnessConfig]):
     def scores(self) -> dict[str, ScoredLayers]:
         """Selectors that score layers, by name."""
         return {name: _scored(self.registry, spec, self.config.experts) for name, spec in self.config.scores.items()}
+
+    @cached_property
+    def exchanged(self) -> ExchangedRouters | None:
+        """This model and the one beside it, if there is one."""
+        if self.config.beside is None:
+            return None
+        device = str(self.model.model.device)
+        return ExchangedRouters(
+            self.model, load_moe_model(self.at(self.config.beside), dtype=self.config.dtype, device=device)
+        )
+
+    @property
+    def other_models(self) -> Mapping[str, RoutedModel]:
+        return {} if self.exchanged is None else {"beside": self.exchanged.other}
 
     def used(self) -> Iterator[tuple[str, Any]]:
         yield from ((f.name, getattr(self.strategies, f.name)) for f in fields(self.strategies))
@@ -69,6 +86,8 @@ class FaithfulnessWorker(Worker[FaithfulnessConfig]):
     def fits(self, layers: tuple[int, ...], experts: int | None, top_k: int | None) -> None:
         experts = experts or UNKNOWN
         self._check_numbers(len(layers), experts)
+        if others := sorted({*self.config.marked} - {*layers}):
+            raise SettingError(f"Expected marked layers among the MoE layers {list(layers)}, got {others}.")
         needed = self.strategies.optimizer.references_needed
         for name, selector in self.scores.items():
             try:
@@ -134,6 +153,9 @@ class _DataSet:
             done += self._rows(name, asked, rows)
         for name, values in zip(CONTROLS, _controls(problem), strict=True):
             done += self._rows(name, asked, self._scored(curves, values) | {"role": ["control"] * len(asked)})
+        exchanged, prompts = self.worker.exchanged, [state.prompt for state in batch.states]
+        if exchanged is not None:
+            found.effects.update(exchanged.effects(prompts, problem.answers, self.config.arm.remixing.loss))
         batch.spending.close()
         effects = [{name: _plain(values[b]) for name, values in found.effects.items()} for b in range(len(asked))]
         seconds = [round((time.perf_counter() - began) / len(asked), 4)] * len(asked)

@@ -10,18 +10,20 @@ import own_plugin
 import pytest
 import torch
 from c3po_faithfulness.curves import Curves, area
+from c3po_faithfulness.exchanged_routers import EXCHANGED, ExchangedRouters
 from c3po_faithfulness.layer_effects import TRUTHS, truth
-from c3po_faithfulness.metrics import RADIUS, infidelity, overlap, rank_correlation, sensitivity
+from c3po_faithfulness.metrics import RADIUS, infidelity, overlap, rank_correlation, sensitivity, separation
 from c3po_faithfulness.record import ScoreRecord
 from c3po_faithfulness.study import Faithfulness
 from c3po_faithfulness.summary import CONTROLS
 from records.made import rows_in
 from remixing.test_remixer import remixer
+from routing.naive import routed_model, shared_model
 from routing.toys import questions
 from study.configs import load_config, registry_of
 from typer.testing import CliRunner
 
-from c3po_adaptive import Attribution
+from c3po_adaptive import Attribution, router_tensors, with_tensors
 from c3po_adaptive.attribution import METHODS
 from c3po_adaptive.cli import app
 from c3po_adaptive.errors import DataError, SettingError
@@ -90,6 +92,42 @@ def test_the_papers_twenty_experts_are_all_of_fewer():
     assert torch.equal(found, truth(batch.problem(labeled=True), NGD(steps=1), found.shape[-1]).everywhere)
 
 
+class TestExchangedRouters:
+    @pytest.fixture
+    def broken(self):
+        """A model, the same with the rows of one router the other way round, and which layer that is."""
+        model = shared_model("olmoe")
+        site = model.sites[1]
+        (name, rows), *_ = router_tensors(model.model, site).items()
+        return with_tensors(model, {name: rows.flip(0)}), model, 1
+
+    def test_the_one_router_that_differs_is_all_the_difference(self, broken):
+        here, sound, layer = broken
+        asked = questions(3, "t")
+        prompts = [sound.encode(q, "cloze") for q in asked]
+        answers = torch.tensor([q.answer for q in asked])
+        found = ExchangedRouters(here, sound).effects(prompts, answers, "choices")
+        assert set(found) == set(EXCHANGED)
+        losses = [
+            torch.stack(
+                [-m.choice_scores(m.prefill([p]))[0].log_softmax(0)[a] for p, a in zip(prompts, answers, strict=True)]
+            )
+            for m in (here, sound)
+        ]
+        for values in found.values():
+            torch.testing.assert_close(values[:, layer], losses[0] - losses[1], atol=1e-5, rtol=1e-4)
+            assert values[:, layer].abs().max() > 1e-3
+            rest = values[:, [i for i in range(values.shape[1]) if i != layer]]
+            assert rest.abs().max() < 1e-5
+
+    @pytest.mark.parametrize(
+        ("family", "said"), [("qwen2_moe", "has other tensors"), ("olmoe", "has other numbers in")]
+    )
+    def test_a_model_that_differs_in_more_is_refused(self, broken, family, said):
+        with pytest.raises(SettingError, match=said):
+            ExchangedRouters(broken[0], routed_model(family, seed=1))
+
+
 class TestCurves:
     def test_best_first_is_above_all_orders(self, problem):
         everywhere = truth(problem, NGD(steps=6, lr=0.05), 8).everywhere
@@ -148,6 +186,12 @@ class TestMetrics:
     def test_overlap(self):
         got = overlap(np.array([[1.0, 2, 3, 4], [4, 3, 2, 1]]), np.array([[0.0, 0, 1, 2]] * 2), 2)
         np.testing.assert_allclose(got, [1, 0])
+
+    def test_separation(self):
+        """The chance that a marked layer is above another one, ties half."""
+        scores = np.array([[4.0, 3, 2, 1], [1, 2, 3, 4], [4, 2, 3, 1], [1, 1, 1, 1]])
+        got = separation(scores, np.array([True, True, False, False]))
+        np.testing.assert_allclose(got, [1, 0, 0.75, 0.5])
 
     @pytest.mark.parametrize("method", METHODS)
     @pytest.mark.parametrize("experts", [4, 20])
@@ -276,6 +320,29 @@ class TestStudy:
         assert all(name in page for name in SCORES)
         assert page.count("<svg") == 2
         assert "sums" in ran[1]
+
+    def test_beside_a_model_whose_routers_are_right(self, place):
+        """Here the same model: no router of it is better, and a score tells marked layers from others."""
+        how = ["--set", "beside=model", "--set", "marked=[1]", "--set", "neighbours=false", "--out", "beside"]
+        done = CliRunner().invoke(app, ["study", "run", "config.yaml", *how, "--plugin", str(own_plugin.FILE)])
+        assert done.exit_code == 0, done.output
+        summary = json.loads((place / "beside" / "summary.json").read_text())
+        assert summary["truths"] == [*TRUTHS[:2], *EXCHANGED]
+        rows = {row["score"]: row for row in summary["rows"]}
+        assert rows["last layers"]["marked"]["mean"] == 0.5, "of three layers it is the second"
+        assert all(0 <= row["marked"]["ci_low"] <= row["marked"]["ci_high"] <= 1 for row in rows.values())
+        truths = [r["effects"] for r in rows_in(place / "beside") if r["arm"] == "truth"]
+        assert not any(x for effects in truths for name in EXCHANGED for x in effects[name])
+        page = (place / "beside" / "report.html").read_text()
+        assert "Separates the marked layers" in page
+        assert "Set right" in page
+        assert "marked" in done.output
+
+    def test_a_marked_layer_that_there_is_not_is_refused(self, place):
+        how = ["--set", "marked=[7]", "--plugin", str(own_plugin.FILE)]
+        done = CliRunner().invoke(app, ["study", "plan", "config.yaml", *how])
+        assert done.exit_code
+        assert "marked layers among the MoE layers" in " ".join(done.output.split())
 
     def test_interrupted_it_goes_on(self, ran, monkeypatch):
         class Stop(Exception):
