@@ -330,9 +330,10 @@ class Answer:
         neighbours: the references that it learned from: id, cosine similarity, kernel weight.
         layer_scores: what the selector gave each layer, if it scores them.
         strength: what spoke for re-mixing it at all, if the selector weighed that.
-        once: FLOPs that its answerer took before the first question, whatever is asked: references run, gradients kept,
-            parameters trained. The same in each of its answers.
-        kept: of those, what is kept of each reference by itself: it is spent once, however many learn from the set.
+        setup_flops: that its answerer took before the first question, whatever is asked: references run, gradients
+            kept, parameters trained. The same in each of its answers.
+        reference_flops: of those, what is kept of each reference by itself: spent once, however many learn from the
+            set.
         parameters: how many parameters, the model's or beside it, were trained before it or for it.
         generated: what the model wrote, if that is what the choice was read from; None: it is the likeliest one.
     """
@@ -349,8 +350,8 @@ class Answer:
     neighbours: tuple[tuple[str, float, float], ...] = ()
     layer_scores: tuple[float, ...] = ()
     strength: float | None = None
-    once: float = 0.0
-    kept: float = 0.0
+    setup_flops: float = 0.0
+    reference_flops: float = 0.0
     parameters: int = 0
     generated: str | None = None
 

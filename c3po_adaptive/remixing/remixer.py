@@ -162,14 +162,14 @@ class Remixer:
         )
 
     @property
-    def once(self) -> float:
+    def setup_flops(self) -> float:
         """FLOPs that were spent whatever is asked: on references' prompts, what is kept of each, and learning."""
         if self.references is None or not self.strategies.needs_references:
             return 0.0
-        return self.kept + sum(self._spent)
+        return self.reference_flops + sum(self._spent)
 
     @property
-    def kept(self) -> float:
+    def reference_flops(self) -> float:
         """FLOPs of what the set keeps of each reference: they are spent once, whoever asks for it."""
         if self.references is None or not self.strategies.needs_references:
             return 0.0
@@ -226,7 +226,9 @@ class Remixer:
             for ledger, spent in zip(run.ledgers, tails.spent, strict=True)
         ]
         answers = [run.answer(b, scores[b, : len(base[b])], base[b], ledgers[b], shown) for b in range(len(questions))]
-        answers = [replace(answer, once=self.once, kept=self.kept) for answer in answers]
+        answers = [
+            replace(answer, setup_flops=self.setup_flops, reference_flops=self.reference_flops) for answer in answers
+        ]
         return answers if self.score == "likelihood" else self._written(questions, answers, run)
 
     def _written(self, questions: Sequence[Question], answers: Sequence[Answer], run: Remixed) -> list[Answer]:

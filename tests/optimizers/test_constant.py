@@ -81,7 +81,7 @@ def test_a_question_costs_its_answer_alone_and_looks_at_no_neighbour(constant):
     for answer in run.answer(ASKED):
         assert answer.neighbours == ()
         assert answer.cost.total == answer.cost.prefill + answer.cost.answer
-        assert answer.once > 1.2 * prompts, "the references' prompts and their gradients"
+        assert answer.setup_flops > 1.2 * prompts, "the references' prompts and their gradients"
 
 
 def test_what_is_asked_in_the_same_run_teaches_nothing():

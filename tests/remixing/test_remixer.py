@@ -698,10 +698,10 @@ class TestOptimizersThatLearn:
 def test_what_is_spent_whatever_is_asked_is_told_in_each_answer():
     """References' prompts, and what is kept of each, for one question as for many; nothing where none is needed."""
     plain = remixer(optimizer=NoStep())
-    assert plain.answer(TEST[:1])[0].once == 0
+    assert plain.answer(TEST[:1])[0].setup_flops == 0
     near = remixer(optimizer=AmortizedNGD(steps=1), selector=Fixed(n=2, experts=6))
-    one, all_of_them = near.answer(TEST[:1])[0].once, {answer.once for answer in near.answer(TEST)}
+    one, all_of_them = near.answer(TEST[:1])[0].setup_flops, {answer.setup_flops for answer in near.answer(TEST)}
     assert all_of_them == {one}
     prompts = sum(near.model.plain_work(near.model.encode(q)).flops for q in near.references.questions)
     assert one > 1.2 * prompts
-    assert remixer(optimizer=NGD(steps=1)).answer(TEST[:1])[0].once == pytest.approx(prompts)
+    assert remixer(optimizer=NGD(steps=1)).answer(TEST[:1])[0].setup_flops == pytest.approx(prompts)

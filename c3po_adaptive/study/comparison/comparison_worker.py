@@ -138,7 +138,7 @@ class ComparisonWorker(Worker[ComparisonConfig]):
             known["pathway"] = {}
         plain, layers = self._plain_flops(piece.dataset), self.model.layers
         return tuple(
-            record_of(question, answer, layers, once=answer.once / plain, **known)
+            record_of(question, answer, layers, once=answer.setup_flops / plain, **known)
             for question, answer in zip(self.batch(piece), answers, strict=True)
         )
 

@@ -72,7 +72,7 @@ class LeftOut:
         many, moved, cost = self._along(self._all, asked)
         few, _, more = self._along(self._few, asked)
         layers = (moved * self._own_gradients(asked)[:, None]).sum(-1)
-        shared = self._all.once / len(self.questions)  # what references teach, each of them once
+        shared = self._all.setup_flops / len(self.questions)  # what references teach, each of them once
         prompts = [2 * self.model.plain_work(self.model.encode(q, self.format)).flops for q in asked]
         return [
             Foretold(

@@ -62,7 +62,7 @@ class FittedCalibration(Calibration):
         else:
             answers, learning = self._answers(replace(context, build_references=lambda: known), labeled)
             scores = [answer.scores for answer in answers]
-            known_already = 0.0 if answers[0].kept == 0 else sum(answer.cost.prefill for answer in answers)
+            known_already = 0.0 if answers[0].reference_flops == 0 else sum(answer.cost.prefill for answer in answers)
             once = learning + sum(answer.cost.total for answer in answers) - known_already
         asked = zip(labeled, context.prompts(labeled), map(np.array, scores), strict=True)
         right = np.array([q.answer for q in labeled], np.int64)
@@ -98,7 +98,7 @@ class FittedCalibration(Calibration):
             asked = labeled[fold::FOLDS]
             held_out = context.held_out | {q.id for q in asked}
             answers = self._asked(self.of.prepare(replace(context, held_out=held_out)), context, asked)
-            learning += answers[-1].once - answers[-1].kept
+            learning += answers[-1].setup_flops - answers[-1].reference_flops
             found |= {q.id: answer for q, answer in zip(asked, answers, strict=True)}
         return [found[q.id] for q in labeled], learning
 
@@ -144,7 +144,7 @@ class _Fitted:
         found = []
         for question, prompt, answer in zip(questions, prompts, answers, strict=True):
             scores = self.correction(ScoredQuestion(question, prompt, np.array(answer.scores)))
-            found.append(replace(calibrated(answer, scores, Entry()), once=answer.once + self.fitting))
+            found.append(replace(calibrated(answer, scores, Entry()), setup_flops=answer.setup_flops + self.fitting))
         return found
 
 

@@ -70,7 +70,7 @@ class InContext(FromNeighbours):
 @dataclass(frozen=True, eq=False)
 class _WithExamples:
     context: AnsweringContext
-    once: float
+    setup_flops: float
     needs_label: ClassVar[bool] = False
 
     def answer(self, questions: Sequence[Question]) -> list[Answer]:
@@ -92,7 +92,7 @@ class _WithExamples:
             )
             answer = replace(plain, choice=int(scores[b].argmax()), scores=tuple(scores[b].tolist()), ledger=ledger)
             neighbours = tuple((q.id, similarity, 1 / len(used)) for q, similarity in used)
-            found.append(replace(answer, neighbours=neighbours, once=self.once))
+            found.append(replace(answer, neighbours=neighbours, setup_flops=self.setup_flops))
         return found
 
     def _put(self, question: Question, near: Near) -> tuple[Prompt, Near]:
@@ -133,7 +133,7 @@ class KnnLabel(FromNeighbours):
 class _Voter:
     temperature: PositiveFloat
     context: AnsweringContext
-    once: float
+    setup_flops: float
     needs_label: ClassVar[bool] = False
 
     def answer(self, questions: Sequence[Question]) -> list[Answer]:
@@ -156,7 +156,7 @@ class _Voter:
                         retrieval=Entry(seconds=(retrieved - began) / count),
                     ),
                     neighbours=tuple((q.id, similarity, 1 / len(found)) for q, similarity in found),
-                    once=self.once,
+                    setup_flops=self.setup_flops,
                 )
             )
         return answers

@@ -171,7 +171,7 @@ class TestLabels:
     @pytest.mark.parametrize("strategy", LABEL_FREE)
     def test_are_not_needed(self, strategy):
         context = context_of(None)
-        assert all(a.once == 0 for a in strategy().prepare(context).answer(ASKED))
+        assert all(a.setup_flops == 0 for a in strategy().prepare(context).answer(ASKED))
 
 
 @dataclass(frozen=True)
@@ -199,7 +199,7 @@ class _Learned:
     def answer(self, questions):
         assert all(question.answer is None for question in questions), "labels stay where they are"
         self.seen.extend((q.id, self.context.held_out) for q in questions)
-        return [replace(answer, once=1000.0) for answer in self.context.plain(questions)]
+        return [replace(answer, setup_flops=1000.0) for answer in self.context.plain(questions)]
 
 
 class TestAsksTheArm:
@@ -212,7 +212,7 @@ class TestAsksTheArm:
         assert len({others for _, others in learner.seen}) == 5
         plain = context_of(known).plain(known.questions[1:])
         answer = made.answer([replace(q, answer=None) for q in ASKED])[0]
-        assert answer.once == pytest.approx(6 * 1000 + sum(a.cost.total for a in plain))
+        assert answer.setup_flops == pytest.approx(6 * 1000 + sum(a.cost.total for a in plain))
 
     def test_or_some_of_them_alone(self):
         known, learner = references(longest), Learner()
@@ -224,7 +224,7 @@ class TestAsksTheArm:
         costs = {
             q.id: a.cost.total for q, a in zip(known.questions, context_of(known).plain(known.questions), strict=True)
         }
-        assert answer.once == pytest.approx(6 * 1000 + sum(costs[id_] for id_ in asked))
+        assert answer.setup_flops == pytest.approx(6 * 1000 + sum(costs[id_] for id_ in asked))
         other = Learner()
         LengthExponent(other, sample=20).prepare(context_of(known, settings={"seed": 1}))
         assert {*asked} != {id_ for id_, _ in other.seen}, "drawn by the seed"
@@ -254,9 +254,13 @@ class TestAsksTheArm:
         answer = SurfaceLogit().prepare(context).answer(ASKED)[0]
         assert answer.layers
         alone = Remix().prepare(context).answer(ASKED)[0]
-        assert alone.kept == alone.once, "gradients are kept of each reference, and a constant is their mean"
+        assert alone.reference_flops == alone.setup_flops, (
+            "gradients are kept of each reference, and a constant is their mean"
+        )
         tails = 20 * (alone.cost.total - alone.cost.prefill)
-        assert answer.once == pytest.approx(alone.once + tails, rel=0.2), "what is kept is not spent again in each fold"
+        assert answer.setup_flops == pytest.approx(alone.setup_flops + tails, rel=0.2), (
+            "what is kept is not spent again in each fold"
+        )
         assert not Remix().learns(context_of(known, NGD).strategies), "retrieval leaves a reference out by itself"
 
     def test_not_at_all_if_it_is_the_base(self):
@@ -264,7 +268,7 @@ class TestAsksTheArm:
         context = context_of(references(longest))
         answer = SurfaceLogit().prepare(context).answer(ASKED)[0]
         prompts = context.prompts(context.references.questions)
-        assert answer.once == pytest.approx(sum(context.model.plain_work(prompt).flops for prompt in prompts))
+        assert answer.setup_flops == pytest.approx(sum(context.model.plain_work(prompt).flops for prompt in prompts))
         assert answer.cost == context.plain(ASKED)[0].cost
 
 

@@ -69,8 +69,10 @@ def test_costs_what_the_set_had_to_be_run_for():
     known = references(longest, 30)
     context = context_of(known, NEAR)
     prompts = sum(context.model.plain_work(prompt).flops for prompt in context.prompts(known.questions))
-    assert InContext().prepare(context).answer(ASKED)[0].once == pytest.approx(prompts)
-    assert InContext().prepare(context_of(known, NEAR, settings={"learn_from": "all"})).answer(ASKED)[0].once == 0
+    assert InContext().prepare(context).answer(ASKED)[0].setup_flops == pytest.approx(prompts)
+    assert (
+        InContext().prepare(context_of(known, NEAR, settings={"learn_from": "all"})).answer(ASKED)[0].setup_flops == 0
+    )
 
 
 class TestMoreThanTheContextHolds:

@@ -103,8 +103,10 @@ class WithPassages:
             used = self.search.placed(question)[1]
             told = tuple((passage.id, similarity, 1 / len(used)) for passage, similarity in used)
             base = {name: getattr(plain, name) for name in ("base_flops", "base_choice", "base_scores")}
-            once = answer.once + self.search.once
-            found.append(replace(answer, ledger=ledger, neighbours=(*told, *answer.neighbours), once=once, **base))
+            once = answer.setup_flops + self.search.setup_flops
+            found.append(
+                replace(answer, ledger=ledger, neighbours=(*told, *answer.neighbours), setup_flops=once, **base)
+            )
         return found
 
 
@@ -118,8 +120,8 @@ class ChosenWay:
         ways: who answers in each way but ``neither``.
         model: predicts the gain of each of these.
         prices: of each of these, in nats.
-        once: FLOPs that was spent before the first question, but for the passages' embeddings.
-        kept: of those, what is kept of each reference.
+        setup_flops: FLOPs that was spent before the first question, but for the passages' embeddings.
+        reference_flops: of those, what is kept of each reference.
     """
 
     context: AnsweringContext
@@ -127,8 +129,8 @@ class ChosenWay:
     ways: dict[str, Answerer]
     model: Any = field(repr=False)
     prices: NDArray[np.floating] = field(repr=False)
-    once: float = 0.0
-    kept: float = 0.0
+    setup_flops: float = 0.0
+    reference_flops: float = 0.0
 
     @property
     def needs_label(self) -> bool:
@@ -145,7 +147,7 @@ class ChosenWay:
             rows = [b for b, name in enumerate(chosen) if name == way]
             for b, answer in zip(rows, answerer.answer([questions[b] for b in rows]), strict=True):
                 found[b] = _after(plain[b], answer, longer=way != "pathway")
-        whole = self.once + self.search.once
+        whole = self.setup_flops + self.search.setup_flops
         return [
             self._weighed(question, answer, way, strength, whole)
             for question, answer, way, strength in zip(questions, found, chosen, gain.max(1), strict=True)
@@ -156,7 +158,9 @@ class ChosenWay:
         ledger = answer.ledger
         if way in ("neither", "pathway"):
             ledger = replace(ledger, embedding=ledger.embedding + self.search.searched(question))
-        return replace(answer, ledger=ledger, strength=float(gain), once=once, kept=self.kept)
+        return replace(
+            answer, ledger=ledger, strength=float(gain), setup_flops=once, reference_flops=self.reference_flops
+        )
 
 
 def _after(plain: Answer, answer: Answer, *, longer: bool) -> Answer:
@@ -189,7 +193,7 @@ def _chosen(strategy: Informed, search: PassageSearch, context: AnsweringContext
     model = make_pipeline(StandardScaler(), RidgeCV(alphas=PENALTIES))
     model.fit(_features(search, tried, plain), gain - before[:, None])
     tries = sum(a.cost.total for found in (plain, *answers.values()) for a in found)
-    spent, kept = (max(getattr(a, what) for a in answers["pathway"]) for what in ("once", "kept"))
+    spent, kept = (max(getattr(a, what) for a in answers["pathway"]) for what in ("setup_flops", "reference_flops"))
     longer = np.array([way != "pathway" for way in answers])  # the plain prompt is read before a way is chosen
     prices = strategy.price * (np.mean(costs, 1) - 1 + longer)
     # what is learned is learned twice: without the references that ways are tried on, then for the questions

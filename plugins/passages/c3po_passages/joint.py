@@ -119,8 +119,8 @@ class JointAnswerer:
         score: weighs what is not read yet.
         still: who answers along the model's own pathway, alone and behind the passage of each rank.
         moved: who re-mixes, likewise; () where nothing is re-mixed.
-        once: FLOPs that were spent before the first question.
-        kept: of those, what is kept of each reference.
+        setup_flops: FLOPs that were spent before the first question.
+        reference_flops: of those, what is kept of each reference.
     """
 
     context: AnsweringContext
@@ -128,8 +128,8 @@ class JointAnswerer:
     score: PassageScore
     still: Sequence[Remixer]
     moved: Sequence[Remixer] = ()
-    once: float = 0.0
-    kept: float = 0.0
+    setup_flops: float = 0.0
+    reference_flops: float = 0.0
 
     @property
     def needs_label(self) -> bool:
@@ -145,7 +145,13 @@ class JointAnswerer:
         for b, question in enumerate(questions):
             mine = {z: read[b, z] for z in range(len(told[b])) if (b, z) in read}
             start = replace(plain[b], ledger=replace(plain[b].ledger, embedding=self.search.searched(question)))
-            found.append(replace(_summed(start, told[b], prior[b], mine), once=self.once, kept=self.kept))
+            found.append(
+                replace(
+                    _summed(start, told[b], prior[b], mine),
+                    setup_flops=self.setup_flops,
+                    reference_flops=self.reference_flops,
+                )
+            )
         return found
 
     def read(self, questions: Sequence[Question], prior: Array) -> dict[tuple[int, int], Answer]:
@@ -207,7 +213,7 @@ def _learned(strategy: Joint, context: AnsweringContext) -> JointAnswerer:
     told.share = heavy(posterior(prior[:, 0], told.right))
     made = JointAnswerer(context, search, score, _by_place(still(context), search))
     if not context.strategies.re_mixes:
-        return replace(made, once=told.flops, kept=told.flops)
+        return replace(made, setup_flops=told.flops, reference_flops=told.flops)
 
     made = replace(made, moved=_by_place(context, search, told.teach))
     asked = [known.questions[row] for row in tried]
@@ -217,8 +223,8 @@ def _learned(strategy: Joint, context: AnsweringContext) -> JointAnswerer:
         right[tried[b], 1, z] = log_softmax(answer.scores)[asked[b].answer]
     score = PassageScore.learned_from(right, put, tried, context.neighbours, strategy.price)
     tries = sum(answer.cost.total for answer in read.values())
-    learned = made.moved[0].once - made.moved[0].kept
-    return replace(made, score=score, once=told.flops + tries + learned, kept=told.flops)
+    learned = made.moved[0].setup_flops - made.moved[0].reference_flops
+    return replace(made, score=score, setup_flops=told.flops + tries + learned, reference_flops=told.flops)
 
 
 def _by_place(

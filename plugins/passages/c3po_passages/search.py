@@ -72,7 +72,7 @@ class PassageSearch:
         return self.context.embedder.encode([passage.about for passage in self.passages])
 
     @cached_property
-    def once(self) -> float:
+    def setup_flops(self) -> float:
         """FLOPs of embedding the passages."""
         return sum(self.context.embedder.flops(passage.about) for passage in self.passages)
 

@@ -84,7 +84,7 @@ class ToldReferences:
     def flops(self) -> float:
         """Of running each reference alone and behind its passages, and of what was asked for of each."""
         read = sum(self.search.context.model.plain_work(one.prompt).flops for told in self.told for one in told)
-        read += self.search.once
+        read += self.search.setup_flops
         places = [(int(row), int(z)) for row, z in np.argwhere(self.share > 0)]
         some = places[:: -(-len(places) // SAMPLE)]
         each = [self.search.context.teaching_flops(what, *self._labeled(some)) for what in self._taught.values()]

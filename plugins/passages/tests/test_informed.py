@@ -90,9 +90,9 @@ def test_the_way_is_chosen_by_what_it_is_predicted_to_gain(facts):
     )
     assert all(a.scores == pytest.approx(a.base_scores, abs=1e-6) for a in dear)
     assert all(a.cost.total == a.base_flops + a.cost.embedding > a.base_flops for a in dear), "passages were looked for"
-    assert len({a.once for a in free}) == len({a.kept for a in free}) == 1, "whatever was chosen"
+    assert len({a.setup_flops for a in free}) == len({a.reference_flops for a in free}) == 1, "whatever was chosen"
     assert all(a.strength is not None for a in free)
-    assert dear[0].once > 0, "trying each way on references is paid for"
+    assert dear[0].setup_flops > 0, "trying each way on references is paid for"
     for a in free:
         assert a.strength <= 0 or a.scores != a.base_scores
 

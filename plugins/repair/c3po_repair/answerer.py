@@ -109,7 +109,7 @@ class _Mended:
     needs_label: bool = field(default=False, init=False)
 
     def answer(self, questions: Sequence[Question]) -> list[Answer]:
-        plain = [replace(answer, once=self.flops) for answer in self.context.plain(questions)]
+        plain = [replace(answer, setup_flops=self.flops) for answer in self.context.plain(questions)]
         if self.model is None:
             return plain
         mended = replace(self.context, model=self.model).plain(questions)

@@ -75,7 +75,7 @@ def _trainer(
         )
         named = {"name": "router-tuning", "layers": "all", "lr": rate, "epochs": EPOCHS}
         learned: Any = registry.create("answerer", named).prepare(context)
-        return with_tensors(model, _routers(model, learned.tuning)), learned.once
+        return with_tensors(model, _routers(model, learned.tuning)), learned.setup_flops
 
     return train
 

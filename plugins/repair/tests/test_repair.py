@@ -200,7 +200,7 @@ class TestAnswerer:
         made = default_registry().create("answerer", "repaired").prepare(context)
         asked = [Question("new", "alb 99: which of these", ("alb0", "tok1", "mir2"))]
         (answer,) = made.answer(asked)
-        assert answer.once > 0 and answer.base_scores == context.plain(asked)[0].scores
+        assert answer.setup_flops > 0 and answer.base_scores == context.plain(asked)[0].scores
         assert (answer.scores != answer.base_scores) == (made.model is not None)
 
     def test_what_was_mended_is_kept_beside_the_references(self, tmp_path, monkeypatch):
@@ -211,7 +211,10 @@ class TestAnswerer:
         first = strategy.prepare(kept()).answer(asked)
         monkeypatch.setattr("c3po_repair.mend.taught", None)
         (again,) = strategy.prepare(kept()).answer(asked)
-        assert (again.scores, again.once) == (first[0].scores, first[0].once) and again.scores != again.base_scores
+        assert (again.scores, again.setup_flops) == (
+            first[0].scores,
+            first[0].setup_flops,
+        ) and again.scores != again.base_scores
         assert (tmp_path / "artifacts").exists(), "what references teach, too"
 
     def test_refuses_too_few(self):

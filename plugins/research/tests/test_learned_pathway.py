@@ -115,7 +115,7 @@ def test_what_others_learn_from_decides_what_is_learned():
     learned = [run.strategies.optimizer.learned["mean"] for run in (first, again, other)]
     assert learned[0] is learned[1] or torch.equal(learned[0], learned[1])
     assert not torch.equal(learned[0], learned[2])
-    assert first.once == again.once, "what was learned before costs what it cost"
+    assert first.setup_flops == again.setup_flops, "what was learned before costs what it cost"
 
 
 def test_what_it_shares_with_others_is_its_code():

@@ -41,7 +41,7 @@ def test_each_kind_is_answered_as_if_its_references_were_all(context):
 def test_what_all_kinds_take_once_is_counted_once(context):
     told, for_all = (answerer.prepare(context).answer(ASKED) for answerer in (ToldKind(), Remix()))
     for answer in told:  # but that references of one kind are longer than those of another
-        assert answer.once == pytest.approx(for_all[0].once, rel=0.1)
+        assert answer.setup_flops == pytest.approx(for_all[0].setup_flops, rel=0.1)
 
 
 def test_refuses_neighbours_and_kinds_that_nobody_told(context):

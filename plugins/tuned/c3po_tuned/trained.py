@@ -65,9 +65,9 @@ class Trained(AnswererStrategy):
     the held-back references' loss, keeps the best epoch, and where that is no better than the model as it was, the
     model as it was: then all answers are plain ones. What is learned is kept beside the reference set.
 
-    ``Answer.once`` counts every forward pass in full, and every backward pass as one more product with each weight that
-    gradients pass, two with each attention product, and one with each weight that is trained. References' own
-    pathways, which the set holds, are not needed and not counted.
+    ``Answer.setup_flops`` counts every forward pass in full, and every backward pass as one more product with each
+    weight that gradients pass, two with each attention product, and one with each weight that is trained. References'
+    own pathways, which the set holds, are not needed and not counted.
 
     Attributes:
         epochs: passes over the references, at most.
@@ -293,14 +293,14 @@ class Tuned:
     Attributes:
         context: that it was trained on.
         tuning: what was trained; None where it is no better than the model as it was.
-        once: FLOPs of the training.
+        setup_flops: FLOPs of the training.
         parameters: how many were trained.
         losses: mean loss of the held-back references, as it was and after each epoch.
     """
 
     context: AnsweringContext
     tuning: Tuning | None
-    once: float
+    setup_flops: float
     parameters: int
     losses: tuple[float, ...]
     needs_label: bool = field(default=False, init=False)
@@ -308,7 +308,8 @@ class Tuned:
     def answer(self, questions: Sequence[Question]) -> list[Answer]:
         """An answer to each question, at the price of the model with what was trained."""
         plain = [
-            replace(answer, once=self.once, parameters=self.parameters) for answer in self.context.plain(questions)
+            replace(answer, setup_flops=self.setup_flops, parameters=self.parameters)
+            for answer in self.context.plain(questions)
         ]
         if self.tuning is None:
             return plain

@@ -72,7 +72,7 @@ def test_it_needs_no_references_and_costs_its_steps():
     assert one.cost.answer == pytest.approx(one.base_flops)
     assert 2 * one.base_flops < one.cost.optimisation < 2.6 * one.base_flops, "forward, and backward"
     assert three.cost.optimisation == pytest.approx(3 * one.cost.optimisation)
-    assert one.once == 0
+    assert one.setup_flops == 0
     assert one.parameters == 3 * (2 * 32 + 32 + 16) + 32
 
 
