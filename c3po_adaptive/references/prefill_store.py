@@ -22,9 +22,9 @@ from torch import Tensor
 from ..errors import DataError, SettingError, disk_says
 from ..models.fingerprint import fingerprint
 from ..progress import Progress, silent
-from ..routing.caches import CacheSlice
 from ..routing.image_inputs import ImageInputs
 from ..routing.packing import Layout, layout_for, pack
+from ..routing.prompt_caches import CacheSlice
 from ..routing.states import State, tangent_of
 from ..storage.checksummed import FIRST, TENSORS, checksummed_files, save_shard, shards_of, verify_checksum
 from ..storage.files import is_own

@@ -55,7 +55,7 @@ def render(
     uses = expert_use(single)
     html = draw(
         __package__,
-        "template.html.j2",
+        "comparison.html.j2",
         made=made_by(folder),
         model=summary.config.get("model"),
         summary=summary,

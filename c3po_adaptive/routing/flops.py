@@ -1,6 +1,7 @@
 """FLOPs, counted from the model's own weights: of tokens without padding, and of the experts that they use.
 
-A multiply-add is two. Where all experts are run at once (``experts.py``), those not used count no more than padding.
+A multiply-add is two. Where all experts are run at once (``dense_experts.py``), those not used count no more than
+padding.
 
 Matrix products are counted, as ``torch.utils.flop_counter`` does; norms, softmax and activations are not.
 """

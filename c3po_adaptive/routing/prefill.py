@@ -16,13 +16,13 @@ from transformers import DynamicCache, PreTrainedModel
 
 from ..errors import ShapeError
 from ..types import Prompt
-from .caches import CacheSlice, cut, joined, layer_of
 from .flops import Flops
 from .grouping import Tail, grouped, waiting
 from .head import head, likelihoods
 from .image_inputs import ImageInputs, alone, decoder_inputs, image_inputs_of
 from .intercept import recorded
 from .packing import Layout, Packed, layout_for, pack, padded
+from .prompt_caches import CacheSlice, cut, joined, layer_of
 from .router_rules import RuleRun
 from .sites import Site, decoder_layers, decoder_of
 from .states import State, TokenBatch, laid_out

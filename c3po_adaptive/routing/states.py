@@ -13,9 +13,9 @@ from transformers import PreTrainedModel
 
 from ..ledger import Entry
 from ..types import Prompt
-from .caches import CacheSlice, joined
 from .head import ROWS, Tangent, plane
 from .packing import Packed
+from .prompt_caches import CacheSlice, joined
 
 
 @dataclass(frozen=True, eq=False)

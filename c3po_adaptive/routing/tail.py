@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
 from ..errors import ModelError
-from .caches import layer_of, overwritten, passed_by
 from .head import forward_as
 from .image_inputs import as_mask, decoder_inputs, ids_beside
 from .modules import hooked
 from .packing import Packed, windows
+from .prompt_caches import layer_of, overwritten, passed_by
 from .sites import Site, decoder_layers, decoder_of
 from .states import TailBatch, TokenBatch
 

@@ -31,9 +31,9 @@ from c3po_adaptive import (
 from c3po_adaptive.study import Progress, silent
 from c3po_adaptive.types import LossName
 
+from .closed_form import Reads, check_routers, read
 from .left_out import Answered, Repair, answered, folds_of, judged, parts_of, prefilled
 from .limits import PENALTY, ROUNDS
-from .regression import Reads, check_routers, read
 
 SPREADS = (0.5, 1.0, 2.0, 4.0)
 """By how many nats what is added tells experts apart: the standard deviation of what it adds to a token's scores, over

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 from c3po_repair import repair
+from c3po_repair.closed_form import ANSWERS, Reads, read
 from c3po_repair.left_out import Answered, Repair, answered, folds_of, judged
-from c3po_repair.regression import ANSWERS, Reads, read
 from c3po_repair.tuned import tuned
 from sklearn.linear_model import Ridge
 from transformers import AutoModelForCausalLM
