@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,6 +22,7 @@ SHOWN = 2
 FEW = 3
 """Texts: an expert that fewer use is named."""
 NAMED = 5
+"""Texts that cover most of these experts."""
 QUARTER = 0.25
 
 
@@ -105,34 +107,36 @@ def _check_targets(model: RoutedModel, ban: list[str], wanted: list[str]) -> Non
 def _show(found: Ranking) -> None:
     by_layer: dict[int, list[str]] = {}
     for one in found.experts:
-        by_layer.setdefault(one.layer, []).append(
-            f"{one.expert}: {one.saliency:.2f} ({100 * one.load:.1f} %, rank {one.rank_low} to {one.rank_high})"
-        )
+        by_layer.setdefault(one.layer, []).append(_ranked(one))
     rows = [[str(layer), "; ".join(each[:SHOWN]), "; ".join(each[-SHOWN:])] for layer, each in by_layer.items()]
     say(f"{found.model}: {found.texts} texts; an expert's number, weight × output's norm, load, and rank of 95 %")
     print_table(["layer", "added least by", "added most by"], rows)
-    steady = found.steady(QUARTER)
-    worst = min(steady, key=lambda layer: steady[layer])
-    mean = sum(steady.values()) / len(steady)
-    say(
-        f"Of the quarter that adds least, {100 * mean:.0f} % would do so on other texts of the kind, too; of layer "
-        f"{worst} {100 * steady[worst]:.0f} %."
-    )
-    if rare := found.rare(FEW):
-        more = f"; and {len(rare) - NAMED} more" if len(rare) > NAMED else ""
+    if steady := found.steady(QUARTER):
+        mean, worst = sum(steady.values()) / len(steady), min(steady, key=lambda layer: steady[layer])
         say(
-            f"{len(rare)} of {len(found.experts)} experts are used by fewer than {FEW} texts: "
-            f"{'; '.join(map(_covered, rare[:NAMED]))}{more}."
+            f"Of the quarter that adds least, as far as texts use it, {100 * mean:.0f} % would do so on other texts of "
+            f"the kind, too; of layer {worst} {100 * steady[worst]:.0f} %."
         )
+    if rare := found.rare(FEW):
+        say(f"{len(rare)} of {len(found.experts)} experts are used by fewer than {FEW} texts, {_covered(rare)}.")
     if banned := [one for one in found.experts if one.ban_cost is not None]:
         say("What a ban of one expert costs, nats a token [95 %]:")
         costs = sorted(banned, key=lambda one: -(one.ban_cost or 0))
         print_table(["layer", "expert", "rank", "load", "ban costs"], [_cost_row(one) for one in costs])
 
 
-def _covered(one: RankedExpert) -> str:
-    texts = f"{'text' if one.texts == 1 else 'texts'} {', '.join(map(str, one.most))}" if one.texts else "none"
-    return f"{one.expert} of layer {one.layer} ({texts})"
+def _ranked(one: RankedExpert) -> str:
+    if not one.texts:
+        return f"{one.expert}: not used"
+    return f"{one.expert}: {one.saliency:.2f} ({100 * one.load:.1f} %, rank {one.rank_low} to {one.rank_high})"
+
+
+def _covered(rare: list[RankedExpert]) -> str:
+    """By how many texts, and by which most."""
+    unused = sum(not one.texts for one in rare)
+    covering = Counter(text for one in rare for text in one.most).most_common(NAMED)
+    which = ", ".join(f"text {text} {count}" for text, count in covering)
+    return f"{unused} by none" + (f"; of the others {which}" if which else "")
 
 
 def _cost_row(one: RankedExpert) -> list[str]:

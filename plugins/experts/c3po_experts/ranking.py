@@ -38,7 +38,7 @@ class RankedExpert(NamedTuple):
         layer: decoder layer index.
         expert: its number.
         rank: 1 is the one that its layer would lose least by.
-        rank_low: at least, and at most, if other texts of the kind had been drawn (95 %).
+        rank_low: at least, and at most, if other texts of the kind had been drawn (95 %); any, if no text uses it.
         rank_high: see there.
         saliency: its weight times the norm of its output, the mean over the tokens that use it (REAP, arXiv
             2510.13999); 0 if none does.
@@ -93,15 +93,19 @@ class Ranking:
         return {layer: sorted(each[: round(share * len(each))]) for layer, each in self._order().items()}
 
     def steady(self, share: float) -> dict[int, float]:
-        """How many of those would be among them again if other texts of the kind had been drawn: a share, by layer."""
+        """How many of those would be among them again if other texts of the kind had been drawn: a share, by layer. Of
+        those that no text uses, nothing is known; a layer without others is left out."""
+        used = {(one.layer, one.expert) for one in self.experts if one.tokens}
+        known = {layer: [one for one in each if (layer, one) in used] for layer, each in self.least(share).items()}
         return {
-            layer: float((self.resampled[layer][:, each] <= len(each)).mean()) if each else 1.0
-            for layer, each in self.least(share).items()
+            layer: float((self.resampled[layer][:, some] <= len(self.least(share)[layer])).mean())
+            for layer, some in known.items()
+            if some
         }
 
     def rare(self, texts: int) -> list[RankedExpert]:
-        """The experts that fewer texts use, from those that none does on; ``most`` names the texts that do."""
-        return sorted((one for one in self.experts if one.texts < texts), key=lambda one: one.tokens)
+        """The experts that fewer texts use; ``most`` names those that do."""
+        return [one for one in self.experts if one.texts < texts]
 
     def chosen(self, *which: str) -> dict[int, list[int]]:
         """Experts by layer: ``least:2`` or ``most:2`` of each; ``costly:4``, those whose ban costs most, of all layers
@@ -195,14 +199,14 @@ def _of_layer(layer: int, used: Floats, added: Floats, drawn: Floats) -> tuple[l
     low, high = np.percentile(again, [LEAST, MOST], axis=0)
     ranks = 1 + again.argsort(1, kind="stable").argsort(1, kind="stable")
     first, last = np.percentile(ranks, [LEAST, MOST], axis=0, method="nearest")
-    load = used.sum(0) / used.sum()
+    saw, load = used.sum(0) > 0, used.sum(0) / used.sum()
     ranked = [
         RankedExpert(
             layer,
             expert,
             rank,
-            int(min(first[expert], rank)),
-            int(max(last[expert], rank)),
+            int(min(first[expert], rank)) if saw[expert] else 1,
+            int(max(last[expert], rank)) if saw[expert] else len(saw),
             float(saliency[expert]),
             float(low[expert]),
             float(high[expert]),
