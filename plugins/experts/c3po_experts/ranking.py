@@ -96,15 +96,14 @@ class Ranking:
         """How many of those would be among them again if other texts of the kind had been drawn: a share, by layer. Of
         those that no text uses, nothing is known; a layer without others is left out."""
         used = {(one.layer, one.expert) for one in self.experts if one.tokens}
-        known = {layer: [one for one in each if (layer, one) in used] for layer, each in self.least(share).items()}
-        return {
-            layer: float((self.resampled[layer][:, some] <= len(self.least(share)[layer])).mean())
-            for layer, some in known.items()
-            if some
-        }
+        found = {}
+        for layer, each in self.least(share).items():
+            if known := [one for one in each if (layer, one) in used]:
+                found[layer] = float((self.resampled[layer][:, known] <= len(each)).mean())
+        return found
 
     def rare(self, texts: int) -> list[RankedExpert]:
-        """The experts that fewer texts use; ``most`` names those that do."""
+        """The experts that fewer texts use; ``most`` names these, three at most."""
         return [one for one in self.experts if one.texts < texts]
 
     def chosen(self, *which: str) -> dict[int, list[int]]:
