@@ -54,7 +54,7 @@ def peft_targets(model: str | PreTrainedModel, revision: str | None = None) -> P
     """
     if isinstance(model, str):
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(model_config(model, revision))
+            return _targets_of(AutoModelForCausalLM.from_config(model_config(model, revision)))
     return _targets_of(model)
 
 

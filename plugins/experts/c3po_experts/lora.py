@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from typing import cast
 
 from torch import nn
 from transformers import PreTrainedModel
@@ -25,7 +24,7 @@ def lora_targets(model: RoutedModel | nn.Module, experts: Wanted) -> dict[str, l
         experts: of each decoder layer the experts; None: all of them.
 
     Raises:
-        SettingError: no experts; or a layer or an expert that the model does not have.
+        SettingError: no experts; a layer or an expert that the model does not have; or a model in a wrapper.
         ModelError: PEFT cannot adapt the family's experts.
     """
     if not experts or any(some is not None and not some for some in experts.values()):
@@ -37,7 +36,12 @@ def lora_targets(model: RoutedModel | nn.Module, experts: Wanted) -> dict[str, l
     if modules:
         _check(experts, modules.values())
         return {"target_modules": [name for name, place in modules.items() if _among(place, experts)]}
-    held = dict(_parameters(cast(PreTrainedModel, inner)))
+    if not isinstance(inner, PreTrainedModel):
+        raise SettingError(
+            f"Expected a model of transformers, or one whose experts are modules, got {type(inner).__name__}; give the "
+            "model without what it is wrapped in."
+        )
+    held = dict(_parameters(inner))
     _check(experts, ((layer, expert) for layer, count in held.values() for expert in range(count)))
     return {"target_modules": [], "target_parameters": [name for name, (layer, _) in held.items() if layer in experts]}
 

@@ -109,6 +109,8 @@ def test_what_is_not_there_is_refused(model, experts, said):
 def test_what_cannot_be_adapted_is_refused():
     with pytest.raises(ModelError, match="got dbrx: its experts read weights"):
         lora_targets(tiny_moe("dbrx"), {0: [1]})
+    with pytest.raises(SettingError, match="got Sequential; give the model without what it is wrapped in"):
+        lora_targets(nn.Sequential(tiny_moe("olmoe")), {0: [1]})
 
 
 def test_the_command_writes_what_a_lora_config_takes(tmp_path):
