@@ -45,24 +45,20 @@ class PeftTargets:
         return "\n".join(["config = LoraConfig(", *(f"    {line}" for line in lines), ")"])
 
 
-def peft_targets(name_or_path: str, revision: str | None = None) -> PeftTargets:
-    """Those of a model by alias, Hub id or folder; only its configuration is read.
+def peft_targets(model: str | PreTrainedModel, revision: str | None = None) -> PeftTargets:
+    """Those of a model of transformers; or of one by alias, Hub id or folder, of which only its configuration is read.
 
     Raises:
         ModelError: there is no configuration of a causal language model, it has no MoE layer that can be reached, or
             PEFT cannot adapt its experts.
     """
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(model_config(name_or_path, revision))
-    return targets_of(model)
+    if isinstance(model, str):
+        with torch.device("meta"):
+            return _targets_of(AutoModelForCausalLM.from_config(model_config(model, revision)))
+    return _targets_of(model)
 
 
-def targets_of(model: PreTrainedModel) -> PeftTargets:
-    """Those of a model, whether it has weights or not.
-
-    Raises:
-        ModelError: it has no MoE layer that can be reached, or PEFT cannot adapt its experts.
-    """
+def _targets_of(model: PreTrainedModel) -> PeftTargets:
     model_type = model.config.get_text_config().model_type
     row = family(model_type)
     if row.no_adapters:

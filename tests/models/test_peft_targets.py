@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from c3po_adaptive.cli import app
 from c3po_adaptive.errors import ModelError
-from c3po_adaptive.models.peft_targets import PeftTargets, peft_targets, targets_of
+from c3po_adaptive.models.peft_targets import PeftTargets, peft_targets
 from c3po_adaptive.models.routed import RoutedModel
 from c3po_adaptive.testing import tiny_moe, tiny_tokenizer, write_tiny_checkpoint
 
@@ -40,7 +40,7 @@ def adapted(family, **config):
 class TestFamilies:
     def test_adapters_reach_all_experts_and_attention(self, family):
         plain = tiny_moe(family)
-        targets = targets_of(plain)
+        targets = peft_targets(plain)
         moe_layers = {site.layer for site in RoutedModel(plain, tiny_tokenizer()).sites}
         _, gradients = adapted(
             family,
@@ -54,14 +54,14 @@ class TestFamilies:
         assert targets.target_modules and len(gradients) > len(of_experts)
 
     def test_and_routers_where_they_are_named(self, family):
-        targets = targets_of(tiny_moe(family))
+        targets = peft_targets(tiny_moe(family))
         _, gradients = adapted(family, target_parameters=[*targets.target_parameters, *targets.routers])
         assert targets.routers
         assert all(gradient is not None and gradient.any() for gradient in gradients.values())
 
     def test_target_modules_alone_leave_experts_out(self, family):
         """What is silent elsewhere: PEFT issue 3009."""
-        targets = targets_of(tiny_moe(family))
+        targets = peft_targets(tiny_moe(family))
         _, gradients = adapted(family, target_modules=list(targets.target_modules))
         assert not [name for name in gradients if "experts" in name]
 
@@ -98,8 +98,8 @@ def test_what_cannot_be_adapted_is_said(tmp_path):
         "error: Expected a model beside --peft, got none; write c3po models NAME --peft.\n",
     )
     with pytest.raises(ModelError, match="a family whose experts PEFT can adapt, got dbrx: its experts read weights"):
-        targets_of(tiny_moe("dbrx"))
-    assert not targets_of(tiny_moe("longcat_flash")).routers
+        peft_targets(tiny_moe("dbrx"))
+    assert not peft_targets(tiny_moe("longcat_flash")).routers
 
 
 def test_a_dense_model_has_none():
@@ -111,4 +111,4 @@ def test_a_dense_model_has_none():
     with pytest.raises(
         ModelError, match="LlamaForCausalLM to have routed experts whose weights lie together, found none"
     ):
-        targets_of(LlamaForCausalLM(config))
+        peft_targets(LlamaForCausalLM(config))

@@ -6,13 +6,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .lora import lora_targets
     from .ranking import RankedExpert, Ranking, rank_experts
 
-__all__ = ["RankedExpert", "Ranking", "rank_experts"]
+__all__ = ["RankedExpert", "Ranking", "lora_targets", "rank_experts"]
 
 
 def __getattr__(name: str) -> Any:
     """What takes its time to import, when it is asked for."""
     if name in __all__:
-        return getattr(import_module(".ranking", __name__), name)
+        return getattr(import_module(".lora" if name == "lora_targets" else ".ranking", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}")

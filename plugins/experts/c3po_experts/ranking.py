@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,12 +14,15 @@ import torch
 from c3po_adaptive import DataError, RoutedModel
 from c3po_adaptive.study import Progress, silent, write_text
 
+from .ban_cost import ban_costs
+from .choice import chosen
 from .outputs import outputs_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float64]
+    Ints = NDArray[np.intp]
 
 RESAMPLES = 999
 EXAMPLES = 3
@@ -35,15 +38,19 @@ class RankedExpert(NamedTuple):
         layer: decoder layer index.
         expert: its number.
         rank: 1 is the one that its layer would lose least by.
-        rank_low: at least, and at most, if other texts of the kind had been drawn (95 %).
+        rank_low: at least, and at most, if other texts of the kind had been drawn (95 %); any, if no text uses it.
         rank_high: see there.
         saliency: its weight times the norm of its output, the mean over the tokens that use it (REAP, arXiv
             2510.13999); 0 if none does.
         saliency_low: of 95 %, over texts.
         saliency_high: see there.
         load: the share of its layer's choices.
+        tokens: how many tokens use it.
         texts: how many texts use it.
-        most: numbers of the texts that use it most.
+        most: numbers of the texts that use it most, the first one's being 0.
+        ban_cost: how much higher the texts' loss is if it is banned, in nats a token; None: that was not tried.
+        ban_low: of 95 %, over texts.
+        ban_high: see there.
     """
 
     layer: int
@@ -55,8 +62,12 @@ class RankedExpert(NamedTuple):
     saliency_low: float
     saliency_high: float
     load: float
+    tokens: int
     texts: int
     most: tuple[int, ...]
+    ban_cost: float | None = None
+    ban_low: float | None = None
+    ban_high: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,19 +79,51 @@ class Ranking:
         fingerprint: its identity by every weight.
         texts: how many were read.
         experts: L times E of them.
+        resampled: of each layer ``[S, E]`` the ranks of its experts, by number, each time that texts were drawn again.
     """
 
     model: str
     fingerprint: str
     texts: int
     experts: tuple[RankedExpert, ...]
+    resampled: dict[int, Ints] = field(repr=False)
 
     def least(self, share: float) -> dict[int, list[int]]:
         """The experts of each layer that would be missed least, as many as this share of them, by layer."""
+        return {layer: sorted(each[: round(share * len(each))]) for layer, each in self._order().items()}
+
+    def steady(self, share: float) -> dict[int, float]:
+        """How many of those would be among them again if other texts of the kind had been drawn: a share, by layer. Of
+        those that no text uses, nothing is known; a layer without others is left out."""
+        used = {(one.layer, one.expert) for one in self.experts if one.tokens}
+        found = {}
+        for layer, each in self.least(share).items():
+            if known := [one for one in each if (layer, one) in used]:
+                found[layer] = float((self.resampled[layer][:, known] <= len(each)).mean())
+        return found
+
+    def rare(self, texts: int) -> list[RankedExpert]:
+        """The experts that fewer texts use; ``most`` names these, three at most."""
+        return [one for one in self.experts if one.texts < texts]
+
+    def chosen(self, *which: str) -> dict[int, list[int]]:
+        """Experts by layer: ``least:2`` or ``most:2`` of each; ``costly:4``, those whose ban costs most, of all layers
+        together; or ``3,5@16``.
+
+        Raises:
+            SettingError: another text, experts that there are not, or bans that were not tried.
+        """
+        costs = {(one.layer, one.expert): one.ban_cost for one in self.experts if one.ban_cost is not None}
+        found: dict[int, list[int]] = {}
+        for layer, expert in sorted(chosen(which, self._order(), costs)):
+            found.setdefault(layer, []).append(expert)
+        return found
+
+    def _order(self) -> dict[int, list[int]]:
         found: dict[int, list[int]] = {}
         for one in self.experts:
             found.setdefault(one.layer, []).append(one.expert)
-        return {layer: sorted(experts[: round(share * len(experts))]) for layer, experts in found.items()}
+        return found
 
     def write(self, path: Path | str) -> None:
         """JSON lines, a row an expert, for what prunes or merges experts; the model's identity in each."""
@@ -89,34 +132,60 @@ class Ranking:
         write_text(path, "\n".join(rows) + "\n")
 
 
-def rank_experts(model: RoutedModel, texts: Sequence[str], *, seed: int = 0, progress: Progress = silent) -> Ranking:
+def rank_experts(
+    model: RoutedModel,
+    texts: Sequence[str],
+    *,
+    ban: str | Sequence[str] = (),
+    seed: int = 0,
+    progress: Progress = silent,
+) -> Ranking:
     """Rank the experts of each layer by what they add to a set of texts.
 
     Args:
         model: along whose own routing.
-        texts: two at least; their order is resampled for intervals.
+        texts: two at least, which are resampled for intervals.
+        ban: of which experts it is also tried what their ban costs, each by itself: ``least:2`` or ``most:2`` of each
+            layer, or ``3,5@16``; a text or several.
         seed: of the resampling.
         progress: shows how many are read.
 
     Raises:
         DataError: fewer than two texts, or one that the model cannot read.
-        ModelError: experts whose outputs cannot be had one by one.
+        SettingError: another text for ``ban``, or experts that there are not.
+        ModelError: experts whose outputs cannot be had one by one, or which a rule cannot ban.
     """
     if len(texts) < 2:
         raise DataError(f"Expected two texts or more, which intervals are over, got {len(texts)}; give more.")
+    chosen(ban, dict.fromkeys(model.layers, range(model.n_experts)))  # refused before texts are read
     each = [outputs_of(model, text) for text in progress(texts, "experts")]
     used, added = (torch.stack([getattr(one, name) for one in each]).numpy() for name in ("used", "added"))
     drawn = np.random.default_rng(seed).multinomial(len(texts), [1 / len(texts)] * len(texts), size=RESAMPLES)
-    ranked = [
-        one
-        for row, layer in enumerate(model.layers)
-        for one in _of_layer(layer, used[:, row], added[:, row], drawn.astype(float))
+    ranked, resampled = [], {}
+    for row, layer in enumerate(model.layers):
+        own, resampled[layer] = _of_layer(layer, used[:, row], added[:, row], drawn.astype(float))
+        ranked += own
+    found = Ranking(model.name, model.fingerprint, len(texts), tuple(ranked), resampled)
+    return _with_bans(found, model, texts, ban, seed, progress) if ban else found
+
+
+def _with_bans(
+    ranking: Ranking, model: RoutedModel, texts: Sequence[str], ban: str | Sequence[str], seed: int, progress: Progress
+) -> Ranking:
+    which = (ban,) if isinstance(ban, str) else ban
+    places = [(layer, expert) for layer, some in ranking.chosen(*which).items() for expert in some]
+    costs = ban_costs(model, texts, places, seed=seed, progress=progress)
+    experts = [
+        one._replace(ban_cost=cost.value, ban_low=cost.low, ban_high=cost.high)
+        if (cost := costs.get((one.layer, one.expert)))
+        else one
+        for one in ranking.experts
     ]
-    return Ranking(model.name, model.fingerprint, len(texts), tuple(ranked))
+    return replace(ranking, experts=tuple(experts))
 
 
-def _of_layer(layer: int, used: Floats, added: Floats, drawn: Floats) -> list[RankedExpert]:
-    """The experts of a layer in order.
+def _of_layer(layer: int, used: Floats, added: Floats, drawn: Floats) -> tuple[list[RankedExpert], Ints]:
+    """The experts of a layer in order, and ``[S, E]`` the rank of each in each resample.
 
     Args:
         layer: its index.
@@ -129,23 +198,25 @@ def _of_layer(layer: int, used: Floats, added: Floats, drawn: Floats) -> list[Ra
     low, high = np.percentile(again, [LEAST, MOST], axis=0)
     ranks = 1 + again.argsort(1, kind="stable").argsort(1, kind="stable")
     first, last = np.percentile(ranks, [LEAST, MOST], axis=0, method="nearest")
-    load = used.sum(0) / used.sum()
-    return [
+    saw, load = used.sum(0) > 0, used.sum(0) / used.sum()
+    ranked = [
         RankedExpert(
             layer,
             expert,
             rank,
-            int(min(first[expert], rank)),
-            int(max(last[expert], rank)),
+            int(min(first[expert], rank)) if saw[expert] else 1,
+            int(max(last[expert], rank)) if saw[expert] else len(saw),
             float(saliency[expert]),
             float(low[expert]),
             float(high[expert]),
             float(load[expert]),
+            int(used[:, expert].sum()),
             int((used[:, expert] > 0).sum()),
             _most(used[:, expert]),
         )
         for rank, expert in enumerate(saliency.argsort(kind="stable").tolist(), 1)
     ]
+    return ranked, ranks
 
 
 def _ratio(added: Floats, used: Floats) -> Floats:

@@ -56,14 +56,27 @@ def test_experts_are_in_order_with_how_sure_it_is():
         assert all(one.rank_low <= one.rank <= one.rank_high for one in own)
         assert all(one.saliency_low <= one.saliency_high for one in own)
         assert found.least(0.25)[layer] == sorted(one.expert for one in own[:2])
+    assert sum(one.tokens for one in found.experts if one.layer == 0) == 2 * sum(map(len, TEXTS))
+
+
+def test_of_experts_that_no_text_uses_nothing_is_said():
+    found = rank_experts(model_of("qwen3_moe"), ["on", "we"])
     unused = [one for one in found.experts if not one.texts]
-    assert all(one.saliency == one.load == 0 and one.most == () for one in unused)
+    assert unused and all(one.saliency == one.load == one.tokens == 0 and one.most == () for one in unused)
+    assert {(one.rank_low, one.rank_high) for one in unused} == {(1, 8)}
 
 
-def test_the_same_texts_over_again_leave_no_doubt():
-    found = rank_experts(model_of("qwen3_moe"), [TEXTS[0]] * 3)
-    used = [one for one in found.experts if one.texts]
-    assert all(one.rank_low == one.rank_high and one.saliency_low == pytest.approx(one.saliency) for one in used)
+def test_how_steady_the_least_are_and_which_are_rare():
+    found = rank_experts(model_of("qwen3_moe"), TEXTS)
+    unused = [(one.layer, one.expert) for one in found.experts if not one.tokens]
+    assert [(one.layer, one.expert) for one in found.rare(1)] == unused and len(found.rare(5)) == 24
+    for layer, share in found.steady(0.25).items():
+        ranks, least = found.resampled[layer], found.least(0.25)[layer]
+        used = [one for one in least if (layer, one) not in unused]
+        again = [len({*(row <= 2).nonzero()[0].tolist()} & {*used}) / len(used) for row in ranks]
+        assert len(ranks) == 999 and share == pytest.approx(sum(again) / 999) and 0 < share < 1
+    assert unused == [(0, 7)] and 0 not in found.steady(0.125), "of one that is not used nothing is known"
+    assert set(found.steady(1.0).values()) == {1.0}
 
 
 @pytest.mark.parametrize("family", ["olmoe", "deepseek_v3", "mixtral", "gpt_oss", "granitemoe", "dbrx"])

@@ -1,0 +1,84 @@
+"""Experts as what PEFT's LoraConfig is told, so that these get adapters and no others."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from c3po_adaptive import RoutedModel, SettingError, peft_targets
+
+Wanted = Mapping[int, Collection[int] | None]
+
+
+def lora_targets(model: RoutedModel | nn.Module, experts: Wanted) -> dict[str, list[str]]:
+    """Keys of a ``LoraConfig`` by which some experts are adapted: ``LoraConfig(r=8, **lora_targets(model, experts))``.
+
+    Where experts are modules, ``target_modules`` are the linear ones of exactly these. Where the experts of a layer
+    lie together in its parameters, PEFT adapts a parameter whole: ``target_parameters`` are those of all experts of
+    these layers. Names are whole, for PEFT's ``layers_to_transform`` says nothing of parameters.
+
+    Args:
+        model: that adapters are put into: a ``RoutedModel``, or one of transformers.
+        experts: of each decoder layer the experts; None: all of them.
+
+    Raises:
+        SettingError: no experts; a layer or an expert that the model does not have; or a model in a wrapper.
+        ModelError: PEFT cannot adapt the family's experts.
+    """
+    if not experts or any(some is not None and not some for some in experts.values()):
+        raise SettingError(f"Expected experts of each layer, or None for all, got {dict(experts)}; leave a layer out.")
+    inner = model.model if isinstance(model, RoutedModel) else model
+    modules = {
+        name: place for name, part in inner.named_modules() if isinstance(part, nn.Linear) if (place := _place(name))
+    }
+    if modules:
+        _check(experts, modules.values())
+        return {"target_modules": [name for name, place in modules.items() if _among(place, experts)]}
+    if not isinstance(inner, PreTrainedModel):
+        raise SettingError(
+            f"Expected a model of transformers, or one whose experts are modules, got {type(inner).__name__}; give the "
+            "model without what it is wrapped in."
+        )
+    held = dict(_parameters(inner))
+    _check(experts, ((layer, expert) for layer, count in held.values() for expert in range(count)))
+    return {"target_modules": [], "target_parameters": [name for name, (layer, _) in held.items() if layer in experts]}
+
+
+def _place(name: str) -> tuple[int, int] | None:
+    """Layer and expert of a module in ``layers.16.mlp.experts.3.up_proj`` or ``…experts.gate_up_projs.3``."""
+    before, found, behind = f".{name}.".partition(".experts.")
+    numbers = [[int(part) for part in side.split(".") if part.isdigit()] for side in (before, behind)]
+    return (numbers[0][0], numbers[1][0]) if found and [len(each) for each in numbers] == [1, 1] else None
+
+
+def _parameters(model: PreTrainedModel) -> Iterable[tuple[str, tuple[int, int]]]:
+    """Names of parameters that hold the experts of a layer, with its index and how many they are."""
+    suffixes = [f".{name}" for name in peft_targets(model).target_parameters]
+    for name, parameter in model.named_parameters():
+        for suffix in suffixes:
+            if name.endswith(suffix):
+                yield name, (int(name.removesuffix(suffix).rpartition(".")[2]), len(parameter))
+
+
+def _among(place: tuple[int, int], experts: Wanted) -> bool:
+    layer, expert = place
+    some = experts.get(layer, ())
+    return some is None or expert in some
+
+
+def _check(experts: Wanted, there: Iterable[tuple[int, int]]) -> None:
+    known: dict[int, set[int]] = {}
+    for layer, expert in there:
+        known.setdefault(layer, set()).add(expert)
+    if missing := [layer for layer in experts if layer not in known]:
+        raise SettingError(
+            f"Expected layers among {', '.join(map(str, sorted(known)))}, which have experts, got {missing[0]}; take "
+            "some of these."
+        )
+    for layer, some in experts.items():
+        if missing := sorted(set(some or ()) - known[layer]):
+            raise SettingError(
+                f"Expected experts of layer {layer} from 0 to {max(known[layer])}, got {missing[0]}; take others."
+            )
