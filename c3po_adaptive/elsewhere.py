@@ -31,7 +31,7 @@ BROUGHT = {
     ("store", "hub"): f"plugins/hub, {_WHOLE}",
     ("picture", "trace"): f"plugins/traces, {_WHOLE}",
     ("engine", "ray"): f"plugins/ray, {_WHOLE}",
-    **{("trace reader", engine): _ENGINES for engine in ("transformers", "vllm", "sglang")},
+    **{("trace reader", engine): _ENGINES for engine in ("transformers", "vllm", "sglang", "prime-rl", "llama.cpp")},
     **{("trace writer", engine): _ENGINES for engine in ("vllm", "sglang")},
 }
 """How what is elsewhere is had, by role and name."""
