@@ -53,11 +53,17 @@ def _schema() -> Any:
     return pa.schema(zip(COLUMNS, (pa.int32(), pa.int32(), pa.int16(), *lists), strict=True))
 
 
-def write_trace(trace: Trace, path: Path | str) -> Path:
+def write_trace(trace: Trace, path: Path | str, logits: Tensor | None = None) -> Path:
     """Write a trace, whole or not at all.
+
+    Args:
+        trace: that is written.
+        path: of the file.
+        logits: ``[T, L, E]`` of its routers, kept in a further column, which ``read_trace`` passes over.
 
     Raises:
         DataError: the disk refuses it, or something else than a trace lies there.
+        ShapeError: logits of other tokens, layers or experts.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -75,6 +81,11 @@ def write_trace(trace: Trace, path: Path | str) -> Path:
         "weights": [None] * (T * L) if weights is None else weights,
     }
     table = pa.table(columns, _schema().with_metadata({KEY: json.dumps(card).encode()}))
+    if logits is not None:
+        if logits.shape != (T, L, trace.n_experts):
+            raise ShapeError(f"Expected logits of shape {(T, L, trace.n_experts)}, got {tuple(logits.shape)}.")
+        rows = logits.detach().float().cpu().reshape(T * L, trace.n_experts).tolist()
+        table = table.append_column("logits", pa.array(rows, pa.list_(pa.float32())))
     try:
         with atomic_file(path) as writing:
             pq.write_table(table, writing, compression="zstd", write_page_checksum=True)
