@@ -200,7 +200,10 @@ def diff(
     *,
     texts: Annotated[
         str | None,
-        typer.Option(help='Run both models on these: .txt, a line a text; .jsonl, {"text": …}; - for standard input.'),
+        typer.Option(
+            help='Run both models on these: .txt, a line a text; .jsonl, {"text": …}; - for standard input; or '
+            "texts:OWNER/NAME:COLUMN:SPLIT of the Hub."
+        ),
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="The first so many texts.")] = None,
     other_dtype: Annotated[str | None, typer.Option(help="The other model's --dtype, where it is another.")] = None,
