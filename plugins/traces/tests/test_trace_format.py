@@ -82,6 +82,12 @@ def test_what_is_written_is_valid_and_read_again_the_same(name, tmp_path):
         assert getattr(read, field) == getattr(trace, field), field
 
 
+def test_columns_are_of_the_types_that_the_schema_says(tmp_path):
+    written = pq.read_table(write_trace(own_trace(), tmp_path / "a.parquet", torch.zeros(48, 3, 8))).schema
+    said = {name: field["arrow"] for name, field in SCHEMA["$defs"]["row"]["properties"].items()}
+    assert {field.name: str(field.type).replace("element: ", "").replace("float", "float32") for field in written} == said
+
+
 def test_it_says_who_ran_what():
     assert (made("own").engine, made("own").dtype) == ("c3po_adaptive", "float32")
     assert (made("of an engine").engine, made("of an engine").dtype) == ("vLLM", "")
