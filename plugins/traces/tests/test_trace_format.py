@@ -85,7 +85,8 @@ def test_what_is_written_is_valid_and_read_again_the_same(name, tmp_path):
 def test_columns_are_of_the_types_that_the_schema_says(tmp_path):
     written = pq.read_table(write_trace(own_trace(), tmp_path / "a.parquet", torch.zeros(48, 3, 8))).schema
     said = {name: field["arrow"] for name, field in SCHEMA["$defs"]["row"]["properties"].items()}
-    assert {field.name: str(field.type).replace("element: ", "").replace("float", "float32") for field in written} == said
+    found = {field.name: str(field.type).replace("element: ", "").replace("float", "float32") for field in written}
+    assert found == said
 
 
 def test_it_says_who_ran_what():
