@@ -121,8 +121,18 @@ def record(model: RoutedModel, text: str, *, generate: int = 0, rule: RoutingRul
         pieces_of(model, ids),
         len(prompt),
         "c3po_adaptive",
-        str(model.model.dtype).removeprefix("torch."),
+        _dtype(model),
     )
+
+
+def _dtype(model: RoutedModel) -> str:
+    """Of the weights; behind it what quantized some of them."""
+    method = getattr(model.model, "quantization_method", None)
+    said = [
+        str(model.model.dtype).removeprefix("torch."),
+        *([] if method is None else [str(getattr(method, "value", method))]),
+    ]
+    return ", ".join(said)
 
 
 def pieces_of(model: RoutedModel, tokens: Sequence[int]) -> dict[int, str]:

@@ -224,7 +224,7 @@ def test_places_where_no_trace_is(tmp_path, name):
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     is_refused(lambda: read_trace(tmp_path / name))
     is_refused(lambda: read_trace(str(tmp_path / name)))
-    for engine in ("transformers", "vllm", "sglang"):
+    for engine in ("transformers", "vllm", "sglang", "prime-rl", "llama.cpp"):
         is_refused(lambda engine=engine: import_trace(shared_model("olmoe"), engine, tmp_path / name))
 
 

@@ -11,8 +11,9 @@ import pytest
 import torch
 from c3po_traces.logits import logits_of
 from jsonschema import Draft202012Validator
-from routing.naive import shared_model
+from routing.naive import routed_model, shared_model
 from routing.recorded import TEXT, own_trace
+from transformers.utils.quantization_config import QuantizationMethod
 from typer.testing import CliRunner
 
 from c3po_adaptive import read_routing, rule_named
@@ -91,6 +92,9 @@ def test_columns_are_of_the_types_that_the_schema_says(tmp_path):
 
 def test_it_says_who_ran_what():
     assert (made("own").engine, made("own").dtype) == ("c3po_adaptive", "float32")
+    model = routed_model("olmoe")
+    model.model.bfloat16().quantization_method = QuantizationMethod.BITS_AND_BYTES  # as transformers says it
+    assert record(model, TEXT).dtype == "bfloat16, bitsandbytes"
     assert (made("of an engine").engine, made("of an engine").dtype) == ("vLLM", "")
 
 
