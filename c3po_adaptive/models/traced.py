@@ -127,12 +127,8 @@ def record(model: RoutedModel, text: str, *, generate: int = 0, rule: RoutingRul
 
 def _dtype(model: RoutedModel) -> str:
     """Of the weights; behind it what quantized some of them."""
-    method = getattr(model.model, "quantization_method", None)
-    said = [
-        str(model.model.dtype).removeprefix("torch."),
-        *([] if method is None else [str(getattr(method, "value", method))]),
-    ]
-    return ", ".join(said)
+    plain, method = str(model.model.dtype).removeprefix("torch."), getattr(model.model, "quantization_method", None)
+    return plain if method is None else f"{plain}, {getattr(method, 'value', method)}"
 
 
 def pieces_of(model: RoutedModel, tokens: Sequence[int]) -> dict[int, str]:
