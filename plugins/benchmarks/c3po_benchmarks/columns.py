@@ -62,7 +62,7 @@ def _rows(source: str, split: str | None) -> Iterable[Row]:
         tables = from_folder(Path(source))
         if split is None and len(tables) == 1:
             return next(iter(tables.values()))
-        if split not in tables:
+        if split is None or split not in tables:
             there = ", ".join(filter(None, tables)) or "none"
             raise DataError(
                 f"{source}: expected a split among {there}, got {split}; name one of these, or leave it out."
