@@ -120,7 +120,15 @@ def record(model: RoutedModel, text: str, *, generate: int = 0, rule: RoutingRul
         tokenizer_identity(model),
         pieces_of(model, ids),
         len(prompt),
+        "c3po_adaptive",
+        _dtype(model),
     )
+
+
+def _dtype(model: RoutedModel) -> str:
+    """Of the weights; behind it what quantized some of them."""
+    plain, method = str(model.model.dtype).removeprefix("torch."), getattr(model.model, "quantization_method", None)
+    return plain if method is None else f"{plain}, {getattr(method, 'value', method)}"
 
 
 def pieces_of(model: RoutedModel, tokens: Sequence[int]) -> dict[int, str]:
@@ -235,6 +243,7 @@ def of_experts(model: RoutedModel, tokens: Tensor, experts: Tensor, weights: Ten
         name=name,
         tokenizer=tokenizer,
         pieces=pieces_of(model, tokens.tolist()),
+        engine=by,
     )
 
 

@@ -28,7 +28,11 @@ QUARTER = 0.25
 
 def experts(
     texts: Annotated[
-        str, typer.Argument(help='Texts: .txt, a line a text; .jsonl, {"text": …}; - for standard input.')
+        str,
+        typer.Argument(
+            help='Texts: .txt, a line a text; .jsonl, {"text": …}; - for standard input; or '
+            "texts:OWNER/NAME:COLUMN:SPLIT of the Hub."
+        ),
     ],
     *,
     out: Annotated[
