@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -38,6 +38,9 @@ Only = Annotated[
 
 TWO = "report of two"
 """What plugins bring of a kind of study, so that two of its runs are put side by side."""
+
+SHOWN = 4
+"""Data sets, and arms, of a run in a list."""
 
 study = App(help="Studies: a configuration in, results out.", no_args_is_help=True)
 
@@ -142,7 +145,7 @@ def carried_out(
 def show(table: Table, out: Path | None, *, wide: bool) -> None:
     """What came out, on the terminal, and where its page is, if there is one."""
     brief = table if wide else table.in_brief()
-    print_table(brief.columns, brief.rows)
+    print_table(brief.columns, brief.rows, keys=2)  # data set and arm
     say("" if out is None else f"\nReport: {out / 'report.html'}\n")
     for sentence in table.sentences:
         say(sentence)
@@ -204,9 +207,15 @@ def runs(
             say(f"There are no runs in {where} yet; c3po demo or c3po study run CONFIG --out {usual}/NAME makes one.")
         else:
             rows = [
-                [r.folder, r.kind, r.model, ", ".join(r.datasets), ", ".join(r.arms), r.state, r.changed] for r in found
+                [r.folder, f"{r.kind}\n{r.model}", _some(r.datasets), _some(r.arms), f"{r.state}\n{r.changed}"]
+                for r in found
             ]
-            print_table(("folder", "kind", "model", "data", "arms", "state", "written"), rows)
+            print_table(("folder", "kind, model", "data", "arms", "state, written"), rows)
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first names, and how many more there are (``--json``)."""
+    return ", ".join([*names[:SHOWN], *([f"… {len(names) - SHOWN} more"] if len(names) > SHOWN else [])])
 
 
 def report(

@@ -29,6 +29,9 @@ class TestList:
     def test_every_run_below_a_folder(self, runs, place, tmp_path):  # noqa: F811
         shutil.copytree("A", tmp_path / "deep" / "er")
         begun = shutil.copytree("B", tmp_path / "begun")
+        claimed = json.loads((begun / "config.json").read_text())
+        claimed["config"]["arms"] |= {f"arm-{i}": {} for i in range(9)}
+        (begun / "config.json").write_text(json.dumps(claimed))
         (begun / "summary.json").unlink()
         (tmp_path / "none").mkdir()
         (tmp_path / "none" / "config.json").write_text("{}")
@@ -47,6 +50,7 @@ class TestList:
         assert found[str(begun)]["state"] == "not finished"
         told = call("runs", tmp_path)
         assert "base, kernel-regression, mode-finding" in told
+        assert "base, kernel-regression, arm-0, arm-1, … 7 more" in told
         assert told.index("finished") > 0
 
     def test_the_latest_stands_first(self, runs, tmp_path):
