@@ -36,6 +36,10 @@ Only = Annotated[
     list[str] | None, typer.Option("--dataset", help="Only this data set of the configuration; repeatable.")
 ]
 
+OnlyArm = Annotated[
+    list[str] | None, typer.Option("--arm", help="Only this arm of a comparison, and its base; repeatable.")
+]
+
 TWO = "report of two"
 """What plugins bring of a kind of study, so that two of its runs are put side by side."""
 
@@ -50,17 +54,20 @@ def evaluate(
     config: Annotated[Path, typer.Option(help="YAML: model, datasets, arms.")],
     out: Out,
     dataset: Only = None,
+    arm: OnlyArm = None,
     engine: EngineOptions,
     run: RunOptions,
 ) -> None:
     """Another name of c3po study run, with the configuration as an option."""
-    study_run(config, out=out, dataset=dataset, engine=engine, run=run)
+    study_run(config, out=out, dataset=dataset, arm=arm, engine=engine, run=run)
 
 
-def study_run(config: Path, *, out: Out, dataset: Only = None, engine: EngineOptions, run: RunOptions) -> None:
+def study_run(
+    config: Path, *, out: Out, dataset: Only = None, arm: OnlyArm = None, engine: EngineOptions, run: RunOptions
+) -> None:
     """Run a study's configuration, or resume it."""
     with clear_errors():
-        kind, parsed, registry = _read(config, run.set, dataset, run.plugin)
+        kind, parsed, registry = _read(config, run.set, dataset, arm, run.plugin)
         summary = carried_out(kind, parsed, out, registry, run, engine.executor(registry))
         if run.as_json:
             print_json(summary)
@@ -77,6 +84,7 @@ def study_plan(
     config: Path,
     set: SetOption = None,
     dataset: Only = None,
+    arm: OnlyArm = None,
     plugin: Plugins = None,
     begun: Annotated[
         Path | None,
@@ -89,7 +97,7 @@ def study_plan(
     Of the model only its configuration is read (config.json, which is enough in a folder), and its tokenizer.
     """
     with clear_errors():
-        kind, parsed, registry = _read(config, set, dataset, plugin)
+        kind, parsed, registry = _read(config, set, dataset, arm, plugin)
         plan = kind.plan(parsed, registry, begun)
         if as_json:
             print_json(plan.values)
@@ -115,13 +123,17 @@ def study_schema(
 
 
 def _read(
-    path: Path, settings: list[str] | None, datasets: list[str] | None, plugins: list[Path] | None
+    path: Path,
+    settings: list[str] | None,
+    datasets: list[str] | None,
+    arms: list[str] | None,
+    plugins: list[Path] | None,
 ) -> tuple[Study[Any], Any, Registry]:
     """The kind and the configuration of a file, and the registry of its strategies."""
     from ..study.kinds import read_study
 
     registry = cache(lambda: registry_with(plugins))
-    return *read_study(path, settings or [], datasets or [], registry), registry()
+    return *read_study(path, settings or [], datasets or [], registry, arms or []), registry()
 
 
 def carried_out(
