@@ -127,11 +127,11 @@ def _say_one(found: RoutingStatistics) -> None:
         rows.append([str(layer), str(len(whole.hot[row])), f"{whole.evenness[row]:.2f}", busy])
     print_table(["layer", "experts for 80 %", "evenness", "busiest: share of the load"], rows)
     if pairs := found.pairs():
-        say("experts that are used together most:")
+        say("experts that are used together most, beside chance:")
     for pair in pairs:
         say(
-            f"  layer {pair.layer}: {pair.experts[0]} and {pair.experts[1]}, {100 * pair.share:.1f} % of tokens, "
-            f"{pair.lift:.1f} times as often as by chance"
+            f"  layer {pair.layer}: {pair.experts[0]} and {pair.experts[1]}, {pair.lift:.1f} times as often as by chance, "
+            f"{100 * pair.share:.1f} % of tokens"
         )
     places = [[name, str(load.tokens), _hot(load.hot), _mean(load.evenness)] for name, load in found.positions.items()]
     print_table(["position", "tokens", "experts for 80 %", "evenness"], places)
