@@ -264,7 +264,7 @@ ANSWER_PROTOCOLS = ("first_protocol", "protocol", "left_protocol")
 
 
 def test_the_answer_study_prints_commands_that_run_from_the_kept_answers_alone():
-    """Those of its protocols, which are tried below, into a folder that is not the study's; others say what they need."""
+    """Those of its protocols, which are tried below, into another folder; what others need is said."""
     folder = STUDIES / "answer"
     kept, anew = (block for block in (folder / "README.md").read_text().split("```")[1:] if block.startswith("bash\n"))
     written = {(folder / f"{name}.yaml").read_text().partition("\n")[0] for name in ANSWER_PROTOCOLS}

@@ -78,7 +78,10 @@ def _sentence(row: Row, summary: Summary) -> tuple[str, str]:
         said += " (it re-mixed no layer of any question)"
     said += _fewer(row) + _likelihood(row.nll_difference, row.nll_ci_low, row.nll_ci_high)
     if row.role == "control":
-        return head, f": {said}. It is a control, with {' and '.join(row.setting.varies) or 'the core mixed and no step'}."
+        return (
+            head,
+            f": {said}. It is a control, with {' and '.join(row.setting.varies) or 'the core mixed and no step'}.",
+        )
     beside = _against_random(row, summary)
     parts = ([] if beside is None else [_neighbours(beside)]) + _beside_others(row, summary)
     return head, f": {'; '.join([said, *parts])}."

@@ -165,7 +165,7 @@ class TestRefusals:
             ({"question": {"stem": "?"}, "answerKey": "A"}, r"expected the field 'choices', got only 'stem'"),
             ({"question": {"choices": []}, "answerKey": "A"}, r"expected the field 'stem'"),
             ({"question": "?", "choices": ["a", "b"], "answerKey": "A"}, r"choices of the form \{label, text\}"),
-            ({"question": "?", "choices": [{"text": "a"}], "answerKey": "A"}, r"expected the field 'label', got only 'text'\."),
+            ({"question": "?", "choices": [{"text": "a"}], "answerKey": "A"}, r"field 'label', got only 'text'\."),
         ],
     )
     def test_a_bad_row(self, file, bad, message):

@@ -118,7 +118,8 @@ class ComparisonConfig(OnQuestions):
     @property
     def _named(self) -> list[tuple[str, str]]:
         """Arms, each with the key that names it."""
-        named = [("standard", self.standard), ("headline", self.headline), *(("controlled", a) for a in self.controlled)]
+        named = [("standard", self.standard), ("headline", self.headline)]
+        named += [("controlled", arm) for arm in self.controlled]
         named += [("compare", arm) for each in self.compared for arm in each.pair]
         named += [(f"arms.{name}.control_of", of) for name, arm in self.arms.items() for of in arm.control_of]
         return [(key, arm) for key, arm in named if arm]

@@ -68,6 +68,12 @@ class RoutingStatistics:
     kinds_apart: Mapping[str, LoadDifference]
     together: Counts
 
+    def __repr__(self) -> str:
+        """In a line, without the counts."""
+        L, E = self.whole.counts.shape
+        of = f"{self.model or 'an unknown model'}, {L} layers × {E} experts, {self.top_k} a token"
+        return f"{self.name}: {self.whole.size}; {of}"
+
     def pairs(self, count: int = PAIRS) -> list[Pair]:
         """The pairs that are used together most beside what chance would give, over all layers; none where a token uses
         one expert. They are ordered by what is left of their lift two standard errors (√tokens) below, so that a few
