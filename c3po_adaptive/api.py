@@ -90,6 +90,7 @@ class Optimizer:
         given = {"optimizer": optimizer, "kernel": kernel, "retriever": retriever, "selector": selector}
         specs = {**usual.specs, **{role: spec for role, spec in given.items() if spec is not None}}
         strategies = (registry or default_registry()).strategies(specs)
+        self._preset, self._given = preset, {role for role, spec in given.items() if spec is not None}
         self.model = model = as_routed(model, tokenizer)
         self.format = None if format is None else as_format(format)
         asked = self.format or as_format("cloze")
@@ -98,6 +99,20 @@ class Optimizer:
         embedder = embedder or default_embedder()
         self.references = None if refset is None else as_reference_set(refset, model, embedder, asked)
         self.remixer = Remixer(model, self.references, strategies, embedder, asked, chosen)
+
+    def __repr__(self) -> str:
+        """What it does, part by part; what the preset did not set is marked."""
+        usual, settings = preset_named(self._preset), self.remixer.settings.model_dump()
+        parts = {role: Registry.describe(strategy) for role, strategy in vars(self.remixer.strategies).items()}
+        lines = [f"Optimizer of {self.model.name!r}, by the preset {self._preset!r}:"]
+        for role, of in parts.items():
+            said = ", ".join(f"{key} {value}" for key, value in of.items() if key != "name")
+            lines.append(f"  {role}{' (given)' * (role in self._given)}: {of['name']}{said and f' ({said})'}")
+        changed = {key: value for key, value in settings.items() if usual.settings.get(key) != value}
+        for what, some in (("set", settings.keys() - changed), ("not set by it", changed)):
+            lines.append(f"  {what}: {', '.join(f'{key} {settings[key]}' for key in settings if key in some)}")
+        asked = "raw text" if self.format is None else str(self.format)
+        return "\n".join([*lines, f"  texts: {asked}", f"  references: {self.references}"])
 
     def optimize(self, text: str | Sequence[str]) -> Pathway:
         """The re-mixed pathway at the last token of a text ``[L, E]``, or of many ``[B, L, E]``."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from ._printed import in_brief
 from .losses import entropy, margin
 from .types import Neighbours, Selection
 
@@ -68,6 +69,7 @@ class ReferenceBatch:
     scores: Scores
     loss: Loss
     cheap_loss: Loss
+    __repr__ = in_brief
 
     @property
     def ranking(self) -> Tensor:
@@ -102,6 +104,7 @@ class FaultTruth:
 
     broken: Tensor
     sound: Tensor
+    __repr__ = in_brief
 
 
 @dataclass(frozen=True, eq=False)

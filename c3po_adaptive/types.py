@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
+from ._printed import in_brief
 from .errors import DataError, SettingError, ShapeError
 from .ledger import Cost, Ledger
 from .storage.hub import OnHub
@@ -145,6 +146,7 @@ class Prompt:
     given: tuple[int, ...] = ()
     after: int = 0
     extra: Extra | None = field(default=None, repr=False)  # text alone is drawn for by what is shown of it
+    __repr__ = in_brief
 
     @property
     def lettered(self) -> bool:
@@ -281,6 +283,7 @@ class Neighbours:
     index: Tensor
     similarity: Tensor
     weight: Tensor
+    __repr__ = in_brief
 
 
 def draw_key(seed: int, what: object) -> int:
@@ -305,6 +308,7 @@ class Selection:
     scores: Tensor | None = None
     strength: Tensor | None = None
     threshold: float | None = None
+    __repr__ = in_brief
 
     @property
     def layers(self) -> Tensor:

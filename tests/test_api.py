@@ -106,6 +106,16 @@ class TestReferences:
             Optimizer(shared_model("olmoe"), embedder=HashEmbedder())
 
 
+def test_an_optimizer_prints_what_its_preset_set_and_what_not():
+    said = repr(optimizer(kernel="linear", settings={"scope": "all"})).splitlines()
+    assert said[0].endswith("by the preset 'c3po':")
+    assert said[1].startswith("  optimizer (given): ngd (steps 3, lr 0.05, ")
+    assert said[2:4] == ["  kernel (given): linear", "  retriever: faiss-knn (k 3)"]
+    assert said[5] == "  set: loss likelihood, head full, mix top-k"
+    assert said[6].startswith("  not set by it: scope all, transfer replace, ")
+    assert said[8].startswith("  references: ReferenceSet(24 questions, ")
+
+
 def test_an_answer_is_printed_in_a_line():
     found = repr(optimizer().answer(TEXTS[0], CHOICES[0]))
     assert len(found) < 200

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from c3po_adaptive import DataError, ModelError, Optimizer, ReferenceSet, SettingError, ShapeError, load_moe_model
 from c3po_adaptive.cli import app
 from c3po_adaptive.models.embedded import builder
+from c3po_adaptive.storage.lock import held
 from c3po_adaptive.testing import write_tiny_checkpoint
 
 SMALL = {"name": "fixed", "n": 2, "experts": 5}
@@ -248,9 +249,19 @@ class TestFolders:
         assert {p.name: p.read_bytes() for p in (tmp_path / "run").iterdir()} == before
 
     def test_report_of_no_run(self, place, tmp_path):
-        assert "Expected a run folder (with config.json)" in refused("report", tmp_path)
-        (tmp_path / "config.json").write_text("{")
-        assert "config.json: expected JSON" in refused("report", tmp_path)
+        """What is said to be done can be done: of one run this command takes no --out, and no --overwrite at all."""
+        told = [refused("report", tmp_path)]
+        for text in ("{", "{}"):
+            (tmp_path / "config.json").write_text(text)
+            told.append(refused("report", tmp_path))
+        run = ["evaluate", "--config", config(tmp_path, arms={"base": BASE}), "--out", tmp_path / "run"]
+        assert CliRunner().invoke(app, [*map(str, run)]).exit_code == 0
+        (tmp_path / "run" / "summary.json").unlink()
+        with held(tmp_path / "run"):
+            told.append(refused("report", tmp_path / "run"))
+        said = "a run folder (with config.json)", "config.json: expected JSON", "config.json: expected a run's hash"
+        assert [part in told_of for part, told_of in zip((*said, "is writing to it"), told, strict=True)] == [True] * 4
+        assert "--" not in "".join(told), told
 
 
 class TestRouting:

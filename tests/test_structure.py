@@ -20,7 +20,7 @@ PACKAGE = ROOT / "c3po_adaptive"
 STRATEGIES = ("kernels", "retrievers", "optimizers", "selectors")
 REGISTRY = {"answerers", "hookspecs", "builtin", "registry"}
 GROUND = {"_lazy", "errors", "elsewhere", "records", "types", "checks", "settings", "ledger", "progress", "storage"}
-GROUND |= {"pictures"}
+GROUND |= {"_printed", "pictures"}
 LOW = {"routing", "tasks", "problem", "losses"}
 # Which room may enter which, from the bottom up. A room is a folder, or some files at the top of the package.
 ROOMS = [

@@ -260,6 +260,20 @@ def command_of(path):
     return [file for run in runs for file in (sorted(glob(run)) or [run])], STUDIES.parent / folder
 
 
+ANSWER_PROTOCOLS = ("first_protocol", "protocol", "left_protocol")
+
+
+def test_the_answer_study_prints_commands_that_run_from_the_kept_answers_alone():
+    """Those of its protocols, which are tried below, into another folder; what others need is said."""
+    folder = STUDIES / "answer"
+    kept, anew = (block for block in (folder / "README.md").read_text().split("```")[1:] if block.startswith("bash\n"))
+    written = {(folder / f"{name}.yaml").read_text().partition("\n")[0] for name in ANSWER_PROTOCOLS}
+    told = {re.sub("--out runs/compared/", "--out studies/answer/results/", line) for line in kept.split("\n")[1:-1]}
+    assert {f"# {line}" for line in told} == written
+    commands = [line.partition("# ")[0] for line in f"{kept}{anew}".split("\n")]
+    assert not [line for line in commands if "…" in line or "FOLDER" in line or "C3PO_BED" in line]
+
+
 def test_protocols_without_answers_are_known():
     assert [path for path in PROTOCOLS if not (command_of(path)[1] / "summary.json").exists()] == UNASKED
     for path in UNASKED:

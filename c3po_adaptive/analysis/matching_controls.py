@@ -69,12 +69,15 @@ def lacking(arm: str, controls: Collection[str], settings: Mapping[str, Setting]
     return [words for words, there in found.items() if not there]
 
 
-def lacking_in_words(arm: str, words: Sequence[str]) -> str:
-    """What that means, and what to do; "": it lacks nothing."""
-    if not words:
-        return ""
-    remedies = ", and ".join(_DECLARED[each] for each in words)
-    return (
-        f"Lacking: {arm} has no control with {' or '.join(words)}, so no gain of it is said to go beyond its controls; "
-        f"{remedies}, or write an arm with control_of: [{arm}]."
-    )
+def lacking_in_words(lacks: Mapping[str, Sequence[str]]) -> list[str]:
+    """What it means that arms lack something, and what to do: a sentence for all that lack the same."""
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for arm, words in lacks.items():
+        alike.setdefault(tuple(words), []).append(arm)
+    return [
+        f"Lacking: {' and '.join(arms)} {'has' if len(arms) == 1 else 'have'} no control with {' or '.join(words)}, so "
+        f"no gain of {'it is' if len(arms) == 1 else 'them is'} said to go beyond its controls; "
+        f"{', and '.join(_DECLARED[each] for each in words)}, or write an arm with control_of: [{arms[0]}]."
+        for words, arms in alike.items()
+        if words
+    ]

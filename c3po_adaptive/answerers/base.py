@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from .._printed import in_brief
 from ..checks import Checked
 from ..errors import SettingError
 from ..ledger import Ledger
@@ -79,6 +80,7 @@ class AnsweringContext:
     held_out: frozenset[str]
     build_references: Callable[[], ReferenceSet | None]
     score: Score = "likelihood"
+    __repr__ = in_brief
 
     @cached_property
     def references(self) -> ReferenceSet | None:

@@ -30,7 +30,7 @@ def plugins_list(plugin: Plugins = None, as_json: AsJson = False) -> None:
             print_json([{"role": e.role, "name": e.name, "from": e.plugin, "doc": e.doc} for e in found])
             return
         for role, entries in groupby(found, key=lambda entry: entry.role):
-            print_table((role, "from", "what it does"), [[entry.name, entry.plugin, entry.doc] for entry in entries])
+            print_table((role, "what it does"), [[f"{entry.name}\n({entry.plugin})", entry.doc] for entry in entries])
 
 
 @app.command("show")

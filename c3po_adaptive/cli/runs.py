@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -36,8 +36,15 @@ Only = Annotated[
     list[str] | None, typer.Option("--dataset", help="Only this data set of the configuration; repeatable.")
 ]
 
+OnlyArm = Annotated[
+    list[str] | None, typer.Option("--arm", help="Only this arm of a comparison, and its base; repeatable.")
+]
+
 TWO = "report of two"
 """What plugins bring of a kind of study, so that two of its runs are put side by side."""
+
+SHOWN = 4
+"""Data sets, and arms, of a run in a list."""
 
 study = App(help="Studies: a configuration in, results out.", no_args_is_help=True)
 
@@ -47,17 +54,20 @@ def evaluate(
     config: Annotated[Path, typer.Option(help="YAML: model, datasets, arms.")],
     out: Out,
     dataset: Only = None,
+    arm: OnlyArm = None,
     engine: EngineOptions,
     run: RunOptions,
 ) -> None:
     """Another name of c3po study run, with the configuration as an option."""
-    study_run(config, out=out, dataset=dataset, engine=engine, run=run)
+    study_run(config, out=out, dataset=dataset, arm=arm, engine=engine, run=run)
 
 
-def study_run(config: Path, *, out: Out, dataset: Only = None, engine: EngineOptions, run: RunOptions) -> None:
+def study_run(
+    config: Path, *, out: Out, dataset: Only = None, arm: OnlyArm = None, engine: EngineOptions, run: RunOptions
+) -> None:
     """Run a study's configuration, or resume it."""
     with clear_errors():
-        kind, parsed, registry = _read(config, run.set, dataset, run.plugin)
+        kind, parsed, registry = _read(config, run.set, dataset, arm, run.plugin)
         summary = carried_out(kind, parsed, out, registry, run, engine.executor(registry))
         if run.as_json:
             print_json(summary)
@@ -74,6 +84,7 @@ def study_plan(
     config: Path,
     set: SetOption = None,
     dataset: Only = None,
+    arm: OnlyArm = None,
     plugin: Plugins = None,
     begun: Annotated[
         Path | None,
@@ -86,7 +97,7 @@ def study_plan(
     Of the model only its configuration is read (config.json, which is enough in a folder), and its tokenizer.
     """
     with clear_errors():
-        kind, parsed, registry = _read(config, set, dataset, plugin)
+        kind, parsed, registry = _read(config, set, dataset, arm, plugin)
         plan = kind.plan(parsed, registry, begun)
         if as_json:
             print_json(plan.values)
@@ -112,13 +123,17 @@ def study_schema(
 
 
 def _read(
-    path: Path, settings: list[str] | None, datasets: list[str] | None, plugins: list[Path] | None
+    path: Path,
+    settings: list[str] | None,
+    datasets: list[str] | None,
+    arms: list[str] | None,
+    plugins: list[Path] | None,
 ) -> tuple[Study[Any], Any, Registry]:
     """The kind and the configuration of a file, and the registry of its strategies."""
     from ..study.kinds import read_study
 
     registry = cache(lambda: registry_with(plugins))
-    return *read_study(path, settings or [], datasets or [], registry), registry()
+    return *read_study(path, settings or [], datasets or [], registry, arms or []), registry()
 
 
 def carried_out(
@@ -142,7 +157,7 @@ def carried_out(
 def show(table: Table, out: Path | None, *, wide: bool) -> None:
     """What came out, on the terminal, and where its page is, if there is one."""
     brief = table if wide else table.in_brief()
-    print_table(brief.columns, brief.rows)
+    print_table(brief.columns, brief.rows, keys=2)  # data set and arm
     say("" if out is None else f"\nReport: {out / 'report.html'}\n")
     for sentence in table.sentences:
         say(sentence)
@@ -204,9 +219,15 @@ def runs(
             say(f"There are no runs in {where} yet; c3po demo or c3po study run CONFIG --out {usual}/NAME makes one.")
         else:
             rows = [
-                [r.folder, r.kind, r.model, ", ".join(r.datasets), ", ".join(r.arms), r.state, r.changed] for r in found
+                [r.folder, f"{r.kind}\n{r.model}", _some(r.datasets), _some(r.arms), f"{r.state}\n{r.changed}"]
+                for r in found
             ]
-            print_table(("folder", "kind", "model", "data", "arms", "state", "written"), rows)
+            print_table(("folder", "kind, model", "data", "arms", "state, written"), rows)
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first names, and how many more there are (``--json``)."""
+    return ", ".join([*names[:SHOWN], *([f"… {len(names) - SHOWN} more"] if len(names) > SHOWN else [])])
 
 
 def report(

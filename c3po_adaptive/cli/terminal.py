@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from typer.core import TyperCommand
@@ -20,7 +20,11 @@ from typer.models import CommandFunctionType
 from ..errors import C3POError
 from ..progress import Paused, printable
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
 PAUSED = 3  # exit status of a study that has more to do
+SHORT, FRAME = 21, 3  # characters of a gain with its interval, which is not broken; and between two columns
 INTERRUPTED, TERMINATED = 130, 143  # as shells have them: 128 and the number of the signal
 
 
@@ -131,14 +135,45 @@ def print_json(value: Any) -> None:
     say(json.dumps(plain, indent=1, ensure_ascii=False))
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """On the terminal, or whole in a pipe."""
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], keys: int = 1) -> None:
+    """On the terminal, or whole in a pipe. No word is cut: columns that find no room beside the others stand below
+    them, behind the first ``keys`` again."""
     from rich.console import Console
+
+    # In a pipe rich assumes 80 columns.
+    console = Console(width=max(80, Console().width) if sys.stdout.isatty() else 220)
+    cells = [[printable(cell) for cell in column] for column in zip(columns, *rows, strict=True)]
+    keys = min(keys, len(cells) - 1)
+    first, left = cells[:keys], cells[keys:]
+    while left:
+        fitting = (n for n in range(len(left), 1, -1) if sum(map(_least, first + left[:n])) < console.width)
+        count = next(fitting, 1)
+        console.print(_table(first + left[:count], console.width))
+        left = left[count:]
+
+
+def _least(column: Sequence[str]) -> int:
+    """Room for a column, frame included: what is short stays in a line, what is long can be broken between words."""
+    from rich.cells import cell_len
+
+    lines = "\n".join(column).split("\n")
+    parts = [part for line in lines for part in (line.split() if len(line) > SHORT else [line])]
+    return FRAME + max(map(cell_len, parts))
+
+
+def _table(cells: Sequence[Sequence[str]], room: int) -> Table:
+    """Of columns, each with its name first; the wide ones share the room alike."""
+    from rich.cells import cell_len
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(*(escape(printable(column)) for column in columns))
-    for row in rows:
-        table.add_row(*(escape(printable(cell)) for cell in row))  # [B, L] is a shape, no style
-    # In a pipe rich assumes 80 columns, and cuts names off.
-    Console(width=max(80, Console().width) if sys.stdout.isatty() else 220).print(table)
+    least = [_least(column) for column in cells]
+    whole = [FRAME + max(map(cell_len, "\n".join(column).split("\n"))) for column in cells]
+    shared = ([max(a, min(b, most)) for a, b in zip(least, whole, strict=True)] for most in range(room, 0, -1))
+    widths = next((each for each in shared if sum(each) < room), least)
+    table = Table()
+    for (name, *_), width in zip(cells, widths, strict=True):
+        table.add_column(escape(name), width=width - FRAME)
+    for row in zip(*(column[1:] for column in cells), strict=True):
+        table.add_row(*map(escape, row))  # [B, L] is a shape, no style
+    return table

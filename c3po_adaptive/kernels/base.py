@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from .._printed import in_brief
 from ..checks import Checked
 
 Array = NDArray[np.floating]
@@ -27,6 +28,7 @@ class QuestionFeatures:
 
     text: Array
     known: Mapping[str, Array] = field(default_factory=dict)
+    __repr__ = in_brief
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +45,7 @@ class ReferenceFeatures:
     text: Array
     known: Mapping[str, Array] = field(default_factory=dict)
     gradients: Array = field(default_factory=lambda: np.zeros((0, 0, 0)))
+    __repr__ = in_brief
 
     def seen_by(self, strategy: Any) -> ReferenceFeatures:
         """Texts alone for a kernel or a retriever that does not learn, whatever another beside it does."""

@@ -11,6 +11,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from .._printed import in_brief
 from ..errors import SettingError, ShapeError
 from ..routing.head import forward_as, projection
 from ..routing.image_inputs import as_it_was, on_device
@@ -44,6 +45,7 @@ class TokenRouting:
     tokens: Tensor
     real: Tensor
     layers: tuple[int, ...]
+    __repr__ = in_brief
 
 
 def read_routing(model: RoutedModel | nn.Module, inputs: str | Sequence[str] | Mapping[str, Tensor]) -> TokenRouting:
@@ -132,6 +134,7 @@ class SeenRouting:
     experts: Tensor
     output: Any
     site: Site
+    __repr__ = in_brief
 
     @property
     def logits(self) -> Tensor:

@@ -51,6 +51,9 @@ class Embedder:
         self._lock = RLock()
         self._warned = False
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r})"
+
     @cached_property
     def revision(self) -> str:
         """SHA-256 of the weights: of ``model.safetensors`` in a folder, else of the loaded parameters."""

@@ -97,6 +97,10 @@ class ReferenceSet(OnHub):
     def __len__(self) -> int:
         return len(self.questions)
 
+    def __repr__(self) -> str:
+        of = self.card.get("model_name") or "an unknown model"
+        return f"ReferenceSet({len(self)} questions, {int(self.correct.sum())} answered right, of {of})"
+
     @property
     def artifacts_folder(self) -> Path | None:
         """Where what each reference teaches by itself is kept: beside the set, or, of all sets in the cache, in one

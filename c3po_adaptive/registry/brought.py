@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from inspect import getdoc, getsourcefile
@@ -33,8 +34,8 @@ class Registration:
 
     @property
     def doc(self) -> str:
-        """The first line of the class's documentation."""
-        return (getdoc(self.cls) or "").partition("\n")[0]
+        """The beginning of the class's documentation, to the first line that ends a sentence."""
+        return " ".join(re.split(r"(?m)(?<=\.)$|^$", self.help, maxsplit=1)[0].split())
 
     @property
     def help(self) -> str:

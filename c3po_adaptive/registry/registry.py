@@ -45,6 +45,9 @@ class Registry:
         self.beside: dict[str, tuple[Path, ...]] = {}
         """Of each of them, what it imported from beside it."""
 
+    def __repr__(self) -> str:
+        return f"Registry({', '.join(f'{len(self.names(role))} {role}s' for role in ROLES)})"
+
     @property
     def files(self) -> dict[str, str]:
         """Hash of each plain file, by its name, and of each installed plugin: another text makes another run.

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from .._printed import in_brief
 from ..errors import DataError, PluginError, SettingError
 from ..kernels.base import QuestionFeatures, ReferenceFeatures
 from ..ledger import Ledger
@@ -83,6 +84,7 @@ class Remixer:
     _learned_from: dict[str, float] = field(default_factory=dict, init=False)
     _spent: list[float] = field(default_factory=list, init=False)
     _of: str | None = field(default=None, init=False)
+    __repr__ = in_brief
 
     def __post_init__(self) -> None:
         self.settings = RemixSettings.of(self.settings)

@@ -49,7 +49,7 @@ def render(
     rows = summary.on(summary.shown_dataset)
     arm = _shown_arm(rows)
     kinds = _by_kind(summary, records, arm)
-    first, others = _opening(sentences(summary), arm or summary.baseline, rows)
+    first, others = _opening(sentences(summary, arm), arm or summary.baseline, rows)
     single = first_draw(records)  # what a page shows answer by answer
     figures = _figures(summary, single)
     uses = expert_use(single)

@@ -8,10 +8,10 @@ from ..analysis.matching_controls import RANDOM_NEIGHBOURS, lacking, lacking_in_
 from ..records.summary import FEW_REFERENCES, SIGNIFICANT, AmongDraws, Comparison, Row, Summary
 
 
-def sentences(summary: Summary) -> list[str]:
-    """What may be said, in plain words, one line per arm; first what is missing of a run that is not finished, which
-    questions were given again, that there are hardly any references, and which controls an arm that was to get all has
-    not.
+def sentences(summary: Summary, alone: str | None = None) -> list[str]:
+    """What may be said, in plain words, one line per arm, or per verdict and reason that several arms have, but for one
+    that stands ``alone``; first what is missing of a run that is not finished, which questions were given again, that
+    there are hardly any references, and which controls an arm that was to get all has not.
 
     Of an arm that could be used it is said what its verdict is; of the base, of bounds and of mere controls, whether a
     gain may be claimed: if the interval excludes zero and p is below 0.05. That neighbours matter is claimed likewise,
@@ -26,7 +26,11 @@ def sentences(summary: Summary) -> list[str]:
     lines += [f"Poisoned: {what}." for what in summary.poisoned]
     lines += _few_references(rows)
     lines += _lacking(rows, summary)
-    lines += [_sentence(row, summary) for row in rows]
+    told: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        head, tail = _sentence(row, summary)
+        told.setdefault((tail, row.arm if row.role != "method" or row.arm == alone else ""), []).append(head)
+    lines += [f"{'; '.join(heads)}{tail}" for (tail, _), heads in told.items()]
     roles = [row.role for row in rows]
     if "method" in roles and not any(RANDOM_NEIGHBOURS in row.setting.varies for row in rows):
         other = "" if "control" in roles else " Nor was any other control: what a gain comes from cannot be said."
@@ -58,26 +62,29 @@ def _compared(c: Comparison) -> str:
     return f"{c.a} beside {c.b}{over}: {by} at {100 * c.cost_ratio:.0f} % of its cost: {claim}{nll}.{alone}"
 
 
-def _sentence(row: Row, summary: Summary) -> str:
+def _sentence(row: Row, summary: Summary) -> tuple[str, str]:
+    """An arm with its figures, and what is said of them."""
     head = f"{row.arm}: {row.accuracy:.1f} %"
     gain = summary.find(row.dataset, row.arm, summary.baseline)
     if gain is None:  # every arm but the base has one
         where = "as the mean over data sets" if row.dataset == "all" else f"of {row.dataset}"
-        return f"{head} {where} ({row.n} questions), the model left alone."
+        return head, f" {where} ({row.n} questions), the model left alone."
     head = f"{head}, {gain.difference:+.1f} points over {summary.baseline} {_interval(gain)}"
     head += f" (primary, tested alone: p = {gain.p:.2g})" if gain.primary else ""
     if row.role == "oracle":
-        return f"{head}: an upper bound that uses the labels{_by_steps(row)}, not a method."
+        return head, f": an upper bound that uses the labels{_by_steps(row)}, not a method."
     said = _claim(gain) if row.role == "control" else f"{row.verdict or 'no verdict'} ({row.because})"
-    head += f": {said}"
     if row.layers == 0 and row.setting.selector is not None:
-        head = f"{head} (it re-mixed no layer of any question)"
-    head += _fewer(row) + _likelihood(row.nll_difference, row.nll_ci_low, row.nll_ci_high)
+        said += " (it re-mixed no layer of any question)"
+    said += _fewer(row) + _likelihood(row.nll_difference, row.nll_ci_low, row.nll_ci_high)
     if row.role == "control":
-        return f"{head}. It is a control, with {' and '.join(row.setting.varies) or 'the core mixed and no step'}."
+        return (
+            head,
+            f": {said}. It is a control, with {' and '.join(row.setting.varies) or 'the core mixed and no step'}.",
+        )
     beside = _against_random(row, summary)
     parts = ([] if beside is None else [_neighbours(beside)]) + _beside_others(row, summary)
-    return "; ".join([head, *parts]) + "."
+    return head, f": {'; '.join([said, *parts])}."
 
 
 def _few_references(rows: Sequence[Row]) -> list[str]:
@@ -96,8 +103,7 @@ def _lacking(rows: Sequence[Row], summary: Summary) -> list[str]:
     wanted, settings = summary.config.get("controlled"), {row.arm: row.setting for row in rows}
     named = wanted if isinstance(wanted, list | tuple) else ()
     judged = [row for row in rows if row.arm in named and row.role == "method"]
-    lines = [lacking_in_words(row.arm, lacking(row.arm, row.controls, settings)) for row in judged]
-    return [line for line in lines if line]
+    return lacking_in_words({row.arm: lacking(row.arm, row.controls, settings) for row in judged})
 
 
 def _by_steps(row: Row) -> str:

@@ -11,6 +11,7 @@ from typing import ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from .._printed import in_brief
 from ..checks import Checked
 from ..kernels.base import Array, QuestionFeatures, ReferenceFeatures
 
@@ -21,6 +22,7 @@ class Hits:
 
     index: NDArray[np.int64]
     similarity: Array
+    __repr__ = in_brief
 
 
 class Index(ABC):

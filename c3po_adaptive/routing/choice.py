@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from .._printed import in_brief
 from ..errors import ModelError, SettingError
 from .families import of_router
 from .router_rules import EXPLAINED, LayerRouting
@@ -33,6 +34,7 @@ class Choice:
     k: int
     banned: Tensor
     forced: Tensor
+    __repr__ = in_brief
 
     @classmethod
     def own(cls, routing: LayerRouting) -> Choice:

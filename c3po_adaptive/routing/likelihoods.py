@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from .._printed import in_brief
 from ..ledger import Entry
 from ..types import Pathway, Prompt
 from .flops import Flops
@@ -38,6 +39,7 @@ class Likelihoods:
 
     total: Tensor
     greedy: Tensor
+    __repr__ = in_brief
 
 
 def layout_to_score(model: PreTrainedModel, prompt: Prompt) -> Layout:
@@ -129,6 +131,7 @@ class Ruled:
     final: Tensor
     at: Tensor
     work: Entry
+    __repr__ = in_brief
 
     def scores(self, tokens: Tensor | None = None) -> Tensor:
         """Score of each choice ``[C]``: the sum over its ``tokens [M]``, by default log-likelihoods, by its length."""

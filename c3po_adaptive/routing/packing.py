@@ -23,6 +23,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
+from .._printed import in_brief
 from ..types import Prompt
 from .families import family
 from .image_inputs import ImageInputs
@@ -62,6 +63,7 @@ class Packed:
     row: Tensor
     scored: Tensor
     images: ImageInputs | None = None
+    __repr__ = in_brief
 
     @property
     def seen(self) -> Tensor:

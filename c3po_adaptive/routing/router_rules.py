@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from .._printed import in_brief
 from ..errors import C3POError, ModelError, SettingError
 from .finite import NotFinite, finite
 from .intercept import intercepted
@@ -56,6 +57,7 @@ class LayerRouting:
     layers: tuple[int, ...]
     selection_bias: Tensor | None = None
     inputs: Tensor | None = None
+    __repr__ = in_brief
 
     def change(self, index: Tensor, logits: Tensor | None = None) -> Change:
         """Other experts for every token, weighed as the layer weighs its own choice; differentiable in the logits.

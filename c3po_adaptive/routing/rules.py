@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .._printed import in_brief
 from .mixing import dense, mass, sparse, top, with_mass
 from .styles import Change
 
@@ -35,6 +36,7 @@ class PathwayRule:
     active: Tensor
     support: Tensor | None = None
     top_k: int | None = None
+    __repr__ = in_brief
 
     def __call__(self, position: int, index: Tensor, weights: Tensor) -> Change | None:
         # [B + 1], of which the last serves rows marked -1; then [R] which rows take ω itself.

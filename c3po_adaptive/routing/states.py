@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 from transformers import PreTrainedModel
 
+from .._printed import in_brief
 from ..ledger import Entry
 from ..types import Prompt
 from .head import ROWS, Tangent, plane
@@ -49,6 +50,7 @@ class State:
     hidden: Tensor | None
     work: Entry
     _tangent: list[Tangent] = field(default_factory=list)
+    __repr__ = in_brief
 
     @property
     def tangent(self) -> Tangent | None:

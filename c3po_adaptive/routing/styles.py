@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from .._printed import in_brief
 from .mixing import dense
 
 
@@ -32,6 +33,7 @@ class Change:
     index: Tensor
     weights: Tensor
     used: Tensor | None = None
+    __repr__ = in_brief
 
 
 Decide = Callable[[Tensor, Tensor], Change | None]

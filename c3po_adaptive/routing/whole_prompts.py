@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 from transformers import DynamicCache, PreTrainedModel
 
+from .._printed import in_brief
 from ..errors import SettingError
 from ..ledger import Entry
 from ..types import Prompt
@@ -63,6 +64,7 @@ class WholePrompts:
     flops: Flops
     start: int = 0
     _entering: dict[Prompt, Tensor] = field(default_factory=dict)
+    __repr__ = in_brief
 
     def scores(self, prompts: Sequence[Prompt], opening: PromptPrefix = NO_PREFIX) -> Tensor:
         """Normalized log-likelihood of each choice ``[B, C]``, -inf where a prompt has fewer.

@@ -35,7 +35,7 @@ def held(folder: Path | str) -> Iterator[None]:
             said = owner.read_text() if owner.exists() else "another process"
             raise DataError(
                 f"Expected {folder} for this process alone, but {said} is writing to it; wait until that ends, or name "
-                "another --out."
+                "another folder."
             ) from None
         with suppress(DataError):  # only for the message
             write_text(owner, f"process {os.getpid()} on {socket.gethostname()}")

@@ -167,7 +167,7 @@ def claimed_config(folder: Path | str) -> dict[str, Any]:
     """
     path = Path(folder) / CONFIG
     if not is_file(path):
-        raise DataError(f"Expected a run folder (with {CONFIG}), got {folder}; give the --out of a run.")
+        raise DataError(f"Expected a run folder (with {CONFIG}), got {folder}; give the folder that a run wrote.")
     return _claim_in(path).config
 
 
@@ -195,14 +195,13 @@ class _Claim(Ours):
         return self
 
 
-def _claim_in(path: Path) -> _Claim:
-    remedy = "name another --out"
+def _claim_in(path: Path, remedy: str = "put it back as it was, or give another run's folder") -> _Claim:
     return checked(_Claim, read_json(path, remedy), str(path), remedy)
 
 
 def _checked_claim(path: Path) -> _Claim:
     """The same, with the hash of what it holds."""
-    found = _claim_in(path)
+    found = _claim_in(path, "name another --out")
     if found.hash != digest(found.config):
         raise DataError(
             f"Expected {path} of a run as it was written, got one with the hash {found.hash[:12]!r} of something else "

@@ -10,7 +10,7 @@ from pydantic import Field, ValidationInfo, field_serializer, field_validator, m
 
 from .. import elsewhere
 from ..errors import UnknownNameError, suggestion
-from ..remixing.presets import PRESETS
+from ..remixing.presets import PRESETS, preset_named
 from ..settings import RemixSettings
 from .overrides import parsed
 from .study_config import OnQuestions, Spec, read_yaml
@@ -36,6 +36,8 @@ class Arm(RemixSettings):
             is a control of every arm (one change for all, corrected scores of the base, no step) need not say so.
         draws: how often it answers each question, each time by the next seed: a control that is drawn at random says
             more in many draws, and by 99 of them an arm gets a p among them.
+        preset: strategies and settings that go together (``c3po``, ``nearest``), below what the arm says itself;
+            parameters without a name are of the preset's strategy. What is kept of a run has them one by one.
     """
 
     called: ClassVar[str] = "settings of an arm"
@@ -47,6 +49,12 @@ class Arm(RemixSettings):
     selector: Spec = "fixed"
     control_of: tuple[str, ...] = ()
     draws: int = Field(default=1, ge=1)
+    preset: str | None = Field(default=None, exclude=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _on_a_preset(cls, given: Any) -> Any:
+        return _on_its_preset(given) if isinstance(given, Mapping) else given
 
     @field_validator(*ROLES, mode="before")
     @classmethod
@@ -89,7 +97,22 @@ def in_a_run(arms: Any, run: Mapping[str, object]) -> Any:
     if not isinstance(arms, Mapping):
         return arms
     plain = {name: arm.model_dump(exclude_unset=True) if isinstance(arm, Arm) else arm for name, arm in arms.items()}
-    return {name: common | dict(arm) if isinstance(arm, Mapping) else arm for name, arm in plain.items()}
+    return {name: common | _on_its_preset(arm) if isinstance(arm, Mapping) else arm for name, arm in plain.items()}
+
+
+def _on_its_preset(arm: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain values of an arm, with those of the preset that it names where it says nothing itself.
+
+    Raises:
+        UnknownNameError: there is no such preset.
+    """
+    own = dict(arm)
+    if (name := own.pop("preset", None)) is None:
+        return own
+    usual = preset_named(name)
+    specs = {role: {"name": spec} if isinstance(spec, str) else spec for role, spec in usual.specs.items()}
+    unnamed = [role for role in specs if isinstance(own.get(role), Mapping) and "name" not in own[role]]
+    return {**usual.specs, **usual.settings, **own, **{role: {**specs[role], **own[role]} for role in unnamed}}
 
 
 class OnOneArm(OnQuestions):

@@ -7,7 +7,7 @@ from inspect import isfunction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import PluginError
+from ..errors import PluginError, SettingError
 from ..storage.run_folder import FILES, claimed_config
 from . import comparison
 from .comparison import ComparisonConfig
@@ -72,6 +72,7 @@ def read_study(
     settings: Sequence[str] = (),
     datasets: Sequence[str] = (),
     registry: Callable[[], Registry | None] = lambda: None,
+    arms: Sequence[str] = (),
 ) -> tuple[Study[Any], Any]:
     """The kind and the configuration of a YAML file. That of a comparison is checked before what runs it is imported,
     which takes seconds.
@@ -80,15 +81,18 @@ def read_study(
         settings: ``key.key=value``, on top.
         datasets: names of those that are run; none: all.
         registry: gives that of plugins' kinds.
+        arms: of a comparison, likewise; its base is run, too.
 
     Raises:
-        SettingError: as for ``read_yaml`` and ``Study.parse``.
-        UnknownNameError: a kind that there is not, or a data set that it does not have.
+        SettingError: as for ``read_yaml``, ``Study.parse`` and ``ComparisonConfig.only``; arms of another kind.
+        UnknownNameError: a kind that there is not, or a data set or an arm that it does not have.
     """
     raw = read_yaml(path)
     if raw.get("kind", DEFAULT) == DEFAULT:
-        config = of_datasets(parsed(ComparisonConfig, raw, settings), datasets)
+        config = of_datasets(parsed(ComparisonConfig, raw, settings).only(arms), datasets)
         return comparison.STUDY, config
+    if arms:
+        raise SettingError(f"Expected arms of a comparison, got a study of kind {raw['kind']!r}; leave --arm out.")
     study = kind_of(raw, registry())
     return study, of_datasets(study.parse(raw, settings), datasets)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from difflib import get_close_matches
 from hashlib import sha256
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -26,6 +27,12 @@ Placed = tuple[str, Question]
 """A question with the place it was read from, for messages."""
 
 DEMO_SPLITS = ("references", "validation", "test")
+USUAL = {
+    "question": ("query", "prompt", "input", "text", "problem", "ctx"),
+    "choices": ("options", "answers", "candidates", "endings", "alternatives", "choice"),
+    "answer": ("label", "target", "gold", "correct", "correct_answer", "answer_index", "answer_idx", "solution"),
+}
+"""Names that data sets of others have for our fields."""
 SPLITS = ("train", "dev", *DEMO_SPLITS)
 """Names that a file of one split may have."""
 
@@ -310,13 +317,22 @@ def _labeled(choices: Any, where: str) -> tuple[list[Any], list[Any]]:
 
 def _field(row: Row, name: str, kind: type | tuple[type, ...], where: str) -> Any:
     if name not in row:
-        raise DataError(f"{where}: expected the field {name!r}, got only {', '.join(map(repr, row)) or 'no field'}.")
+        got = ", ".join(map(repr, row)) or "no field"
+        raise DataError(f"{where}: expected the field {name!r}, got only {got}{_meant(row) if name in USUAL else ''}.")
     value = row[name]
     if not isinstance(value, kind) or isinstance(value, bool):
         kinds = kind if isinstance(kind, tuple) else (kind,)
         wanted = " or ".join(_KINDS[k] for k in kinds)
         raise DataError(f"{where}: expected the field {name!r} to be {wanted}, got {_short(value)}; correct it.")
     return value
+
+
+def _meant(row: Row) -> str:
+    """Which fields stand for ours by names that others use, all at once; "": none."""
+    usual = {ours: [key for key in row if str(key).casefold() in names] for ours, names in USUAL.items()}
+    missing = {ours: usual[ours] or get_close_matches(ours, map(str, row), 1) for ours in USUAL if ours not in row}
+    meant = [f"{theirs[0]!r} for {ours!r}" for ours, theirs in missing.items() if theirs]
+    return f"; did you mean {', '.join(meant)}? Rename what you mean" if meant else ""
 
 
 _KINDS: dict[type, str] = {str: "a string", int: "an integer (0-based)", list: "a list", Mapping: "an object"}

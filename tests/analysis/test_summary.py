@@ -8,10 +8,11 @@ import pytest
 from records.made import made, plain, row_of, sentences, summarize
 
 from c3po_adaptive.analysis import strength_of_signal as signal
-from c3po_adaptive.analysis.matching_controls import RANDOM_NEIGHBOURS
+from c3po_adaptive.analysis.matching_controls import RANDOM_NEIGHBOURS, lacking_in_words
 from c3po_adaptive.analysis.verdict import judge
 from c3po_adaptive.errors import DataError
 from c3po_adaptive.records.summary import Comparison, Summary
+from c3po_adaptive.report import sentences as report
 
 ROW = "dataset split arm role optimizer selector needs_label setting references format n draws chance"
 ROW += (
@@ -302,6 +303,20 @@ def test_a_comparison_turned_round_turns_its_likelihood():
     assert (turned.nll_difference, turned.nll_ci_low, turned.nll_ci_high) == (-0.1, -0.3, 0.1)
     assert turned.mirrored == one
     assert comparison("a", "b", 1, 0, 2, 0.5).mirrored.nll_difference is None
+
+
+def test_arms_of_one_verdict_and_reason_share_a_line_but_for_one_that_is_asked_for():
+    summary = run(base([1, 1]) + [r for name in ("one", "other", "third") for r in answers(name, [1, 1])])
+    head = "{}: 100.0 %, +0.0 points over base [-84.2, 84.2]".format
+    reason = f": no evidence ({summary['rows'][1]['because']})."
+    assert sentences(summary)[1] == "; ".join(map(head, ("one", "other", "third"))) + reason
+    found = report.sentences(Summary.model_validate(summary), alone="other")
+    assert found[1:3] == ["; ".join(map(head, ("one", "third"))) + reason, head("other") + reason]
+
+
+def test_arms_that_lack_the_same_control_are_told_of_once():
+    told = lacking_in_words({"a": ["random layers"], "b": [], "c": ["random layers"], "d": ["random neighbours"]})
+    assert [line.partition(" no control")[0] for line in told] == ["Lacking: a and c have", "Lacking: d has"]
 
 
 @pytest.mark.parametrize(

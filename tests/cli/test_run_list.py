@@ -13,6 +13,7 @@ from c3po_adaptive import load_run
 from c3po_adaptive.cli import app
 from c3po_adaptive.errors import DataError
 from c3po_adaptive.registry import new_registry
+from c3po_adaptive.storage.run_folder import claim
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 OPTIONS = ("demo", "--model", "model", "--references", "references.jsonl", "--limit", "8", "--arm", "kernel-regression")
@@ -48,6 +49,11 @@ class TestList:
         told = call("runs", tmp_path)
         assert "base, kernel-regression, mode-finding" in told
         assert told.index("finished") > 0
+
+    def test_of_many_arms_the_first_are_shown(self, tmp_path):
+        arms = {"base": {}} | {f"arm-{i}": {} for i in range(9)}
+        claim(tmp_path / "run", {"model": "m", "arms": arms, "datasets": []})
+        assert "base, arm-0, arm-1, arm-2, … 6 more" in call("runs", tmp_path)
 
     def test_the_latest_stands_first(self, runs, tmp_path):
         for name, time in (("old", 1000), ("new", 2000)):

@@ -6,13 +6,16 @@ from pathlib import Path
 import pytest
 import yaml
 from study.configs import load_config, parse_config
+from typer.testing import CliRunner
 
+from c3po_adaptive.cli import app
 from c3po_adaptive.errors import DataError, SettingError, UnknownNameError
 from c3po_adaptive.registry import default_registry, new_registry
 from c3po_adaptive.remixing.presets import PRESETS
 from c3po_adaptive.study.arms import DEMO_ARMS, Arm, OnOneArm, arms_by_name
 from c3po_adaptive.study.comparison import ComparisonConfig
 from c3po_adaptive.study.data import questions_of, references_of
+from c3po_adaptive.study.kinds import read_study
 from c3po_adaptive.study.overrides import parsed
 from c3po_adaptive.study.study_config import DEMO, Dataset, OnQuestions
 from c3po_adaptive.tasks import Cloze
@@ -129,6 +132,12 @@ class TestSettings:
         ):
             load_config(file, [f"@{tmp_path / 'none.yaml'}"])
 
+    def test_null_takes_an_arm_away_unless_another_key_names_it(self, file):
+        file.write_text(yaml.safe_dump(WRITTEN | {"arms": WRITTEN["arms"] | {"y": {"control_of": ["x"]}}}))
+        assert [*load_config(file, ["arms.y=null"]).arms] == ["base", "x"]
+        with pytest.raises(SettingError, match=r"to name arms, got x \(headline\), x \(arms.y.control_of\); there are"):
+            load_config(file, ["headline=x", "arms.x=null"])
+
     def test_later_ones_win(self, file):
         assert load_config(file, ["seed=1", "seed=2"]).seed == 2
 
@@ -156,6 +165,57 @@ class TestSettings:
     def test_that_fit_nowhere_are_refused(self, file, setting, message):
         with pytest.raises(SettingError, match=message):
             load_config(file, [setting])
+
+
+class TestSomeArms:
+    """``--arm``."""
+
+    ARMS = WRITTEN["arms"] | {"y": {}, "shuffled": {"labels": "shuffled", "control_of": ["x"]}}
+    WHOLE = WRITTEN | {"arms": ARMS, "headline": "x", "standard": "y", "compare": [["x", "y"], ["x", "shuffled"]]}
+
+    def test_stand_beside_the_base_with_what_is_compared_of_them(self, file):
+        whole = parse_config(self.WHOLE)
+        assert whole.only([]) == whole
+        some = whole.only(["shuffled", "x"])
+        assert ([*some.arms], some.headline, some.standard) == (["base", "x", "shuffled"], "x", None)
+        assert [each.pair for each in some.compared] == [("x", "shuffled")]
+
+    def test_that_are_not_there_or_need_others_are_refused(self, file):
+        whole = parse_config(self.WHOLE)
+        with pytest.raises(UnknownNameError, match=r"got 'shufled'; did you mean 'shuffled'\?"):
+            whole.only(["shufled"])
+        with pytest.raises(SettingError, match=r"got x \(arms.shuffled.control_of\); there are base, shuffled"):
+            whole.only(["shuffled"])
+        file.write_text("kind: faults\n")
+        with pytest.raises(SettingError, match="arms of a comparison, got a study of kind 'faults'; leave --arm out"):
+            read_study(file, registry=default_registry, arms=["x"])
+
+    def test_by_the_commands(self, file):
+        file.write_text(yaml.safe_dump(self.WHOLE))
+        for command in (["plan", file], ["run", file, "--out", file.parent / "run"]):
+            done = CliRunner().invoke(app, ["study", *map(str, command), "--arm", "x", "--arm", "shufled"])
+            assert (done.exit_code, "'shufled'; did you mean 'shuffled'" in done.stderr) == (1, True), done.output
+
+
+class TestPreset:
+    """``preset`` of an arm."""
+
+    def test_stands_over_the_run_and_below_the_arm(self):
+        arm = {"preset": "nearest", "optimizer": {"lr": 30}, "selector": {"name": "random", "n": 2}, "scope": "answer"}
+        config = parse_config(WRITTEN | {"arms": WRITTEN["arms"] | {"x": arm}, "scope": "last", "loss": "lead"})
+        x = config.arms["x"]
+        assert x.optimizer == {"name": "integrated-step", "lr": 30}, "parameters alone are of the preset's strategy"
+        assert x.selector == {"name": "random", "n": 2}
+        assert (x.retriever, x.learn_from) == (PRESETS["nearest"].specs["retriever"], "all")
+        assert (x.scope, x.loss, config.arms["base"].scope) == ("answer", "lead", "last")
+        assert Arm(**arm) == x.model_copy(update={"loss": "choices", "seed": 0})
+        kept = config.model_dump(mode="json")
+        assert "preset" not in kept["arms"]["x"], "what a preset is may change"
+        assert ComparisonConfig.of(kept) == config
+
+    def test_of_a_name_that_there_is_not(self, file):
+        with pytest.raises(UnknownNameError, match=r"a preset, got 'nearst'; did you mean 'nearest'"):
+            load_config(file, ["arms.x.preset=nearst"])
 
 
 def test_other_kinds_know_no_written_answers():

@@ -136,6 +136,12 @@ class TestRefusals:
             ("[1, 2]", r"expected a JSON object for each question, got \[1, 2\]"),
             ({k: v for k, v in ROW.items() if k != "answer"}, r"expected the field 'answer', got only 'id', 'task'"),
             ({k: v for k, v in ROW.items() if k != "question"}, r"expected the field 'question'"),
+            (
+                {"Query": "?", "options": ["a", "b"], "label": 0},
+                r"field 'question', got only .*'Query', 'options', 'label'; did you mean 'Query' for 'question', "
+                r"'options' for 'choices', 'label' for 'answer'\? Rename what you mean\.",
+            ),
+            ({"question": "?", "choices": ["a", "b"], "anser": 0}, r"did you mean 'anser' for 'answer'\?"),
             ({k: v for k, v in ROW.items() if k != "choices"}, r"expected the field 'choices'"),
             (row(id="x", answer=2), r"index from 0 to 1, got 2"),
             (row(id="x", answer=-1), r"index from 0 to 1, got -1"),
@@ -159,7 +165,7 @@ class TestRefusals:
             ({"question": {"stem": "?"}, "answerKey": "A"}, r"expected the field 'choices', got only 'stem'"),
             ({"question": {"choices": []}, "answerKey": "A"}, r"expected the field 'stem'"),
             ({"question": "?", "choices": ["a", "b"], "answerKey": "A"}, r"choices of the form \{label, text\}"),
-            ({"question": "?", "choices": [{"text": "a"}], "answerKey": "A"}, r"expected the field 'label'"),
+            ({"question": "?", "choices": [{"text": "a"}], "answerKey": "A"}, r"field 'label', got only 'text'\."),
         ],
     )
     def test_a_bad_row(self, file, bad, message):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
@@ -14,7 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from ...errors import SettingError, suggestion
+from ...errors import SettingError, UnknownNameError, suggestion
 from ...records.summary import Unit
 from ...report.published_figures import models
 from ...settings import Settings
@@ -62,7 +62,7 @@ class ComparisonConfig(OnQuestions):
 
     Attributes:
         kind: of study; may be left out.
-        arms: what is compared, by name; one of them leaves the model alone.
+        arms: what is compared, by name; one of them leaves the model alone. One that is ``null`` is left out.
         standard: the arm that others are to come near to.
         headline: the arm that the run is about.
         compare: pairs of arms that are compared, beside those with the base and with controls; or mappings, that say
@@ -103,36 +103,63 @@ class ComparisonConfig(OnQuestions):
     def _settings_of_the_run(cls, given: Any) -> Any:
         if not isinstance(given, Mapping):
             return given
-        return {**given, "arms": in_a_run(given.get("arms", DEMO_ARMS), given)}
+        arms = given.get("arms", DEMO_ARMS)
+        there = {name: arm for name, arm in arms.items() if arm is not None} if isinstance(arms, Mapping) else arms
+        return {**given, "arms": in_a_run(there, given)}
 
     @model_validator(mode="after")
     def _arms_are_there(self) -> ComparisonConfig:
-        if said := self._unknown({name for name in self._named if not self._may_be_added(name)} | {*self.controlled}):
+        if said := self._unknown([(key, arm) for key, arm in self._named if not self._may_be_added(key, arm)]):
             raise ValueError(said)
         if self.standard and not self.pathways:
             raise ValueError("expected pathways: true, as standard compares changes of the pathway, got false")
         return self
 
     @property
-    def _named(self) -> set[str]:
-        """Of arms, wherever one is named."""
-        named = {*filter(None, (self.standard, self.headline)), *(arm for each in self.compared for arm in each.pair)}
-        return named | {*self.controlled, *(name for arm in self.arms.values() for name in arm.control_of)}
+    def _named(self) -> list[tuple[str, str]]:
+        """Arms, each with the key that names it."""
+        named = [("standard", self.standard), ("headline", self.headline)]
+        named += [("controlled", arm) for arm in self.controlled]
+        named += [("compare", arm) for each in self.compared for arm in each.pair]
+        named += [(f"arms.{name}.control_of", of) for name, arm in self.arms.items() for of in arm.control_of]
+        return [(key, arm) for key, arm in named if arm]
 
-    def _may_be_added(self, name: str) -> bool:
+    def _may_be_added(self, key: str, name: str) -> bool:
         """Whether an arm of that name may be among the controls, which are known once plugins are."""
         own = any(name.startswith(f"{arm}, ") for arm in self.controlled)
-        return own or (name in SHARED and bool(self.controlled))
+        return key != "controlled" and (own or (name in SHARED and bool(self.controlled)))
 
-    def _unknown(self, named: set[str]) -> str:
+    def _unknown(self, named: Sequence[tuple[str, str]]) -> str:
         """What is wrong with names that are no arm's; "": they all are."""
-        unknown = named - self.arms.keys()
+        unknown = [(key, arm) for key, arm in named if arm not in self.arms]
         if not unknown:
             return ""
+        listed = ", ".join(dict.fromkeys(f"{arm} ({key})" for key, arm in unknown))
         return (
-            "expected standard, headline, compare, controlled and control_of to name arms, got "
-            f"{', '.join(sorted(unknown))}; {suggestion(min(unknown), self.arms, 'name one of these.')}"
+            f"expected standard, headline, compare, controlled and control_of to name arms, got {listed}; "
+            f"{suggestion(unknown[0][1], self.arms, 'name one of these, or leave the key out.')}"
         )
+
+    def only(self, names: Sequence[str]) -> ComparisonConfig:
+        """The same with some of its arms, and the base; with no names all of them. What is compared of others, and a
+        headline or a standard that is another, goes with them.
+
+        Raises:
+            UnknownNameError: an arm that it does not have.
+            SettingError: it has no base, or an arm is a control of one that goes.
+        """
+        for name in names:
+            if name not in self.arms:
+                hint = suggestion(name, self.arms, "name one of these.")
+                raise UnknownNameError(f"Expected an arm of the configuration, got {name!r}; {hint}")
+        if not names:
+            return self
+        arms = {name: arm for name, arm in self.arms.items() if name in (*names, self.baseline)}
+        compare = [given for given, each in zip(self.compare, self.compared, strict=True) if {*each.pair} <= {*arms}]
+        controlled = [name for name in self.controlled if name in arms]
+        one = {key: name for key in ("standard", "headline") if (name := getattr(self, key)) in arms}
+        rest = {"standard": None, "headline": None, "compare": compare, "controlled": controlled}
+        return self.model_copy(update={"arms": arms} | rest | one)
 
     def with_all_arms(self, arms: Mapping[str, Arm]) -> ComparisonConfig:
         """The same with the arms of ``controlled`` beside those that were written.

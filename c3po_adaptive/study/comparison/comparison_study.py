@@ -65,8 +65,7 @@ class ComparisonStudy(StudyInPieces[ComparisonConfig, ComparisonWorker]):
         lacks = worker.lacking_controls()
         plain: Values = {"arms": arms, "lacking": dict(lacks), "power": [asdict(one) for one in found]}
         shown = [f"  {name}: {arm or 'defaults'}" for name, arm in arms.items()]
-        shown += [lacking_in_words(arm, words) for arm, words in lacks.items()]
-        return plain, [*shown, *lines(found)]
+        return plain, [*shown, *lacking_in_words(lacks), *lines(found)]
 
     def conclude(self, out: Path, worker: ComparisonWorker, failed: Mapping[str, str]) -> Summary:
         """One arm of several that fails is left out of the summary, which says so in ``failed``.

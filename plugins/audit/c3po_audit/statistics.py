@@ -68,17 +68,27 @@ class RoutingStatistics:
     kinds_apart: Mapping[str, LoadDifference]
     together: Counts
 
+    def __repr__(self) -> str:
+        """In a line, without the counts."""
+        L, E = self.whole.counts.shape
+        of = f"{self.model or 'an unknown model'}, {L} layers × {E} experts, {self.top_k} a token"
+        return f"{self.name}: {self.whole.size}; {of}"
+
     def pairs(self, count: int = PAIRS) -> list[Pair]:
-        """The pairs that are used together most, over all layers; none where a token uses one expert."""
+        """The pairs that are used together most beside what chance would give, over all layers; none where a token uses
+        one expert. They are ordered by what is left of their lift two standard errors (√tokens) below, so that a few
+        tokens of rare experts do not come first."""
         import numpy as np
 
-        upper = np.triu(self.together, 1)
+        upper, used = np.triu(self.together, 1), self.whole.counts
+        by_chance = used[:, :, None] * used[:, None, :] / max(self.whole.tokens, 1)
+        sure = np.full(upper.shape, -np.inf)
+        np.divide(upper - 2 * np.sqrt(upper), by_chance, out=sure, where=upper > 0)
         found = []
-        for place in upper.ravel().argsort(kind="stable")[::-1][:count].tolist():
+        for place in (-sure).ravel().argsort(kind="stable")[:count].tolist():
             row, a, b = (int(i) for i in np.unravel_index(place, upper.shape))
             if both := int(upper[row, a, b]):
-                one, other = (int(self.whole.counts[row, expert]) for expert in (a, b))
-                lift = both * self.whole.tokens / (one * other)
+                lift = both / float(by_chance[row, a, b])
                 found.append(Pair(self.layers[row], (a, b), both, both / self.whole.tokens, lift))
         return found
 

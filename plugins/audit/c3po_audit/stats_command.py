@@ -119,7 +119,7 @@ def _values(one: RoutingStatistics, other: RoutingStatistics, difference: LoadDi
 
 
 def _say_one(found: RoutingStatistics) -> None:
-    _say_head(found)
+    say(found)
     whole = found.whole
     rows = []
     for row, layer in enumerate(found.layers):
@@ -128,11 +128,11 @@ def _say_one(found: RoutingStatistics) -> None:
         rows.append([str(layer), str(len(whole.hot[row])), f"{whole.evenness[row]:.2f}", busy])
     print_table(["layer", "experts for 80 %", "evenness", "busiest: share of the load"], rows)
     if pairs := found.pairs():
-        say("experts that are used together most:")
+        say("experts that are used together most, beside chance:")
     for pair in pairs:
         say(
-            f"  layer {pair.layer}: {pair.experts[0]} and {pair.experts[1]}, {100 * pair.share:.1f} % of tokens, "
-            f"{pair.lift:.1f} times as often as by chance"
+            f"  layer {pair.layer}: {pair.experts[0]} and {pair.experts[1]}, {pair.lift:.1f} times as often as by "
+            f"chance, {100 * pair.share:.1f} % of tokens"
         )
     places = [[name, str(load.tokens), _hot(load.hot), _mean(load.evenness)] for name, load in found.positions.items()]
     print_table(["position", "tokens", "experts for 80 %", "evenness"], places)
@@ -156,7 +156,7 @@ def _say_one(found: RoutingStatistics) -> None:
 
 def _say_two(one: RoutingStatistics, other: RoutingStatistics, difference: LoadDifference) -> None:
     for found in (one, other):
-        _say_head(found)
+        say(found)
     rows = []
     for row, layer in enumerate(one.layers):
         each = [text for s in (one, other) for text in (str(len(s.whole.hot[row])), f"{s.whole.evenness[row]:.2f}")]
@@ -172,14 +172,6 @@ def _say_two(one: RoutingStatistics, other: RoutingStatistics, difference: LoadD
             f"  layer {change.layer}, expert {change.expert}: {100 * change.one:.1f} % → {100 * change.other:.1f} %, "
             f"{100 * change.change:+.1f}{low_high} points".replace("-", "−")
         )
-
-
-def _say_head(found: RoutingStatistics) -> None:
-    L, E = found.whole.counts.shape
-    say(
-        f"{found.name}: {found.whole.size}; {found.model or 'an unknown model'}, {L} layers × {E} experts, "
-        f"{found.top_k} a token"
-    )
 
 
 def _share(share: float, wide: float) -> str:

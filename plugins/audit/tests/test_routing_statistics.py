@@ -99,6 +99,13 @@ class TestTraces:
         assert np.array_equal(found.together, found.together.transpose(0, 2, 1))
         assert routing_statistics([trace_of([[[0], [1]]])]).pairs() == []
 
+    def test_pairs_stand_in_the_order_of_their_lift_and_rare_ones_do_not_come_first(self):
+        """Experts 0 and 1 of layer 3 meet most, as each is used by all; 2 and 3 of layer 5 whenever they are used."""
+        often = [[[0, 1], [2, 3]]] * 20 + [[[0, 1], [0, 1]]] * 60 + [[[2, 3], [0, 1]]]
+        found = routing_statistics([trace_of(often)]).pairs()
+        assert [(pair.layer, pair.experts) for pair in found] == [(5, (2, 3)), (5, (0, 1)), (3, (0, 1)), (3, (2, 3))]
+        assert found[0].lift == pytest.approx(81 / 20) and found[-1].lift == pytest.approx(81)
+
     def test_what_has_no_weight_or_was_not_recorded_is_not_used(self):
         weights = torch.tensor([[[1.0, 0.0], [0.5, 0.5]], [[0.0, 0.0], [0.0, 0.0]]])
         found = routing_statistics([trace_of([[[0, 1], [2, 3]], [[NONE, NONE], [NONE, NONE]]], weights)])

@@ -211,7 +211,7 @@ def test_a_control_may_be_named_before_it_is_there():
     compared = of({"near": {}}, compare=[["near", "near, random neighbours"], ["near", "constant"]])
     assert [*with_all_arms(compared).arms][:3] == ["base", "near", "near, shuffled labels"]
     compared["compare"].append(["near", "near, randm neighbours"])
-    with pytest.raises(SettingError, match=r"to name arms, got near, randm neighbours; did you mean 'near, random"):
+    with pytest.raises(SettingError, match=r"got near, randm neighbours \(compare\); did you mean 'near, random"):
         with_all_arms(compared)
 
 
