@@ -34,6 +34,14 @@ def dense_weights():
         pytest.skip(f"the dense weights cannot be had: {error}")
 
 
+@pytest.fixture(scope="session")
+def trace():
+    """A tiny model's routing of a text, as it routes."""
+    from routing.recorded import own_trace
+
+    return own_trace()
+
+
 @pytest.fixture
 def install_package(tmp_path, monkeypatch):
     """A function that puts a package of one module on the path, with one entry point ``name = value`` in a group."""

@@ -24,14 +24,14 @@ BROUGHT = {
     **{("command", name): f"plugins/{of}, {_WHOLE}" for name, of in _COMMANDS.items()},
     ("model", "smollm2-moe-misrouted"): f"plugins/faults, {_WHOLE}",
     ("kind of study", "speed"): "--plugin studies/speed/kind.py",
-    ("source of questions", "benchmarks"): f"plugins/benchmarks, {_WHOLE}",
+    **{("source of questions", name): f"plugins/benchmarks, {_WHOLE}" for name in ("benchmarks", "texts")},
     ("source of questions", "bed"): f"plugins/bed, {_WHOLE}",
     ("source of questions", "lm_eval"): "pip install 'c3po_adaptive[eval]' (plugins/harness)",
     ("report of two", "comparison"): f"plugins/compare, {_WHOLE}",
     ("store", "hub"): f"plugins/hub, {_WHOLE}",
     ("picture", "trace"): f"plugins/traces, {_WHOLE}",
     ("engine", "ray"): f"plugins/ray, {_WHOLE}",
-    **{("trace reader", engine): _ENGINES for engine in ("transformers", "vllm", "sglang")},
+    **{("trace reader", engine): _ENGINES for engine in ("transformers", "vllm", "sglang", "prime-rl", "llama.cpp")},
     **{("trace writer", engine): _ENGINES for engine in ("vllm", "sglang")},
 }
 """How what is elsewhere is had, by role and name."""

@@ -28,6 +28,7 @@ extensions = [
         "families",
         "bed",
         "benchmarks",
+        "trace_format",
     ),
 ]
 exclude_patterns = ["_ext"]

@@ -120,6 +120,8 @@ def record(model: RoutedModel, text: str, *, generate: int = 0, rule: RoutingRul
         tokenizer_identity(model),
         pieces_of(model, ids),
         len(prompt),
+        "c3po_adaptive",
+        str(model.model.dtype).removeprefix("torch."),
     )
 
 
@@ -235,6 +237,7 @@ def of_experts(model: RoutedModel, tokens: Tensor, experts: Tensor, weights: Ten
         name=name,
         tokenizer=tokenizer,
         pieces=pieces_of(model, tokens.tolist()),
+        engine=by,
     )
 
 

@@ -42,6 +42,8 @@ class Trace:
         tokenizer: identity of the tokenizer that the tokens are of; "" where nobody knows.
         pieces: text of token ids, of those that are known.
         prompt: how many of the tokens were given, the others generated; 0 where nobody knows.
+        engine: what ran the model; "" where nobody knows.
+        dtype: of the weights that it ran, such as "bfloat16"; "" where nobody knows.
 
     Raises:
         ShapeError: parts that do not fit together, or are no whole numbers where those are expected; tokens, layers or
@@ -60,6 +62,8 @@ class Trace:
     tokenizer: str = ""
     pieces: Mapping[int, str] = field(default_factory=dict)
     prompt: int = 0
+    engine: str = ""
+    dtype: str = ""
 
     def __repr__(self) -> str:
         """In a line, without the tensors."""

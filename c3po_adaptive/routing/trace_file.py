@@ -7,38 +7,41 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import torch
-from pydantic import Field
+from pydantic import ConfigDict, Field
 from torch import Tensor
 
 from ..errors import DataError, ShapeError, disk_says
 from ..storage.files import atomic_file, check_own
-from ..storage.json_files import Ours, checked
+from ..storage.json_files import Ours, checked_json
 from ..storage.tables import read_table
 from .trace import LIMIT, Trace
 
 SCHEMA_VERSION = 1
 KEY = b"c3po_trace"
-SAME = ("n_experts", "model", "name", "revision", "tokenizer", "pieces", "prompt")
+SAME = ("n_experts", "model", "name", "revision", "tokenizer", "prompt", "engine", "dtype")
 """What a card has as a trace has it."""
 COLUMNS = ("position", "token", "layer", "experts", "weights")
-Count = Annotated[int, Field(ge=0, lt=LIMIT)]
+Count = Annotated[int, Field(ge=1, lt=LIMIT)]
 AGAIN = "record one: c3po trace record"
 
 
 class TraceCard(Ours):
     """the card of a routing trace"""
 
+    model_config = ConfigDict(strict=True)
     newest: ClassVar[int] = SCHEMA_VERSION
-    schema_version: int
+    schema_version: Annotated[int, Field(ge=1)]
     model: str
     name: str
     revision: str = ""
     tokenizer: str = ""
+    engine: str = ""
+    dtype: str = ""
     n_experts: Count
-    layers: list[Count]
-    tokens: Annotated[int, Field(ge=0)]
+    layers: Annotated[list[Annotated[int, Field(ge=0, lt=LIMIT)]], Field(min_length=1)]
+    tokens: Annotated[int, Field(ge=0, lt=2**31)]
     top_k: Count
-    pieces: dict[int, str] = Field(default_factory=dict)
+    pieces: dict[Annotated[str, Field(pattern="^(0|[1-9][0-9]{0,9})$")], str] = Field(default_factory=dict)
     prompt: Annotated[int, Field(ge=0)] = 0
 
 
@@ -50,11 +53,17 @@ def _schema() -> Any:
     return pa.schema(zip(COLUMNS, (pa.int32(), pa.int32(), pa.int16(), *lists), strict=True))
 
 
-def write_trace(trace: Trace, path: Path | str) -> Path:
+def write_trace(trace: Trace, path: Path | str, logits: Tensor | None = None) -> Path:
     """Write a trace, whole or not at all.
+
+    Args:
+        trace: that is written.
+        path: of the file.
+        logits: ``[T, L, E]`` of its routers, kept in a further column, which ``read_trace`` passes over.
 
     Raises:
         DataError: the disk refuses it, or something else than a trace lies there.
+        ShapeError: logits of other tokens, layers or experts.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -72,6 +81,11 @@ def write_trace(trace: Trace, path: Path | str) -> Path:
         "weights": [None] * (T * L) if weights is None else weights,
     }
     table = pa.table(columns, _schema().with_metadata({KEY: json.dumps(card).encode()}))
+    if logits is not None:
+        if logits.shape != (T, L, trace.n_experts):
+            raise ShapeError(f"Expected logits of shape {(T, L, trace.n_experts)}, got {tuple(logits.shape)}.")
+        rows = logits.detach().float().cpu().reshape(T * L, trace.n_experts).tolist()
+        table = table.append_column("logits", pa.array(rows, pa.list_(pa.float32())))
     try:
         with atomic_file(path) as writing:
             pq.write_table(table, writing, compression="zstd", write_page_checksum=True)
@@ -109,15 +123,14 @@ def read_trace(path: Path | str) -> Trace:
         DataError: no such file, no trace, a newer one, or a damaged one.
     """
     table = read_table(path, _schema(), "a routing trace", AGAIN)
-    try:
-        held = json.loads((table.schema.metadata or {})[KEY])
-    except (KeyError, ValueError, RecursionError) as error:
-        raise DataError(f"Expected a routing trace at {path}, got: {error!r}; {AGAIN}.") from None
-    card = checked(TraceCard, held, str(path), AGAIN)
-    if not card.layers or table.num_rows != card.tokens * len(card.layers):
+    held = table.schema.metadata or {}
+    if KEY not in held:
+        raise DataError(f"Expected a routing trace at {path}, got a table without its card; {AGAIN}.")
+    card = checked_json(TraceCard, held[KEY], str(path), AGAIN)
+    if table.num_rows != card.tokens * len(card.layers):
         raise DataError(
-            f"{path}: expected {card.tokens} tokens in {len(card.layers)} layers, one at least, got {table.num_rows} "
-            "rows; record again."
+            f"{path}: expected {card.tokens} tokens in {len(card.layers)} layers, got {table.num_rows} rows; record "
+            "again."
         )
     return _trace(table, card, path)
 
@@ -141,6 +154,7 @@ def _trace(table: Any, card: TraceCard, path: Path | str) -> Trace:
             tuple(card.layers),
             _numbers(table["experts"], k, path).view(size),
             None if alone else _numbers(weights, k, path).view(size),
+            pieces={int(token): text for token, text in card.pieces.items()},
             **{name: getattr(card, name) for name in SAME},
         )
     except ShapeError as error:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
 from ..storage.files import is_file
 from .question_files import read_rows
+from .sources import texts_brought
 from .texts import check_text
 
 STDIN = "-"
@@ -18,10 +20,10 @@ WRITTEN = 'write a line a text (.txt), or JSON lines with {"text": …} (.jsonl)
 
 def texts_of(source: str | Path, *, limit: int | None = None) -> list[str]:
     """Texts: a line each of a ``.txt`` file or of standard input (``-``), or the ``text`` of each row of JSON or JSON
-    lines, whatever else a row has. Empty lines are left out.
+    lines, whatever else a row has; or of a source of texts that a package brings. Empty lines are left out.
 
     Args:
-        source: the file.
+        source: the file, or ``PREFIX:NAME`` of such a source, as ``plugins/benchmarks`` has columns of data sets.
         limit: the first so many.
 
     Raises:
@@ -29,6 +31,8 @@ def texts_of(source: str | Path, *, limit: int | None = None) -> list[str]:
     """
     if str(source) == STDIN:
         found = [line for line in sys.stdin.read().splitlines() if line.strip()]
+    elif (rows := texts_brought(str(source))) is not None:
+        found = [_text(row, place) for place, row in islice(rows, limit)]
     else:
         found = list(_read(Path(source)))
     for place, text in enumerate(found, 1):
@@ -41,7 +45,7 @@ def texts_of(source: str | Path, *, limit: int | None = None) -> list[str]:
 def holds_texts(source: str | Path) -> bool:
     """Whether a source is texts, by its name, or by a first row that has a text and no question."""
     path = Path(source)
-    if str(source) == STDIN or path.suffix.lower() == ".txt":
+    if str(source) == STDIN or path.suffix.lower() == ".txt" or texts_brought(str(source)) is not None:
         return True
     if path.suffix.lower() not in (".jsonl", ".json") or not is_file(path):
         return False

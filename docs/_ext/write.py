@@ -19,6 +19,7 @@ from configuration import Configuration
 from families import Aliases, Families
 from names import Names
 from results import Ratios, Results
+from trace_format import TraceFormat
 
 PAGES = Path(__file__).parents[1]
 WRITTEN: dict[str, Any] = {
@@ -31,6 +32,7 @@ WRITTEN: dict[str, Any] = {
     "names": Names,
     "ratios": Ratios,
     "results": Results,
+    "trace-format": TraceFormat,
 }
 PART = re.compile(r"(<!-- written: ([\w-]+) ?(\S*) -->\n).*?(<!-- end -->\n)", re.DOTALL)
 

@@ -22,26 +22,21 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.configuration import set_hypothesis_home_dir
 from routing.naive import shared_model
+from routing.recorded import own_trace
 
 from c3po_adaptive.errors import DataError, ShapeError
-from c3po_adaptive.models.traced import record, replay
+from c3po_adaptive.models.traced import replay
 from c3po_adaptive.routing.trace import Trace, parted
 from c3po_adaptive.routing.trace_file import KEY, read_trace, write_trace
 
 set_hypothesis_home_dir(tempfile.gettempdir())
-TEXT = "the boat floats on the water and the stone sinks"
 NAN, INF = float("nan"), float("inf")
-
-
-@cache
-def a_trace():
-    return record(shared_model("olmoe"), TEXT)
 
 
 @cache
 def a_table():
     path = Path(tempfile.mkdtemp()) / "a.parquet"
-    return pq.read_table(write_trace(a_trace(), path))
+    return pq.read_table(write_trace(own_trace(), path))
 
 
 def a_file(folder, card=None, **columns):
@@ -189,7 +184,7 @@ def test_columns_that_hold_something_else(tmp_path, columns):
 
 
 def test_the_columns_as_they_are_pass(tmp_path):
-    assert torch.equal(read_trace(a_file(tmp_path)).weights, a_trace().weights)
+    assert torch.equal(read_trace(a_file(tmp_path)).weights, own_trace().weights)
 
 
 weight = st.one_of(st.floats(width=32), st.sampled_from([0.0, 0.5, -1.0, INF, NAN, 2.0**15]))
@@ -199,7 +194,7 @@ few = st.lists(st.tuples(st.integers(-2, 9), st.integers(-2, 9), weight, weight)
 @settings(max_examples=150, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 @given(few)
 def test_whatever_passes_the_door_is_replayed_to_numbers(tmp_path, rows):
-    experts, weights = a_trace().experts[:-1].clone(), a_trace().weights[:-1].clone()
+    experts, weights = own_trace().experts[:-1].clone(), own_trace().weights[:-1].clone()
     for place, (a, b, wa, wb) in enumerate(rows):
         experts[place, 1], weights[place, 1] = torch.tensor([a, b]), torch.tensor([wa, wb])
     of_rows = {

@@ -6,12 +6,12 @@ import pytest
 import torch
 from rounding import assert_near
 from routing.naive import routed_model, shared_model
+from routing.recorded import TEXT
 
 from c3po_adaptive.errors import ModelError, ShapeError
 from c3po_adaptive.models.traced import likelihoods, of_router_logits, record, replay
 from c3po_adaptive.routing.trace import parted
 
-TEXT = "the boat floats on the water and the stone sinks"
 FAMILIES = ("olmoe", "qwen2_moe", "mixtral", "deepseek_v3", "gpt_oss", "llama4_text")
 
 

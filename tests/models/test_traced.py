@@ -11,6 +11,7 @@ import pytest
 import torch
 from c3po_vllm import trace_request
 from routing.naive import routed_model, shared_model
+from routing.recorded import TEXT, recorded_at
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
@@ -23,13 +24,7 @@ from c3po_adaptive.routing.trace_file import KEY, read_trace, write_trace
 from c3po_adaptive.testing import write_tiny_checkpoint
 from c3po_adaptive.types import Prompt
 
-TEXT = "the boat floats on the water and the stone sinks"
 FAMILIES = ("olmoe", "deepseek", "qwen3_moe", "gpt_oss", "deepseek_v3")
-
-
-@pytest.fixture(scope="module")
-def trace():
-    return record(shared_model("olmoe"), TEXT)
 
 
 @pytest.fixture(params=FAMILIES)
@@ -146,7 +141,7 @@ def test_one_expert_a_token_may_be_the_first_by_chance():
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"layers": None}, "layers: Input should be a valid list"),
+        ({"layers": None}, "layers: Input should be a valid array"),
         ({"n_experts": 10**30}, "n_experts"),
         ({"tokens": "a"}, "tokens"),
         ({"schema_version": 2}, "schema_version 1 at most, got 2"),
@@ -203,20 +198,6 @@ def test_another_file_is_refused(tmp_path):
     for name, said in (("a.parquet", r"trace at .*a\.parquet"), ("none.parquet", r"none\.parquet does not exist")):
         with pytest.raises(DataError, match=said):
             read_trace(tmp_path / name)
-
-
-def turned(trace, token=5, row=1):
-    """The trace with other experts in one place."""
-    experts = trace.experts.clone()
-    experts[token, row] = torch.tensor([e for e in range(8) if e not in experts[token, row]])[: experts.shape[-1]]
-    return replace(trace, experts=experts)
-
-
-def recorded_at(trace, tokens):
-    """The trace as if nothing else had been recorded."""
-    experts = torch.full_like(trace.experts, NONE)
-    experts[tokens] = trace.experts[tokens]
-    return replace(trace, experts=experts)
 
 
 def test_traces_without_a_place_to_compare_are_refused():

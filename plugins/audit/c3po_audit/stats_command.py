@@ -30,8 +30,9 @@ def stats(
         list[str],
         typer.Argument(
             metavar="SET [OTHER]",
-            help='A folder of traces; texts: .txt, a line a text, .jsonl, {"text": …}, - for standard input; or '
-            "questions: a file, a benchmark, bed:NAME, demo. Two are held side by side; files of traces are one set.",
+            help='A folder of traces; texts: .txt, a line a text, .jsonl, {"text": …}, - for standard input, '
+            "texts:OWNER/NAME:COLUMN:SPLIT of the Hub; or questions: a file, a benchmark, bed:NAME, demo. Two are held "
+            "side by side; files of traces are one set.",
         ),
     ],
     *,

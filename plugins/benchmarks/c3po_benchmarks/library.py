@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +24,29 @@ def saved(folder: Path) -> bool:
 
 def from_hub(path: str, config: str | None, split: str, revision: str | None) -> Iterable[Row]:
     """The rows of a split on the hub."""
+    with _told(path, config, split) as library:
+        rows: Iterable[Row] = library.load_dataset(path, config, split=split, revision=revision)
+        return rows
+
+
+def streamed(path: str, config: str | None, split: str) -> Iterator[Row]:
+    """The rows of a split on the hub as they come, of which so many are fetched as are asked for."""
+    with _told(path, config, split) as library:
+        yield from library.load_dataset(path, config, split=split, streaming=True)
+
+
+@contextmanager
+def _told(path: str, config: str | None, split: str) -> Iterator[Any]:
+    """The library, whose failures are errors of ours."""
     library = _library()
     try:
-        rows: Iterable[Row] = library.load_dataset(path, config, split=split, revision=revision)
+        yield library
     except (OSError, ValueError, LookupError, RuntimeError, library.exceptions.DatasetsError) as error:
         what = f"the split {split!r} of {path!r}" + (f" ({config})" if config else "")
         raise DataError(
             f"Expected {what} from the Hugging Face hub, but loading it failed: {error}; check the name and the "
             "network, or give a local JSONL file."
         ) from error
-    return rows
 
 
 def splits_of(name: str, revision: str | None) -> list[str]:

@@ -16,7 +16,11 @@ SHOWN = 2
 
 def experts(
     texts: Annotated[
-        str, typer.Argument(help='Texts: .txt, a line a text; .jsonl, {"text": …}; - for standard input.')
+        str,
+        typer.Argument(
+            help='Texts: .txt, a line a text; .jsonl, {"text": …}; - for standard input; or '
+            "texts:OWNER/NAME:COLUMN:SPLIT of the Hub."
+        ),
     ],
     *,
     out: Annotated[

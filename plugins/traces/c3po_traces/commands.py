@@ -50,6 +50,7 @@ def record(
     out: Annotated[Path, typer.Option("--out", **PATH, help="The file.")],
     *,
     generate: Annotated[int, typer.Option(min=0, help="Tokens that the model adds, the likeliest at each step.")] = 0,
+    logits: Annotated[bool, typer.Option("--logits", help="Keep what the routers made of all experts, too.")] = False,
     rule: Rules = None,
     plugin: Plugins = None,
     model: ModelOptions,
@@ -62,9 +63,13 @@ def record(
 
         check_place(out)  # refused before the model is loaded
         along = rule_of(rule, registry_with(plugin))
+        if logits and along is not None:
+            raise SettingError(
+                "Expected --logits of the model's own routing, got a --rule, too; leave one of them out."
+            )
         loaded = model.loaded()
         trace = recorded(loaded, text, generate=generate, rule=along)
-        write_trace(trace, out)
+        write_trace(trace, out, _logits(loaded, trace) if logits else None)
         _say(_shown(trace) | {"file": str(out)}, as_json)
 
 
@@ -72,9 +77,12 @@ def record(
 @grouped
 def import_(
     engine: Annotated[
-        str, typer.Argument(help="That wrote the file, of those that plugins read: plugins/vllm has three.")
+        str, typer.Argument(help="That wrote the file, of those that plugins read: plugins/vllm has five.")
     ],
-    file: Annotated[Path, typer.Argument(help="Router logits of transformers, or an answer of vLLM or SGLang.")],
+    file: Annotated[
+        Path,
+        typer.Argument(help="transformers' router logits; an answer of vLLM, SGLang or prime-RL; llama.cpp's CSV."),
+    ],
     out: Annotated[Path, typer.Option("--out", **PATH, help="The trace.")],
     *,
     tokens: Annotated[
@@ -192,7 +200,10 @@ def diff(
     *,
     texts: Annotated[
         str | None,
-        typer.Option(help='Run both models on these: .txt, a line a text; .jsonl, {"text": …}; - for standard input.'),
+        typer.Option(
+            help='Run both models on these: .txt, a line a text; .jsonl, {"text": …}; - for standard input; or '
+            "texts:OWNER/NAME:COLUMN:SPLIT of the Hub."
+        ),
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="The first so many texts.")] = None,
     other_dtype: Annotated[str | None, typer.Option(help="The other model's --dtype, where it is another.")] = None,
@@ -331,6 +342,16 @@ def _say_cost(cost: LikelihoodOfTwo) -> None:
         say(f"  {token['difference']:+.4f} after position {token['position']}, parted in {where}")
 
 
+def _logits(model: RoutedModel, trace: Trace) -> Tensor:
+    """``[T, L, E]`` of a trace's tokens, along the model's own routing."""
+    import torch
+
+    from c3po_adaptive import read_routing
+
+    with torch.no_grad():
+        return read_routing(model, {"input_ids": trace.tokens[None]}).logits[0]
+
+
 def _shown(trace: Trace) -> dict[str, object]:
     """A trace in plain values."""
     there = trace.experts >= 0
@@ -338,6 +359,8 @@ def _shown(trace: Trace) -> dict[str, object]:
     return {
         "model": trace.name,
         "revision": trace.revision or None,
+        "engine": trace.engine or None,
+        "dtype": trace.dtype or None,
         "tokens": len(trace.tokens),
         "layers": list(trace.layers),
         "experts": trace.n_experts,

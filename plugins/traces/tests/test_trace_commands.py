@@ -1,40 +1,18 @@
 """``c3po trace``: records, shows, draws, replays and compares as the functions behind it do."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 from c3po_traces.picture import PICTURED
 from routing.naive import shared_model
+from routing.recorded import TEXT, recorded_at, turned
 from typer.testing import CliRunner
 
 from c3po_adaptive import load_moe_model, rule_named
 from c3po_adaptive.cli import app
-from c3po_adaptive.models.traced import NONE, likelihoods, record, replay, write_trace
+from c3po_adaptive.models.traced import likelihoods, record, replay, write_trace
 from c3po_adaptive.testing import write_tiny_checkpoint
-
-TEXT = "the boat floats on the water and the stone sinks"
-
-
-@pytest.fixture(scope="module")
-def trace():
-    return record(shared_model("olmoe"), TEXT)
-
-
-def turned(trace, token=5, row=1):
-    """The trace with other experts in one place."""
-    experts = trace.experts.clone()
-    experts[token, row] = torch.tensor([e for e in range(8) if e not in experts[token, row]])[: experts.shape[-1]]
-    return replace(trace, experts=experts)
-
-
-def recorded_at(trace, tokens):
-    """The trace as if nothing else had been recorded."""
-    experts = torch.full_like(trace.experts, NONE)
-    experts[tokens] = trace.experts[tokens]
-    return replace(trace, experts=experts)
 
 
 def test_the_command_line_records_shows_replays_and_compares(tmp_path):

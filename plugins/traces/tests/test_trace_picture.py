@@ -7,23 +7,17 @@ import torch
 from c3po_traces.picture import PICTURED
 from pictures.test_figures import squares, words
 from routing.naive import shared_model
+from routing.recorded import TEXT
 
 from c3po_adaptive.errors import SettingError
 from c3po_adaptive.models.traced import record
 from c3po_adaptive.routing.styles import Change
 from c3po_adaptive.routing.trace import NONE
 
-TEXT = "the boat floats on water"
-
 
 def reversed_weights(routing):
     """The router's experts, with their weights the other way round."""
     return Change(None, routing.index, routing.weights.flip(-1))
-
-
-@pytest.fixture(scope="module")
-def trace():
-    return record(shared_model("olmoe"), TEXT)
 
 
 class TestPicture:

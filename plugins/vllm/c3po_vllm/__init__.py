@@ -4,9 +4,10 @@ And what engines say of their routing as traces, and traces as they say it, for 
 """
 
 from .engine_exports import export_trace
-from .engine_traces import from_sglang, from_vllm
+from .engine_traces import from_prime_rl, from_sglang, from_vllm
 from .export import export_for_vllm
 from .forced import TRACE_KEY, TraceRequest, trace_request
+from .llama_traces import from_llama_cpp
 from .request import KEY, PathwayRequest, acted, change_request, pathway_request
 
 __all__ = [
@@ -18,6 +19,8 @@ __all__ = [
     "change_request",
     "export_for_vllm",
     "export_trace",
+    "from_llama_cpp",
+    "from_prime_rl",
     "from_sglang",
     "from_vllm",
     "pathway_request",

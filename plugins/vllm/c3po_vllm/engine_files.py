@@ -24,7 +24,8 @@ from c3po_adaptive.models.traced import LIMIT, NONE, Trace, TraceReader, of_rout
 from c3po_adaptive.storage.files import check_there
 
 from .engine_exports import register_trace_writers  # noqa: F401 (a hook of this plugin, too)
-from .engine_traces import from_sglang, from_vllm
+from .engine_traces import from_prime_rl, from_sglang, from_vllm
+from .llama_traces import from_llama_cpp
 
 AGAIN = "save the engine's answer again; docs/howto/traces.md shows how"
 BROKEN = (tokenize.TokenError, SyntaxError)  # numpy reads headers as code
@@ -41,13 +42,14 @@ def import_trace(
     Args:
         model: of the same family and settings.
         engine: ``transformers`` (``.pt``, ``.safetensors``, ``.npz`` with ``input_ids`` and ``router_logits``),
-            ``vllm`` (a JSON answer, or ``.npy`` of ``routed_experts``) or ``sglang`` (a JSON answer).
+            ``vllm`` (a JSON answer, or ``.npy`` of ``routed_experts``), ``sglang`` or ``prime-rl`` (a JSON answer) or
+            ``llama.cpp`` (the CSV of ``moe-trace``).
         path: the file.
         tokens: ids of the whole sequence, where the file has not all of them.
         start: the first token whose experts were asked for, of vLLM and SGLang.
 
     Raises:
-        SettingError: another engine, or a start for transformers.
+        SettingError: another engine, or a start for one whose file has none, or its own.
         DataError: a file that holds something else, or tokens other than those of the file.
         ShapeError: routing of other tokens, layers or experts, or none.
         ModelError: a family whose routers cannot be given logits.
@@ -75,8 +77,7 @@ def _are_ids(value: Any) -> bool:
 
 
 def _transformers(model: RoutedModel, path: Path, tokens: list[int] | None, start: int) -> Trace:
-    if start:
-        raise SettingError(f"Expected no start for transformers, got {start}; it gives logits of every token.")
+    _check_no_start("transformers", start, "it gives logits of every token")
     held = _tensors(path)
     logits = held.get("router_logits")
     logits = list(logits) if _is_whole(logits) and logits.ndim and logits.numel() else logits
@@ -118,13 +119,46 @@ def _sglang(model: RoutedModel, path: Path, tokens: list[int] | None, start: int
     experts = answer.get("routed_experts")
     if not isinstance(experts, str):
         raise DataError(f"{path}: expected routed_experts as text, got {type(experts).__name__}; turn on {FLAG}.")
-    return from_sglang(model, ids, experts, start=start)
+    return from_sglang(model, ids, experts, start=start, dtype=str(answer.get("routed_experts_dtype", "int32")))
+
+
+def _prime_rl(model: RoutedModel, path: Path, tokens: list[int] | None, start: int) -> Trace:
+    _check_no_start("prime-rl", start, "its file says where it begins")
+    answer = _answer(path)
+    ids = _tokens(path, answer.get("prompt_token_ids"), answer.get("token_ids"), tokens)
+    experts = answer.get("routed_experts")
+    if not isinstance(experts, dict):
+        raise DataError(
+            f"{path}: expected routed_experts with data, shape and dtype, got {type(experts).__name__}; of vLLM's own "
+            f"server import it as vllm, or turn on {FLAG}."
+        )
+    return from_prime_rl(model, ids, experts)
+
+
+def _llama_cpp(model: RoutedModel, path: Path, tokens: list[int] | None, start: int) -> Trace:
+    _check_no_start("llama.cpp", start, "its file begins with the first token")
+    check_there(path, "llama.cpp's moe-trace", AGAIN)
+    try:
+        lines = path.read_text(encoding="ascii").split()
+        rows = np.loadtxt(lines, np.int64, comments=None, delimiter=",", ndmin=2) if lines else np.zeros((0, 0))
+        if rows.shape[1:] != (2,):
+            raise ValueError(f"{rows.shape[1]} numbers a line")
+    except (OSError, ValueError, OverflowError) as error:
+        raise DataError(f"{path}: expected lines layer,expert, got: {_first_line(error)}; {AGAIN}.") from None
+    return from_llama_cpp(model, _tokens(path, None, None, tokens), torch.from_numpy(rows))
+
+
+def _check_no_start(engine: str, start: int, why: str) -> None:
+    if start:
+        raise SettingError(f"Expected no start for {engine}, got {start}; {why}.")
 
 
 READERS: dict[str, Callable[[RoutedModel, Path, list[int] | None, int], Trace]] = {
     "transformers": _transformers,
     "vllm": _vllm,
     "sglang": _sglang,
+    "prime-rl": _prime_rl,
+    "llama.cpp": _llama_cpp,
 }
 
 

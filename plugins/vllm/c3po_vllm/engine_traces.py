@@ -1,19 +1,28 @@
-"""Traces of expert ids that vLLM and SGLang give; their weights are the router's, on replay."""
+"""Traces of expert ids that vLLM, SGLang and prime-RL give; where weights do not come along, they are the router's, on
+replay."""
 
 from __future__ import annotations
 
 import base64
 import binascii
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from c3po_adaptive import DataError, RoutedModel, ShapeError
+from c3po_adaptive import DataError, ModelError, RoutedModel, ShapeError
 from c3po_adaptive.models.traced import NONE, Trace, check_tokens, of_experts
 
+WHOLLY = "save the answer whole"
 RECORDS = "turn its recording on, and look at what it gives before you save it"
 WHOLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 """Types of numbers that int64 holds without changing them."""
+SENT = ("uint8", "int16", "uint16", "int32")
+"""Types of numbers that engines send as bytes, little-endian."""
 
 
 def from_vllm(
@@ -51,24 +60,23 @@ def from_vllm(
     return _of_ids(model, "vLLM", tokens, ids, start)
 
 
-def from_sglang(model: RoutedModel, tokens: Tensor, routed_experts: str, *, start: int = 0) -> Trace:
+def from_sglang(
+    model: RoutedModel, tokens: Tensor, routed_experts: str, *, start: int = 0, dtype: str = "int32"
+) -> Trace:
     """The trace of SGLang's expert ids (``return_routed_experts``); its weights are the router's, on replay.
 
     Args:
         model: of the same family and settings.
         tokens: ``[T]`` ids of prompt and answer.
-        routed_experts: base64 of int32 ``[T - 1 - start, decoder layers, k]``.
+        routed_experts: base64 of ``[T - 1 - start, decoder layers, k]``.
         start: what ``routed_experts_start_len`` was.
+        dtype: what ``routed_experts_dtype`` says beside them, where it is there (sgl-project/sglang#31219).
 
     Raises:
-        DataError: token ids that the model does not have, or no base64 of int32.
+        DataError: token ids that the model does not have, or no base64 of such numbers.
         ShapeError: ids of other tokens, layers or experts, or none at all: zeros.
     """
-    try:
-        plain = bytearray(base64.b64decode(routed_experts, validate=True))
-        flat = torch.frombuffer(plain, dtype=torch.int32) if plain else torch.zeros(0)
-    except (binascii.Error, ValueError) as error:
-        raise DataError(f"Expected base64 of int32 expert ids, got something else ({error}); save it whole.") from None
+    flat = torch.from_numpy(_sent(routed_experts, dtype).astype(np.int64))
     rows, top_k = len(tokens) - 1 - start, model.sites[0].top_k
     if rows < 1 or flat.numel() == 0 or flat.numel() % (rows * top_k):
         raise ShapeError(
@@ -76,6 +84,66 @@ def from_sglang(model: RoutedModel, tokens: Tensor, routed_experts: str, *, star
             "the tokens of prompt and answer, and the start that was asked for."
         )
     return _of_ids(model, "SGLang", tokens, flat.view(rows, -1, top_k), start)
+
+
+def from_prime_rl(model: RoutedModel, tokens: Tensor, routed_experts: Mapping[str, Any]) -> Trace:
+    """The trace of what prime-RL's server gives as ``routed_experts`` (PrimeIntellect-ai/prime-rl,
+    ``src/prime_rl/inference/vllm/routed_experts.py``), expert ids; or, as its Total Router Recall packs them (#3523),
+    int32 of twice the width: ids, and behind them the bits of their float32 weights.
+
+    Args:
+        model: of the same family and settings.
+        tokens: ``[T]`` ids of prompt and answer.
+        routed_experts: ``data``, base64 of ``[T - 1 - start, decoder layers, k]`` or ``[…, 2k]``; its ``shape`` and
+            ``dtype`` (uint8 where it is not said, as older ones have it), and ``start``.
+
+    Raises:
+        DataError: token ids that the model does not have, or another payload than that.
+        ShapeError: ids of other tokens, layers or experts, or none at all: zeros; or weights that are none.
+        ModelError: weights of a model whose router scales them behind what is packed.
+    """
+    held = routed_experts
+    shape, start, dtype = held.get("shape"), held.get("start", 0), held.get("dtype", "uint8")
+    if not _are_counts(shape) or len(shape) != 3 or not _are_counts([start]):
+        raise DataError(
+            f"Expected a shape [tokens, layers, k] and a start beside the data, got {shape} and {start}; {WHOLLY}."
+        )
+    flat = _sent(held.get("data"), dtype)
+    if math.prod(shape) != flat.size:
+        raise DataError(
+            f"Expected {math.prod(shape)} numbers of {dtype}, as their shape says, got {flat.size}; {WHOLLY}."
+        )
+    sent, top_k = flat.reshape(shape), model.sites[0].top_k
+    if (dtype, shape[2]) != ("int32", 2 * top_k):
+        return _of_ids(model, "prime-RL", tokens, torch.from_numpy(sent.astype(np.int64)), start)
+    scale = getattr(model.model.config.get_text_config(), "routed_scaling_factor", None)
+    if scale not in (None, 1):
+        raise ModelError(
+            f"Expected weights that experts are multiplied with, got those before the model scales them by {scale}; "
+            "import the ids alone."
+        )
+    ids, weights = np.split(sent, 2, -1)
+    found = _of_ids(model, "prime-RL", tokens, torch.from_numpy(ids.astype(np.int64)), start)
+    rows = torch.from_numpy(np.ascontiguousarray(weights).view(np.float32))
+    return replace(found, weights=_placed(model, tokens, rows, start, 0.0))
+
+
+def _sent(data: Any, dtype: Any) -> Any:
+    """The numbers of a type whose bytes are sent as base64.
+
+    Raises:
+        DataError: none, or of another type.
+    """
+    if dtype not in SENT:
+        raise DataError(f"Expected expert ids as {', '.join(SENT)}, got {dtype!r}; {WHOLLY}.")
+    try:
+        return np.frombuffer(base64.b64decode(data, validate=True), np.dtype(dtype).newbyteorder("<"))
+    except (binascii.Error, ValueError, TypeError) as error:
+        raise DataError(f"Expected base64 of {dtype} expert ids, got something else ({error}); {WHOLLY}.") from None
+
+
+def _are_counts(value: Any) -> bool:
+    return isinstance(value, list) and all(type(n) is int and 0 <= n < 2**31 for n in value)
 
 
 def _of_ids(model: RoutedModel, engine: str, tokens: Tensor, ids: Tensor, start: int) -> Trace:
@@ -96,11 +164,17 @@ def _of_ids(model: RoutedModel, engine: str, tokens: Tensor, ids: Tensor, start:
         )
     if ids.dtype not in WHOLE:
         raise ShapeError(f"Expected expert ids as whole numbers of at most 64 bits, got {ids.dtype}; {RECORDS}.")
-    experts = ids.long() if ids.shape[1] == len(model.layers) else ids.long()[:, list(model.layers)]
-    _check_recorded(engine, experts)
-    whole = torch.full((len(tokens), *experts.shape[1:]), NONE)
-    whole[start:-1] = experts
+    whole = _placed(model, tokens, ids.long(), start, NONE)
+    _check_recorded(engine, whole[start:-1])
     return of_experts(model, tokens, whole, by=engine)
+
+
+def _placed(model: RoutedModel, tokens: Tensor, rows: Tensor, start: int, elsewhere: float) -> Tensor:
+    """``[T, L, k]`` of what an engine gives of the tokens between a start and the last, dense layers left out."""
+    moe = rows if rows.shape[1] == len(model.layers) else rows[:, list(model.layers)]
+    whole = torch.full((len(tokens), *moe.shape[1:]), elsewhere, dtype=rows.dtype)
+    whole[start:-1] = moe
+    return whole
 
 
 def _check_recorded(engine: str, experts: Tensor) -> None:

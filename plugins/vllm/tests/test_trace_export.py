@@ -10,8 +10,8 @@ import torch
 from c3po_vllm import export_trace
 from c3po_vllm.engine_exports import LAYOUTS, experts_of
 from c3po_vllm.engine_files import import_trace
-from models.test_router_logits import TEXT
 from routing.naive import routed_model, shared_model
+from routing.recorded import TEXT
 from test_trace_import import REAL, model_of_vllm
 from typer.testing import CliRunner
 

@@ -21,8 +21,9 @@ import pytest
 import torch
 from c3po_vllm.engine_files import import_trace
 from c3po_vllm.engine_traces import from_sglang, from_vllm
-from models.test_router_logits import TEXT, logits_of
+from models.test_router_logits import logits_of
 from routing.naive import routed_model, shared_model
+from routing.recorded import TEXT
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
@@ -248,6 +249,20 @@ def test_sglangs_schema_is_read(start, openai, tmp_path):
     torch.testing.assert_close(replay(model, trace, foreign=True), likelihoods(model, own), atol=1e-4, rtol=0)
 
 
+def test_sglangs_shorter_numbers_say_their_type(tmp_path):
+    """As sgl-project/sglang#31219 sends them, ``routed_experts_dtype`` beside them."""
+    model = model_of_vllm()
+    own = record(model, TEXT)
+    short = np.frombuffer(base64.b64decode(sglang_answer(own, 3)), np.int32).astype(np.uint16).tobytes()
+    said = {"routed_experts": base64.b64encode(short).decode(), "routed_experts_dtype": "uint16"}
+    answer = {"prompt_token_ids": own.tokens.tolist(), "output_ids": [], "meta_info": said}
+    assert torch.equal(import_trace(model, "sglang", written(tmp_path / "a.json", answer)).experts, own.experts)
+    for dtype in ("uint8", "float32", 3):
+        answer["meta_info"]["routed_experts_dtype"] = dtype
+        with pytest.raises((DataError, ShapeError), match=r"a\.json: "):
+            import_trace(model, "sglang", written(tmp_path / "a.json", answer))
+
+
 def test_what_sglang_cannot_have_given_is_refused():
     model = model_of_vllm()
     own = record(model, TEXT)
@@ -289,8 +304,8 @@ def test_other_tensors_and_engines_are_refused(tmp_path):
     np.savez(path, router_logits=np.zeros((3, 2, 8)), input_ids=np.zeros(2))
     with pytest.raises(DataError, match="whole numbers"):
         import_trace(model, "transformers", path)
-    with pytest.raises(SettingError, match="transformers, vllm, sglang"):
-        import_trace(model, "llama.cpp", path)
+    with pytest.raises(SettingError, match=r"transformers, vllm, sglang, prime-rl, llama\.cpp, got .tgi."):
+        import_trace(model, "tgi", path)
     with pytest.raises(SettingError, match="no start"):
         import_trace(model, "transformers", path, start=1)
 
