@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 from hostile.doors import untouched
-from study.configs import parse_config, small_study
+from own_plugin import FILE
+from study.configs import parse_config, registry_of, told_study
 
 from c3po_adaptive.errors import DataError
 from c3po_adaptive.models.loading import load_moe_model
 from c3po_adaptive.references.build import build_reference_set, labeled_questions
 from c3po_adaptive.references.embedding import default_embedder
 from c3po_adaptive.references.reference_set import ReferenceSet
-from c3po_adaptive.registry import new_registry
 from c3po_adaptive.study.comparison.comparison_worker import ComparisonWorker
 from c3po_adaptive.study.worker_payload import WorkerPayload
 
@@ -27,18 +27,18 @@ def place(tmp_path, monkeypatch):
 
 @pytest.fixture
 def worker(place):
-    """One that reads a built set and a file of passages."""
-    raw = small_study(place).model_dump(mode="json")
+    """One that reads a built set and a file of facts."""
+    raw = told_study(place)
     model = load_moe_model(raw["model"])
     labeled = labeled_questions(raw["datasets"][0]["references"][0])
     raw["datasets"][0]["references"] = [
         str(build_reference_set(model, labeled, default_embedder()).save(place / "set"))
     ]
-    return ComparisonWorker.here(parse_config(raw), new_registry())
+    return ComparisonWorker.here(parse_config(raw), registry_of(FILE))
 
 
 def placed(place, worker):
-    """WorkerPayload, and the paths of the set and of the passages where they were unpacked."""
+    """WorkerPayload, and the paths of the set and of the facts where they were unpacked."""
     parcel = WorkerPayload.of(worker)
     places = parcel.unpack().places
     return parcel, Path(places[str(place / "set")]), Path(places[str(place / "facts.txt")])
@@ -125,5 +125,5 @@ def test_a_set_whose_folder_is_called_like_one_of_its_files(place, worker):
     named = (place / "set").rename(place / "card.json")
     config = worker.config.model_dump(mode="json")
     config["datasets"][0]["references"] = [str(named)]
-    unpacked = WorkerPayload.of(ComparisonWorker.here(parse_config(config), new_registry())).unpack()
+    unpacked = WorkerPayload.of(ComparisonWorker.here(parse_config(config), registry_of(FILE))).unpack()
     assert len(unpacked.reference_set("toy")) == 20

@@ -1,6 +1,7 @@
 """``c3po plugins new``, as an author of a plugin meets it."""
 
 import ast
+import json
 import os
 import re
 import subprocess
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 
 from c3po_adaptive.cli import app
 from c3po_adaptive.registry import ROLES
+from c3po_adaptive.testing import write_tiny_checkpoint
 
 UNDER_O = "ignore:assertions not in test modules:pytest.PytestConfigWarning"
 
@@ -100,3 +102,16 @@ class TestNew:
         assert result.exit_code == 1
         assert said in result.output
         assert not list(tmp_path.iterdir())
+
+
+def test_a_rule_is_named_as_those_of_the_core(tmp_path):
+    model, out = write_tiny_checkpoint(tmp_path / "model", "olmoe"), tmp_path / "mine"
+    assert call("plugins", "new", "my-rule", "--role", "rule", "--out", out).exit_code == 0
+    named = ["--plugin", out / "my_rule.py", "--rule", "my-rule:2@last-1"]
+    done = call("answer", "Which object can float?", "--model", model, "--json", "--tokens", 3, *named)
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["rule"] == "my-rule:2@last-1"
+    readme = (out / "README.md").read_text()
+    assert "--rule my-rule" in readme and "--arm" not in readme
+    listed = call("plugins", "list", "--plugin", out / "my_rule.py").stdout
+    assert "my-rule" in listed and "temperature" in listed
