@@ -30,7 +30,6 @@ from c3po_adaptive.records.jsonl import Records
 from c3po_adaptive.records.parquet import PARQUET, write_parquet
 from c3po_adaptive.references import build, learned, prefill_store
 from c3po_adaptive.references.reference_set import INDEX, ReferenceSet
-from c3po_adaptive.registry import new_registry
 from c3po_adaptive.report.explanation import Explanation
 from c3po_adaptive.routing.trace import Trace
 from c3po_adaptive.routing.trace_file import write_trace
@@ -67,7 +66,6 @@ SET = ReferenceSet(
     torch.ones(3, dtype=torch.bool),
     {"source": "s", "model": "ab", "format": "cloze", "embedder": {"name": "e", "revision": "r"}, "versions": {}},
 )
-REGISTRY = new_registry(installed=False)
 ROW = {"arm": "base", "dataset": "d", "id": "q", "seed": 0}
 PAGE = SimpleNamespace(html=lambda command: "<!doctype html>")
 MODEL = SimpleNamespace(
