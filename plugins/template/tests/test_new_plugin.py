@@ -10,6 +10,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from hostile.doors import command
+from hostile.test_parquet import odd  # noqa: F401 (a fixture)
 from typer.testing import CliRunner
 
 from c3po_adaptive.cli import app
@@ -115,3 +117,17 @@ def test_a_rule_is_named_as_those_of_the_core(tmp_path):
     assert "--rule my-rule" in readme and "--arm" not in readme
     listed = call("plugins", "list", "--plugin", out / "my_rule.py").stdout
     assert "my-rule" in listed and "temperature" in listed
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "my-" * 2000 + "x", "dangling", "loop", "folder", "file"])
+def test_new_plugins_of_names_that_no_file_can_have(odd, name):  # noqa: F811
+    before = sorted(p.name for p in odd.iterdir())
+    assert command("plugins", "new", name, "--role", "optimizer") == 1
+    assert command("plugins", "new", "my-own", "--role", "optimizer", "--out", name) == 1
+    assert command("plugins", "new", "my-own", "--role", "optimizer", "--out", f"{'x' * 300}/{name}") == 1
+    assert sorted(p.name for p in odd.iterdir()) == before
+
+
+def test_a_new_plugin_whose_test_would_have_too_long_a_name(odd):  # noqa: F811
+    assert command("plugins", "new", "x" * 250, "--role", "optimizer") == 1
+    assert not [path for path in odd.iterdir() if "xxx" in path.name or path.name.startswith(".plugin")]

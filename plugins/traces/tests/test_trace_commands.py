@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 from c3po_traces.picture import PICTURED
+from hostile.doors import command
+from hostile.test_parquet import NAMES, odd  # noqa: F401 (a fixture)
 from hostile.test_printing import NASTY, RAW, said
 from routing.naive import shared_model
 from routing.recorded import TEXT, recorded_at, turned
@@ -144,3 +146,8 @@ def test_names_in_a_card_cannot_command_the_terminal(trace, tmp_path, as_json):
         assert json.loads(shown)["revision"] == NASTY
     refused = said("trace", "replay", path, "--model", tmp_path / NASTY.replace("\0", "").replace("\ud800", ""))
     assert "error: " in refused and not RAW.search(refused)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_no_file_given_as_one(odd, name):  # noqa: F811
+    assert command("trace", "show", name) in (1, 2)
