@@ -341,3 +341,7 @@ def test_a_close_name_is_suggested_by_every_command(tmp_path, command, meant):
     words = [tmp_path / "out" if word == "OUT" else word for word in command]
     assert f"did you mean '{meant}'" in refused(*words)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_of_no_data_set_is_refused_before_a_model_is_loaded(tmp_path):
+    assert "it holds none of" in refused("explain", "x", "--refset", tmp_path)
