@@ -51,6 +51,6 @@ def test_what_is_refused_is_marked(wrong):
 
 
 def test_unknown_kinds_are_refused():
-    shown = CliRunner().invoke(app, ["study", "schema", "--kind", "spede"])
+    shown = CliRunner().invoke(app, ["study", "schema", "--kind", "compairson"])
     assert shown.exit_code == 1
-    assert "did you mean 'speed'?" in shown.output
+    assert "did you mean 'comparison'?" in shown.output
