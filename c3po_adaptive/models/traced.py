@@ -121,8 +121,14 @@ def record(model: RoutedModel, text: str, *, generate: int = 0, rule: RoutingRul
         pieces_of(model, ids),
         len(prompt),
         "c3po_adaptive",
-        str(model.model.dtype).removeprefix("torch."),
+        _dtype(model),
     )
+
+
+def _dtype(model: RoutedModel) -> str:
+    """Of the weights; behind it what quantized some of them."""
+    plain, method = str(model.model.dtype).removeprefix("torch."), getattr(model.model, "quantization_method", None)
+    return plain if method is None else f"{plain}, {getattr(method, 'value', method)}"
 
 
 def pieces_of(model: RoutedModel, tokens: Sequence[int]) -> dict[int, str]:

@@ -43,7 +43,7 @@ class Trace:
         pieces: text of token ids, of those that are known.
         prompt: how many of the tokens were given, the others generated; 0 where nobody knows.
         engine: what ran the model; "" where nobody knows.
-        dtype: of the weights that it ran, such as "bfloat16"; "" where nobody knows.
+        dtype: of the weights, such as "bfloat16", and what quantized some; "" where nobody knows.
 
     Raises:
         ShapeError: parts that do not fit together, or are no whole numbers where those are expected; tokens, layers or

@@ -108,7 +108,8 @@ def texts_brought(source: str) -> Iterator[tuple[str, Any]] | None:
     for rows in map(_loaded, points):
         if getattr(rows, "texts", False):
             name, split = _with_split(name, None)
-            return iter(rows(name, split=split, usual=()))
+            found: Iterator[tuple[str, Any]] = iter(rows(name, split=split, usual=()))
+            return found
     return None
 
 

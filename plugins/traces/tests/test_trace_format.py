@@ -11,8 +11,9 @@ import pytest
 import torch
 from c3po_traces.logits import logits_of
 from jsonschema import Draft202012Validator
-from routing.naive import shared_model
+from routing.naive import routed_model, shared_model
 from routing.recorded import TEXT, own_trace
+from transformers.utils.quantization_config import QuantizationMethod
 from typer.testing import CliRunner
 
 from c3po_adaptive import read_routing, rule_named
@@ -85,11 +86,15 @@ def test_what_is_written_is_valid_and_read_again_the_same(name, tmp_path):
 def test_columns_are_of_the_types_that_the_schema_says(tmp_path):
     written = pq.read_table(write_trace(own_trace(), tmp_path / "a.parquet", torch.zeros(48, 3, 8))).schema
     said = {name: field["arrow"] for name, field in SCHEMA["$defs"]["row"]["properties"].items()}
-    assert {field.name: str(field.type).replace("element: ", "").replace("float", "float32") for field in written} == said
+    found = {field.name: str(field.type).replace("element: ", "").replace("float", "float32") for field in written}
+    assert found == said
 
 
 def test_it_says_who_ran_what():
     assert (made("own").engine, made("own").dtype) == ("c3po_adaptive", "float32")
+    model = routed_model("olmoe")
+    model.model.bfloat16().quantization_method = QuantizationMethod.BITS_AND_BYTES  # as transformers says it
+    assert record(model, TEXT).dtype == "bfloat16, bitsandbytes"
     assert (made("of an engine").engine, made("of an engine").dtype) == ("vLLM", "")
 
 

@@ -8,7 +8,7 @@ import binascii
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -142,7 +142,7 @@ def _sent(data: Any, dtype: Any) -> Any:
         raise DataError(f"Expected base64 of {dtype} expert ids, got something else ({error}); {WHOLLY}.") from None
 
 
-def _are_counts(value: Any) -> bool:
+def _are_counts(value: Any) -> TypeGuard[list[int]]:
     return isinstance(value, list) and all(type(n) is int and 0 <= n < 2**31 for n in value)
 
 

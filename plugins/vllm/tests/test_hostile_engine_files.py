@@ -25,7 +25,7 @@ set_hypothesis_home_dir(tempfile.gettempdir())
 
 
 @pytest.mark.parametrize("name", ["", "a\0b", "x" * 300, "folder", "dangling", "loop"])
-@pytest.mark.parametrize("engine", ["transformers", "vllm", "sglang"])
+@pytest.mark.parametrize("engine", ["transformers", "vllm", "sglang", "prime-rl", "llama.cpp"])
 def test_places_where_none_is(tmp_path, name, engine):
     (tmp_path / "folder").mkdir()
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
