@@ -3,6 +3,7 @@
 import os
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -40,6 +41,16 @@ def trace():
     from routing.recorded import own_trace
 
     return own_trace()
+
+
+@pytest.fixture
+def cards(monkeypatch):
+    """What writes cards, which a companion does, in few words."""
+
+    def card(saved, name, license):
+        return f"---\ntags:\n- c3po_adaptive\n{f'license: {license}' if license else ''}\n---\n# {name}\n\n## Use\n"
+
+    monkeypatch.setattr("c3po_adaptive.storage.hub._store", lambda: SimpleNamespace(card=card))
 
 
 @pytest.fixture

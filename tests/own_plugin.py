@@ -1,4 +1,5 @@
-"""A plugin in one file, for tests of whoever loads one: the optimizer ``halfway``, and ``practised``, which learns."""
+"""A plugin in one file, for tests of whoever loads one: the optimizer ``halfway``, ``practised``, which learns, and
+``told``, which reads a file."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from c3po_adaptive import ScoredLayers, Selection, TowardMean, hookimpl
+from c3po_adaptive import AnswererStrategy, ScoredLayers, Selection, TowardMean, hookimpl
 
 FILE = Path(__file__)
 
@@ -56,6 +57,38 @@ class Practised(ScoredLayers):
 
     def score(self, problem):
         return self.learned["moved"].expand(len(problem.own), -1), None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told(AnswererStrategy):
+    """The model's own answers with a file's text before the question."""
+
+    text: str
+    name: ClassVar[str] = "told"
+
+    @property
+    def files(self):
+        return (self.text,)
+
+    def prepare(self, context):
+        return Telling(context, Path(self.text).read_text(encoding="utf-8"))
+
+
+@dataclass(frozen=True)
+class Telling:
+    """Answers so."""
+
+    context: object
+    text: str
+    needs_label: ClassVar[bool] = False
+
+    def answer(self, questions):
+        return self.context.plain([replace(q, question=f"{self.text} {q.question}") for q in questions])
+
+
+@hookimpl
+def register_answerers():
+    return [Told]
 
 
 @hookimpl

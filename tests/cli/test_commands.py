@@ -26,12 +26,12 @@ def test_a_package_brings_one(install):
 
 
 def test_a_package_brings_one_of_a_group(install):
-    install("tell", 'def tell(whom: str) -> None:\n    """Tell."""\n    print("told", whom)\n', "trace.tell")
-    assert CliRunner().invoke(app, ["trace", "tell", "all"]).output == "told all\n"
-    assert " tell " in CliRunner().invoke(app, ["trace", "--help"]).output
+    install("tell", 'def tell(whom: str) -> None:\n    """Tell."""\n    print("told", whom)\n', "study.tell")
+    assert CliRunner().invoke(app, ["study", "tell", "all"]).output == "told all\n"
+    assert " tell " in CliRunner().invoke(app, ["study", "--help"]).output
     assert " tell " not in CliRunner().invoke(app, ["--help"]).output
     assert (
-        CliRunner().invoke(app, ["tell", "all"]).exit_code == CliRunner().invoke(app, ["study", "tell"]).exit_code == 2
+        CliRunner().invoke(app, ["tell", "all"]).exit_code == CliRunner().invoke(app, ["refset", "tell"]).exit_code == 2
     )
 
 

@@ -7,8 +7,6 @@ from typer.testing import CliRunner
 
 from c3po_adaptive import load_moe_model, rule_named
 from c3po_adaptive.cli import app
-from c3po_adaptive.models.traced import record
-from c3po_adaptive.routing.trace_file import read_trace
 from c3po_adaptive.testing import write_tiny_checkpoint
 
 TEXT = "Which object can float on water?"
@@ -61,6 +59,8 @@ class TestAnswer:
             (["--rule", "bann:3"], "did you mean 'ban'?"),
             (["--rule", "ban:3@9"], "among the MoE layers 0, 1, 2, got 9"),
             (["--rule", "ban:0-6"], "at least 2 experts left in MoE layer 0"),
+            (["--rule", f"ban:1@last-{'9' * 5000}"], "layers of rule 'ban' as all, last-5"),
+            (["--tokens", str(10**30)], "tokens behind a text of"),
             (["--choice", "one"], "Expected two choices at least, or none, got ['one']"),
         ],
     )
@@ -74,25 +74,3 @@ class TestAnswer:
         done = call("answer", TEXT, "--model", folder, "--rule", "top-k:1")
         assert done.exit_code == 1
         assert "a rule over router scores cannot be had for this family" in done.stderr
-
-
-def test_a_trace_is_recorded_along_a_rule(checkpoint, model, tmp_path):
-    out = tmp_path / "trace.parquet"
-    done = call("trace", "record", TEXT, "--model", checkpoint, "--rule", "ban:3;top-k:1@1", "--out", out)
-    assert done.exit_code == 0, done.output
-    found, wanted = read_trace(out), record(model, TEXT, rule=rule_named("ban:3;top-k:1@1"))
-    assert (found.experts == wanted.experts).all() and (found.weights == wanted.weights).all()
-    shown = json.loads(call("trace", "show", out, "--json").stdout)
-    assert shown["experts_used"] == len(found.experts[found.weights > 0].unique()), "fillings are not used"
-
-
-def test_rules_of_a_plugin_file(checkpoint, tmp_path):
-    """As ``c3po plugins new`` writes one."""
-    made = call("plugins", "new", "my-rule", "--role", "rule", "--out", tmp_path / "mine")
-    assert made.exit_code == 0, made.output
-    found = held(checkpoint, "--tokens", 3, "--plugin", tmp_path / "mine" / "my_rule.py", "--rule", "my-rule:2@last-1")
-    assert found["rule"] == "my-rule:2@last-1"
-    readme = (tmp_path / "mine" / "README.md").read_text()
-    assert "--rule my-rule" in readme and "--arm" not in readme
-    listed = call("plugins", "list", "--plugin", tmp_path / "mine" / "my_rule.py").stdout
-    assert "my-rule" in listed and "temperature" in listed

@@ -17,19 +17,14 @@ COMPARISON = {
     "datasets": [{"name": "d", "questions": "demo"}, {"name": "e", "questions": "demo"}],
     "arms": {"base": {"optimizer": "none"}, "adaptive": {"selector": {"name": "fixed", "n": 2}}},
 }
-FAITHFULNESS = {
-    "kind": "faithfulness",
-    "datasets": [{"name": "d", "questions": "demo"}],
-    "scores": {"gradient": "gradient"},
-}
 SPEED = {
     "kind": "speed",
     "cases": {"warm": {"optimizer": "ngd"}},
     "curves": {"batch": {"over": "batch", "values": [1, 2]}},
     "models": {"small": {"family": "olmoe", "settings": {"num_experts": 4}}},
-    "searches": {"ivf": {"retriever": "faiss-ivf"}},
+    "searches": {"near": {"retriever": "faiss-knn"}},
 }
-CONFIGS = {"comparison": COMPARISON, "faithfulness": FAITHFULNESS, "speed": SPEED}
+CONFIGS = {"comparison": COMPARISON, "speed": SPEED}
 
 NOTHING = [
     ("comparison", "bach_size=1", "batch_size"),
@@ -54,14 +49,11 @@ NOTHING = [
     ("comparison", "compare.0.1=base", None),
     ("comparison", "seed.x=1", None),
     ("comparison", "*=1", None),
-    ("faithfulness", "scores.confidence=router-confidence", None),
-    ("faithfulness", "scores.gradent.n=1", "gradient"),
-    ("faithfulness", "arm.optimzer.steps=1", "optimizer"),
     ("speed", "cases.wram.batch=1", "warm"),
     ("speed", "cases.warm.bach=1", "batch"),
     ("speed", "curves.batch.case.shots=1", None),
     ("speed", "models.small.settings.num_exprts=8", "num_experts"),
-    ("speed", "searches.ifv.queries=1", "ivf"),
+    ("speed", "searches.naer.queries=1", "near"),
 ]
 
 
@@ -83,10 +75,8 @@ def test_what_names_nothing_is_refused(kind, setting, nearest):
         ("comparison", "arms.adaptive.optimizer.stps=1"),
         ("comparison", "arms.*.optimizer.stps=1"),
         ("comparison", "arms.adaptive.optimizer={name: random-change, of: {name: ngd, stps: 1}}"),
-        ("faithfulness", "scores.gradient.nn=1"),
-        ("faithfulness", "arm.kernel.sgima=1"),
         ("speed", "cases.warm.optimizer.stps=1"),
-        ("speed", "searches.ivf.retriever.nprob=1"),
+        ("speed", "searches.near.retriever.kk=1"),
     ],
 )
 def test_parameters_are_refused_by_whoever_makes_the_strategy(kind, setting):
@@ -115,7 +105,6 @@ def test_what_is_there_is_said():
     [
         ("comparison", "+arms.new={}", lambda c: [*c.arms] == ["base", "adaptive", "new"]),
         ("comparison", "+arms.new.selector.n=5", lambda c: c.arms["new"].selector == {"name": "fixed", "n": 5}),
-        ("faithfulness", "+scores.confidence=causal", lambda c: [*c.scores] == ["gradient", "confidence"]),
         ("speed", "+cases.cold.warm=false", lambda c: not c.cases["cold"].warm),
         (
             "speed",

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 from hostile.doors import untouched
-from study.configs import parse_config, small_study
+from own_plugin import FILE
+from study.configs import parse_config, registry_of, told_study
 
 from c3po_adaptive.errors import DataError
 from c3po_adaptive.models.loading import load_moe_model
 from c3po_adaptive.references.build import build_reference_set, labeled_questions
 from c3po_adaptive.references.embedding import default_embedder
 from c3po_adaptive.references.reference_set import ReferenceSet
-from c3po_adaptive.registry import new_registry
 from c3po_adaptive.study.comparison.comparison_worker import ComparisonWorker
 from c3po_adaptive.study.worker_payload import WorkerPayload
 
@@ -27,21 +27,26 @@ def place(tmp_path, monkeypatch):
 
 @pytest.fixture
 def worker(place):
-    """One that reads a built set and a file of passages."""
-    raw = small_study(place).model_dump(mode="json")
+    """One that reads a built set and a file of facts."""
+    raw = told_study(place)
     model = load_moe_model(raw["model"])
     labeled = labeled_questions(raw["datasets"][0]["references"][0])
     raw["datasets"][0]["references"] = [
         str(build_reference_set(model, labeled, default_embedder()).save(place / "set"))
     ]
-    return ComparisonWorker.here(parse_config(raw), new_registry())
+    return ComparisonWorker.here(parse_config(raw), registry_of(FILE))
 
 
 def placed(place, worker):
-    """WorkerPayload, and the paths of the set and of the passages where they were unpacked."""
+    """WorkerPayload, and the paths of the set and of the facts where they were unpacked."""
     parcel = WorkerPayload.of(worker)
     places = parcel.unpack().places
     return parcel, Path(places[str(place / "set")]), Path(places[str(place / "facts.txt")])
+
+
+def without_plugins(parcel, files):
+    """With these files alone."""
+    return replace(parcel, worker=replace(parcel.worker, plugins=()), files=files)
 
 
 def test_only_the_files_of_a_set_are_sent(place, worker):
@@ -94,7 +99,7 @@ def test_a_folder_in_a_files_place_is_refused(place, worker):
 def test_names_that_lead_elsewhere_are_refused_before_anything_is_written(place, worker, name, beside):
     parcel = WorkerPayload.of(worker)
     forged = replace(parcel, files=dict(parcel.files) | {str(place / "facts.txt"): beside | {name: b"forged"}})
-    only = replace(forged, files={str(place / "facts.txt"): forged.files[str(place / "facts.txt")]})
+    only = without_plugins(forged, {str(place / "facts.txt"): forged.files[str(place / "facts.txt")]})
     with untouched(place), pytest.raises(DataError, match="Expected a file's name for a worker's folder, got"):
         only.unpack()
     assert not [path for path in place.rglob("*") if path.is_file() and path.read_bytes() == b"forged"]
@@ -105,7 +110,7 @@ def test_a_name_that_is_too_long_for_the_disk(place, worker):
     parcel = WorkerPayload.of(worker)
     files = {str(place / "facts.txt"): {"x" * 300: b"long"}}
     with pytest.raises(DataError, match="Could not write"):
-        replace(parcel, files=files).unpack()
+        without_plugins(parcel, files).unpack()
 
 
 def test_a_file_that_is_gone_is_named(place, worker):
@@ -125,5 +130,5 @@ def test_a_set_whose_folder_is_called_like_one_of_its_files(place, worker):
     named = (place / "set").rename(place / "card.json")
     config = worker.config.model_dump(mode="json")
     config["datasets"][0]["references"] = [str(named)]
-    unpacked = WorkerPayload.of(ComparisonWorker.here(parse_config(config), new_registry())).unpack()
+    unpacked = WorkerPayload.of(ComparisonWorker.here(parse_config(config), registry_of(FILE))).unpack()
     assert len(unpacked.reference_set("toy")) == 20

@@ -166,25 +166,10 @@ def test_plugins_of_names_that_no_file_has(odd, name):
     is_refused(lambda: default_registry().load_file(name))
 
 
-@pytest.mark.parametrize("name", ["x" * 300, "my-" * 2000 + "x", "dangling", "loop", "folder", "file"])
-def test_new_plugins_of_names_that_no_file_can_have(odd, name):
-    before = sorted(p.name for p in odd.iterdir())
-    assert command("plugins", "new", name, "--role", "optimizer") == 1
-    assert command("plugins", "new", "my-own", "--role", "optimizer", "--out", name) == 1
-    assert command("plugins", "new", "my-own", "--role", "optimizer", "--out", f"{'x' * 300}/{name}") == 1
-    assert sorted(p.name for p in odd.iterdir()) == before
-
-
-def test_a_new_plugin_whose_test_would_have_too_long_a_name(odd):
-    assert command("plugins", "new", "x" * 250, "--role", "optimizer") == 1
-    assert not [path for path in odd.iterdir() if "xxx" in path.name or path.name.startswith(".plugin")]
-
-
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(
     "words",
     [
-        ["trace", "show"],
         ["refset", "show"],
         ["report"],
         ["study", "plan"],

@@ -15,13 +15,14 @@ from c3po_adaptive.testing import write_tiny_checkpoint
     ("answerer", "said"),
     [
         ("{name: rule, rule: 'ban:0-6'}", "Arm odd: Expected at least 2 experts left in MoE layer 0"),
-        ("{name: surface-logit, of: {name: rule, rule: 'ban:0-3;ban:4-7@1'}}", "2 experts left in MoE layer 1, which"),
-        ("{name: informed, passages: PLACE/nowhere.txt}", "nowhere.txt does not exist"),
-        ("{name: informed, passages: PLACE/broken.jsonl}", "expected one JSON object per line"),
-        ("{name: joint, passages: PLACE/empty.txt}", "expected at least one passage"),
+        ("{name: rule, rule: 'ban:0-3;ban:4-7@1'}", "2 experts left in MoE layer 1, which"),
     ],
 )
 def test_an_arm_that_cannot_be(tmp_path, verb, answerer, said):
+    is_refused_by(verb, answerer, said, tmp_path)
+
+
+def is_refused_by(verb, answerer, said, tmp_path):
     write_tiny_checkpoint(tmp_path / "model", "olmoe")
     asked = tmp_path / "questions.jsonl"
     asked.write_text("".join(json.dumps(question(f"q{i}", i % 2)) + "\n" for i in range(14)))

@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hostile.test_traces import a_trace
 from routing.toys import reference_set
 from typer.testing import CliRunner
 
@@ -18,7 +17,6 @@ from c3po_adaptive.cli import app
 from c3po_adaptive.cli.terminal import clear_errors, print_json, print_table, say
 from c3po_adaptive.progress import bar, printable, working
 from c3po_adaptive.references.reference_set import ReferenceSet
-from c3po_adaptive.routing.trace_file import write_trace
 
 NASTY = "a\x1b[2J\x1b]0;mine\x07\x9b31m\r\x00\x7f\u202e\u2066\u2028\ud800z"
 RAW = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u2028\ud800-\udfff]")
@@ -35,19 +33,6 @@ def test_what_is_text_stays():
     plain = "Ωmega, naïve, 日本語, \U0001f469\u200d\U0001f52c, [B, L]\n\tx"
     assert printable(plain) == plain
     assert printable("\x1b[31m\x9b\u202e") == "\\u001b[31m\\u009b\\u202e"
-
-
-@pytest.mark.parametrize("as_json", [[], ["--json"]])
-def test_traces(tmp_path, as_json):
-    trace = replace(a_trace(), name=f"{NASTY}\nweights: yes", revision=NASTY)
-    path = write_trace(trace, tmp_path / "a.parquet")
-    shown = said("trace", "show", path, *as_json)
-    assert not RAW.search(shown) and "\\u001b[2J" in shown
-    assert "\nweights: yes" not in shown
-    if as_json:
-        assert json.loads(shown)["revision"] == NASTY
-    refused = said("trace", "replay", path, "--model", tmp_path / NASTY.replace("\0", "").replace("\ud800", ""))
-    assert "error: " in refused and not RAW.search(refused)
 
 
 @pytest.mark.parametrize("as_json", [[], ["--json"]])

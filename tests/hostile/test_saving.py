@@ -14,6 +14,8 @@ from c3po_adaptive.references.build import build_reference_set
 from c3po_adaptive.references.prefill_store import build_store, open_store
 from c3po_adaptive.references.reference_set import ReferenceSet
 
+pytestmark = pytest.mark.usefixtures("cards")
+
 
 @pytest.fixture(scope="module")
 def model():

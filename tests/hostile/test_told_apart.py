@@ -9,12 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from c3po_approximate import FaissIVF, search
 from hostile.doors import untouched
 from routing.naive import routed_model
 from routing.toys import HashEmbedder, questions
 from safetensors.torch import load_file
-from study.configs import FIXED, parse_config, small_study
+from study.configs import FIXED, parse_config, registry_of, small_study
 from typer.testing import CliRunner
 
 from c3po_adaptive.cli import app
@@ -24,10 +23,10 @@ from c3po_adaptive.references.artifacts import of_references
 from c3po_adaptive.references.build import build_reference_set
 from c3po_adaptive.references.learned import damaged_beside, learned_once
 from c3po_adaptive.references.prefill_store import build_store, open_store
-from c3po_adaptive.references.reference_set import ReferenceSet
-from c3po_adaptive.registry import new_registry
+from c3po_adaptive.references.reference_set import INDEX, ReferenceSet
 from c3po_adaptive.settings import RemixSettings
 from c3po_adaptive.storage.checksummed import save_checksummed
+from c3po_adaptive.storage.kept import NAMED_TENSORS, kept
 from c3po_adaptive.study.comparison import STUDY
 from c3po_adaptive.study.comparison.comparison_worker import ComparisonWorker
 from c3po_adaptive.study.executor import Piece
@@ -54,13 +53,6 @@ class Still(NoStep):
 def register_optimizers():
     return [Still]
 """
-
-
-def registry_of(*files):
-    registry = new_registry()
-    for file in files:
-        registry.load_file(file)
-    return registry
 
 
 @pytest.fixture
@@ -191,8 +183,8 @@ def learned(folder):
 
 
 def index(folder):
-    vectors = ReferenceSet.load(folder).vectors
-    return FaissIVF().fit_kept(vectors, folder / "index").search(vectors[:3]).index
+    """What a retriever keeps of the vectors."""
+    return kept(folder / INDEX, "of", lambda: {"vectors": torch.arange(6.0)}, NAMED_TENSORS)["vectors"]
 
 
 def warm(folder):
@@ -228,20 +220,16 @@ def whole_beside(tmp_path_factory):
     model = routed_model("olmoe")
     build_reference_set(model, questions(12), HashEmbedder()).save(folder)
     build_store(ReferenceSet.load(folder), model, folder / "warm")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(search, "SMALL", 4)
-        for read in READERS.values():
-            read(folder)
+    for read in READERS.values():
+        read(folder)
     return folder
 
 
 @pytest.fixture
-def beside(whole_beside, tmp_path, monkeypatch):
-    monkeypatch.setattr(search, "SMALL", 4)
+def beside(whole_beside, tmp_path):
     return shutil.copytree(whole_beside, tmp_path / "beside")
 
 
-@pytest.mark.filterwarnings("ignore:.*clustering.*points to.*centroids")
 class TestBesideASet:
     @pytest.mark.parametrize("damage", DAMAGES)
     @pytest.mark.parametrize("kind", READERS)

@@ -47,7 +47,7 @@ class TestRoundTrip:
         assert torch.equal(model.forward(TEXT, read).logits, model.forward(TEXT, pathway).logits)
         assert [p.name for p in tmp_path.iterdir()] == ["omega.safetensors"]
 
-    def test_folder(self, pathway, tmp_path):
+    def test_folder(self, cards, pathway, tmp_path):
         folder = pathway.save_pretrained(tmp_path / "omega", license="mit")
         assert {p.name for p in folder.iterdir()} == {"README.md", "pathway.safetensors"}
         assert "license: mit" in (folder / "README.md").read_text().split("---")[1]
@@ -99,7 +99,7 @@ class TestOrigin:
         model.name = str(tmp_path / "mine")
         assert model.with_origin(model.pathway(TEXT), TEXT).origin.name == "mine"
 
-    def test_without_one_nothing_is_saved(self, model, tmp_path):
+    def test_without_one_nothing_is_saved(self, cards, model, tmp_path):
         plain = model.pathway(TEXT)
         for save in (plain.save, plain.save_pretrained):
             with pytest.raises(SettingError, match="which model and text it is of, got one in memory alone; save mo"):

@@ -66,17 +66,13 @@ def explanation(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def pages(report, explanation, tmp_path_factory) -> dict[str, Path]:
-    """One of each kind; those of studies from committed results."""
-    from c3po_faithfulness.page import page as faithfulness
-    from c3po_faithfulness.summary import FaithfulnessSummary
+    """One of each kind; that of a study from committed results."""
     from speed.draw import page as speed
     from speed.rows import SpeedSummary
 
-    made = {"report": report, "explanation": explanation}
-    studies = Path(__file__).parents[2] / "studies"
-    for name, draw, kind in (("faithfulness", faithfulness, FaithfulnessSummary), ("speed", speed, SpeedSummary)):
-        made[name] = tmp_path_factory.mktemp(name) / "report.html"
-        made[name].write_text(draw(kind.model_validate_json((studies / name / "results" / "summary.json").read_text())))
+    made = {"report": report, "explanation": explanation, "speed": tmp_path_factory.mktemp("speed") / "report.html"}
+    summary = Path(__file__).parents[2] / "studies" / "speed" / "results" / "summary.json"
+    made["speed"].write_text(speed(SpeedSummary.model_validate_json(summary.read_text())))
     return made
 
 
@@ -106,7 +102,7 @@ class Opened:
             return list(csv.reader(file))
 
 
-KINDS = ("report", "explanation", "faithfulness", "speed")
+KINDS = ("report", "explanation", "speed")
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -126,7 +126,7 @@ def test_tensors_that_are_no_pathway(file, tensors):
         Pathway.load(file)
 
 
-def test_a_folder_that_cannot_be_written(file):
+def test_a_folder_that_cannot_be_written(cards, file):
     pathway = Pathway.load(file)
     for path in (file / "inside", file / "in" / "side"):
         with pytest.raises(DataError, match="choose a writable folder"):

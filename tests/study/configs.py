@@ -41,10 +41,11 @@ def parse_config(raw, settings=()):
     return STUDY.parse(raw, settings)
 
 
-def registry_of(file):
-    """The built-ins, companions, and what a plugin's file brings."""
+def registry_of(*files):
+    """The built-ins, companions, and what plugins' files bring."""
     made = new_registry()
-    made.load_file(file)
+    for file in files:
+        made.load_file(file)
     return made
 
 
@@ -60,9 +61,8 @@ def written(file, asked):
 
 
 def small_study(place):
-    """Twelve questions, and three arms, of which one reads a file; everything lies in one folder."""
+    """Twelve questions, and two arms; everything lies in one folder."""
     write_tiny_checkpoint(place / "model", "olmoe")
-    (place / "facts.txt").write_text("Wood floats.\n\nStones sink.\n")
     return parse_config(
         {
             "model": str(place / "model"),
@@ -77,11 +77,15 @@ def small_study(place):
             "arms": {
                 "base": {"optimizer": "none"},
                 "ngd": {"optimizer": {"name": "ngd", "steps": 2}, "selector": FIXED},
-                "told": {
-                    "optimizer": "none",
-                    "answerer": {"name": "informed", "passages": str(place / "facts.txt")},
-                },
             },
             "batch_size": 3,
         }
     )
+
+
+def told_study(place):
+    """The same as plain values, with an arm of the tests' own plugin that reads a file."""
+    (place / "facts.txt").write_text("Wood floats.\n\nStones sink.\n")
+    raw = small_study(place).model_dump(mode="json")
+    raw["arms"]["told"] = {"optimizer": "none", "answerer": {"name": "told", "text": str(place / "facts.txt")}}
+    return raw

@@ -4,13 +4,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from study.configs import FIXED, parse_config, small_study
+from own_plugin import FILE
+from study.configs import FIXED, parse_config, registry_of, told_study
 
 from c3po_adaptive.errors import DataError, SettingError
 from c3po_adaptive.models.loading import load_moe_model
 from c3po_adaptive.references.build import build_reference_set, labeled_questions
 from c3po_adaptive.references.embedding import default_embedder
-from c3po_adaptive.registry import new_registry
 from c3po_adaptive.study.comparison.comparison_worker import ComparisonWorker
 from c3po_adaptive.study.executor import Piece
 from c3po_adaptive.study.worker_payload import WorkerPayload
@@ -42,19 +42,18 @@ def place(tmp_path, monkeypatch):
 
 @pytest.fixture
 def raw(place):
-    return small_study(place).model_dump(mode="json")
+    return told_study(place)
 
 
-def told(raw, passages):
-    raw["arms"]["told"]["answerer"]["passages"] = passages
-    return ComparisonWorker.here(parse_config(raw), new_registry())
+def told(raw, text):
+    raw["arms"]["told"]["answerer"]["text"] = text
+    return ComparisonWorker.here(parse_config(raw), registry_of(FILE))
 
 
 def test_what_is_gone_where_the_worker_sits_is_there_for_it(place, raw):
     plugin = place / "still.py"
     plugin.write_text(PLUGIN)
-    registry = new_registry()
-    registry.load_file(plugin)
+    registry = registry_of(FILE, plugin)
     raw["arms"]["still"] = {"optimizer": "still", "selector": FIXED}
     worker = ComparisonWorker.here(parse_config(raw), registry)
     parcel = WorkerPayload.of(worker)
@@ -73,8 +72,7 @@ def test_what_a_plugin_imports_from_beside_it_goes_with_it(place, raw):
         "from .part import Still, hookimpl\n\n@hookimpl\ndef register_optimizers():\n    return [Still]\n"
     )
     (place / "part.py").write_text(PLUGIN.partition("@hookimpl")[0])
-    registry = new_registry()
-    registry.load_file(plugin)
+    registry = registry_of(FILE, plugin)
     raw["arms"]["still"] = {"optimizer": "still", "selector": FIXED}
     parcel = WorkerPayload.of(ComparisonWorker.here(parse_config(raw), registry))
     for name in ("still.py", "part.py"):
@@ -87,7 +85,7 @@ def test_what_a_plugin_imports_from_beside_it_goes_with_it(place, raw):
 def test_a_models_folder_goes_by_its_whole_path(place, raw, monkeypatch):
     monkeypatch.chdir(place)
     raw["model"] = Path(raw["model"]).name
-    parcel = WorkerPayload.of(ComparisonWorker.here(parse_config(raw), new_registry()))
+    parcel = WorkerPayload.of(ComparisonWorker.here(parse_config(raw), registry_of(FILE)))
     monkeypatch.chdir(place / "driver")
     assert parcel.unpack().model.layers
 
@@ -97,10 +95,10 @@ def test_what_is_no_study_on_questions_is_not_sent():
         WorkerPayload.of(lambda piece: ())
 
 
-@pytest.mark.parametrize("passages", ["{place}/facts.txt", "../facts.txt"])
-def test_another_file_of_that_path_is_neither_read_nor_written(place, raw, passages):
+@pytest.mark.parametrize("text", ["{place}/facts.txt", "../facts.txt"])
+def test_another_file_of_that_path_is_neither_read_nor_written(place, raw, text):
     """Whatever stands there on the worker's machine; the results go by the path that the configuration has."""
-    worker = told(raw, passages.format(place=place))
+    worker = told(raw, text.format(place=place))
     worker.inputs = worker._inputs
     before, here = worker.inputs, worker.rows(Piece("toy", "told", 0))
     parcel = WorkerPayload.of(worker)
@@ -119,7 +117,7 @@ def test_a_built_set_is_the_one_that_was_sent(place, raw):
     model, embedder = load_moe_model(raw["model"]), default_embedder()
     built = build_reference_set(model, labeled_questions("../references.jsonl"), embedder).save(place / "set")
     raw["datasets"][0]["references"] = [str(built)]
-    parcel = WorkerPayload.of(ComparisonWorker.here(parse_config(raw), new_registry()))
+    parcel = WorkerPayload.of(ComparisonWorker.here(parse_config(raw), registry_of(FILE)))
     for file in built.iterdir():
         file.write_bytes(b"stale")
     sent = parcel.unpack().reference_set("toy")
@@ -142,6 +140,8 @@ def test_what_was_written_in_part_is_not_taken(place, raw, monkeypatch):
     write = Path.write_bytes
 
     def cut_off(path, content):
+        if "facts" not in path.name:
+            return write(path, content)
         write(path, content[:3])
         raise OSError(28, "No space left on device")
 

@@ -6,6 +6,7 @@ import sys
 import datasets
 import pytest
 from c3po_benchmarks import BENCHMARKS, benchmark_named, published, source
+from cli.test_one_door import refused
 
 from c3po_adaptive.errors import ArtifactError, DataError, UnknownNameError
 from c3po_adaptive.tasks import ASKED, questions
@@ -324,3 +325,23 @@ def test_one_by_its_name():
     assert benchmark_named("piqa") is BENCHMARKS["piqa"]
     with pytest.raises(UnknownNameError, match="did you mean 'piqa'"):
         benchmark_named("pica")
+
+
+@pytest.mark.parametrize(
+    ("command", "meant"),
+    [
+        (("demo", "--questions", "comonsense_qa", "--out", "OUT"), "commonsense_qa"),
+        (("demo", "--references", "arc_eazy", "--out", "OUT"), "arc_easy"),
+        (("demo", "--questions", "arc_easy:tset", "--out", "OUT"), "test"),
+        (("refset", "build", "hellaswg", "--out", "OUT"), "hellaswag"),
+        (("explain", "x", "--refset", "openbookq"), "openbookqa"),
+    ],
+)
+def test_a_close_name_is_suggested_by_every_command(tmp_path, command, meant):
+    words = [tmp_path / "out" if word == "OUT" else word for word in command]
+    assert f"did you mean '{meant}'" in refused(*words)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_of_no_data_set_is_refused_before_a_model_is_loaded(tmp_path):
+    assert "it holds none of" in refused("explain", "x", "--refset", tmp_path)

@@ -11,6 +11,7 @@ from c3po_faults.fault_files import FAULT, SOUND, fault_in, write_faulty
 from c3po_faults.faults import KINDS, Fault, fault_of, layers_of
 from c3po_faults.planting import known_fault, planted, sound, sound_pathways, truth_of, undone_at_tails
 from models.families.checks import moe_families
+from models.pictured import QUESTIONS, seeing
 from routing.naive import shared_model
 from routing.toys import questions
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -398,3 +399,20 @@ class TestCommand:
         result = self.run(tmp_path / "dense", "--out", tmp_path / "out", "--pair", "0-1")
         assert result.exit_code == 1
         assert "it is dense" in result.output
+
+
+def test_a_copy_of_one_that_reads_images_reads_them_too(tmp_path):
+    model, fault = seeing("qwen3_vl_moe"), Fault("exchange", layers=(1,), pairs=((0, 1),))
+    write_faulty(model, fault, tmp_path / "faulty")
+    found, again = planted(model, fault), load_moe_model(tmp_path / "faulty")
+    assert again.encode(QUESTIONS[0]) == found.encode(QUESTIONS[0]) == model.encode(QUESTIONS[0])
+    torch.testing.assert_close(*(one.score_choices(QUESTIONS[0]) for one in (found, again)))
+
+
+def test_the_misrouted_model_takes_every_expert_for_another_in_the_first_eight_layers(dense_weights):
+    model, broken = load_moe_model("smollm2-moe"), load_moe_model("smollm2-moe-misrouted")
+    assert (broken.name, broken.fault.fault.broken) == ("smollm2-moe-misrouted", tuple(range(16, 24)))
+    for site, sound_one in zip(broken.sites, model.sites, strict=True):
+        rows, order = sound_one.router.weight, [*range(8, 16), *range(8)]
+        assert torch.equal(site.router.weight, rows[order] if site.layer < 24 else rows)
+    assert broken.fingerprint != model.fingerprint

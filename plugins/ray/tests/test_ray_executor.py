@@ -38,7 +38,11 @@ ray = pytest.importorskip("ray")
 def config(tmp_path, monkeypatch):
     monkeypatch.setenv("C3PO_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    return small_study(tmp_path)
+    (tmp_path / "facts.txt").write_text("Wood floats.\n\nStones sink.\n")
+    raw = small_study(tmp_path).model_dump(mode="json")
+    raw["arms"]["told"] = {"answerer": {"name": "informed", "passages": str(tmp_path / "facts.txt")}}
+    raw["arms"]["told"]["optimizer"] = "none"
+    return parse_config(raw)
 
 
 @pytest.fixture(scope="module")

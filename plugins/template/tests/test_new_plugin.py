@@ -1,6 +1,7 @@
 """``c3po plugins new``, as an author of a plugin meets it."""
 
 import ast
+import json
 import os
 import re
 import subprocess
@@ -9,10 +10,13 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from hostile.doors import command
+from hostile.test_parquet import odd  # noqa: F401 (a fixture)
 from typer.testing import CliRunner
 
 from c3po_adaptive.cli import app
 from c3po_adaptive.registry import ROLES
+from c3po_adaptive.testing import write_tiny_checkpoint
 
 UNDER_O = "ignore:assertions not in test modules:pytest.PytestConfigWarning"
 
@@ -100,3 +104,30 @@ class TestNew:
         assert result.exit_code == 1
         assert said in result.output
         assert not list(tmp_path.iterdir())
+
+
+def test_a_rule_is_named_as_those_of_the_core(tmp_path):
+    model, out = write_tiny_checkpoint(tmp_path / "model", "olmoe"), tmp_path / "mine"
+    assert call("plugins", "new", "my-rule", "--role", "rule", "--out", out).exit_code == 0
+    named = ["--plugin", out / "my_rule.py", "--rule", "my-rule:2@last-1"]
+    done = call("answer", "Which object can float?", "--model", model, "--json", "--tokens", 3, *named)
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["rule"] == "my-rule:2@last-1"
+    readme = (out / "README.md").read_text()
+    assert "--rule my-rule" in readme and "--arm" not in readme
+    listed = call("plugins", "list", "--plugin", out / "my_rule.py").stdout
+    assert "my-rule" in listed and "temperature" in listed
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "my-" * 2000 + "x", "dangling", "loop", "folder", "file"])
+def test_new_plugins_of_names_that_no_file_can_have(odd, name):  # noqa: F811
+    before = sorted(p.name for p in odd.iterdir())
+    assert command("plugins", "new", name, "--role", "optimizer") == 1
+    assert command("plugins", "new", "my-own", "--role", "optimizer", "--out", name) == 1
+    assert command("plugins", "new", "my-own", "--role", "optimizer", "--out", f"{'x' * 300}/{name}") == 1
+    assert sorted(p.name for p in odd.iterdir()) == before
+
+
+def test_a_new_plugin_whose_test_would_have_too_long_a_name(odd):  # noqa: F811
+    assert command("plugins", "new", "x" * 250, "--role", "optimizer") == 1
+    assert not [path for path in odd.iterdir() if "xxx" in path.name or path.name.startswith(".plugin")]

@@ -1,17 +1,21 @@
 """``c3po trace``: records, shows, draws, replays and compares as the functions behind it do."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from c3po_traces.picture import PICTURED
+from hostile.doors import command
+from hostile.test_parquet import NAMES, odd  # noqa: F401 (a fixture)
+from hostile.test_printing import NASTY, RAW, said
 from routing.naive import shared_model
 from routing.recorded import TEXT, recorded_at, turned
 from typer.testing import CliRunner
 
 from c3po_adaptive import load_moe_model, rule_named
 from c3po_adaptive.cli import app
-from c3po_adaptive.models.traced import likelihoods, record, replay, write_trace
+from c3po_adaptive.models.traced import likelihoods, read_trace, record, replay, write_trace
 from c3po_adaptive.testing import write_tiny_checkpoint
 
 
@@ -119,3 +123,31 @@ class TestCommand:
         one = write_trace(trace, tmp_path / "one.parquet")
         assert "--picture FILE beside a second trace" in self.run(one, one, code=1).output
         assert "end in .png or .svg" in self.run(one, "--picture", tmp_path / "a.gif", code=1).output
+
+
+def test_one_is_recorded_along_a_rule(tmp_path):
+    folder, out = write_tiny_checkpoint(tmp_path / "model", "olmoe"), tmp_path / "trace.parquet"
+    rule = "ban:3;top-k:1@1"
+    said("trace", "record", TEXT, "--model", folder, "--rule", rule, "--out", out)
+    found, wanted = read_trace(out), record(load_moe_model(folder), TEXT, rule=rule_named(rule))
+    assert (found.experts == wanted.experts).all() and (found.weights == wanted.weights).all()
+    shown = json.loads(said("trace", "show", out, "--json"))
+    assert shown["experts_used"] == len(found.experts[found.weights > 0].unique()), "fillings are not used"
+
+
+@pytest.mark.parametrize("as_json", [[], ["--json"]])
+def test_names_in_a_card_cannot_command_the_terminal(trace, tmp_path, as_json):
+    named = replace(trace, name=f"{NASTY}\nweights: yes", revision=NASTY)
+    path = write_trace(named, tmp_path / "a.parquet")
+    shown = said("trace", "show", path, *as_json)
+    assert not RAW.search(shown) and "\\u001b[2J" in shown
+    assert "\nweights: yes" not in shown
+    if as_json:
+        assert json.loads(shown)["revision"] == NASTY
+    refused = said("trace", "replay", path, "--model", tmp_path / NASTY.replace("\0", "").replace("\ud800", ""))
+    assert "error: " in refused and not RAW.search(refused)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_no_file_given_as_one(odd, name):  # noqa: F811
+    assert command("trace", "show", name) in (1, 2)

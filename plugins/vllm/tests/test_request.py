@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from c3po_vllm import KEY, PathwayRequest, acted, change_request, pathway_request
+from c3po_vllm import KEY, PathwayRequest, acted, change_request, pathway_request, trace_request
 from c3po_vllm.identity import routers_identity
+from routing.naive import shared_model
 from safetensors.torch import save
 
 from c3po_adaptive import load_moe_model
@@ -136,3 +137,9 @@ def test_an_answer_that_says_nothing_of_the_pathway_is_an_error():
     for answer in (None, {}, {"other": 1}):
         with pytest.raises(ModelError, match="does not apply pathways"):
             acted(answer)
+
+
+def test_a_trace_of_another_tokenizer_is_refused(trace):
+    other = replace(trace, model="", tokenizer="another")
+    with pytest.raises(DataError, match="tokenizer, got one of another"):
+        trace_request(shared_model("olmoe"), other)

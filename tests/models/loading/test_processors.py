@@ -4,9 +4,6 @@ import json
 
 import pytest
 import torch
-from c3po_faults.fault_files import write_faulty
-from c3po_faults.faults import Fault
-from c3po_faults.planting import planted
 from models.pictured import QUESTIONS, picture, seeing
 from routing.naive import shared_model
 from safetensors.torch import load_file, save_file
@@ -71,14 +68,6 @@ def test_of_a_model_that_speaks_the_thinker_is_loaded(tmp_path):
     assert model.encode(QUESTIONS[2]) == own.encode(QUESTIONS[2])
     torch.testing.assert_close(*(one.score_choices(QUESTIONS[2]) for one in (model, own)))
     assert model_footprint(tmp_path).parameters == own.model.num_parameters()
-
-
-def test_a_copy_with_a_fault_reads_them_too(tmp_path):
-    model, fault = seeing("qwen3_vl_moe"), Fault("exchange", layers=(1,), pairs=((0, 1),))
-    write_faulty(model, fault, tmp_path / "faulty")
-    found, again = planted(model, fault), load_moe_model(tmp_path / "faulty")
-    assert again.encode(QUESTIONS[0]) == found.encode(QUESTIONS[0]) == model.encode(QUESTIONS[0])
-    torch.testing.assert_close(*(one.score_choices(QUESTIONS[0]) for one in (found, again)))
 
 
 def test_a_model_of_text_refuses_images():

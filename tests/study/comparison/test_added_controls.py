@@ -116,6 +116,11 @@ def of(arms, place=Path(), **more):
     return given | {"arms": {"base": {"optimizer": "none"}, **arms}} | more
 
 
+def that_runs(config):
+    """With the base in the place of the arm that corrects its scores, which is a companion's."""
+    return config | {"arms": {**config["arms"], "calibrated": {"optimizer": "none"}}}
+
+
 def copy(entry, folder):
     """A built-in strategy's file as a plugin beside it would be, under another name."""
     package, source = entry.module.rpartition(".")[0], inspect.getsource(inspect.getmodule(entry.cls))
@@ -132,7 +137,7 @@ def copy(entry, folder):
 
 
 def planned(config, plugins, folder):
-    (folder / "study.yaml").write_text(json.dumps(config))
+    (folder / "study.yaml").write_text(json.dumps(that_runs(config)))
     options = [part for file in plugins for part in ("--plugin", str(file))]
     done = CliRunner().invoke(app, ["study", "plan", str(folder / "study.yaml"), *options, "--json"])
     assert done.exit_code == 0, done.output
@@ -221,7 +226,7 @@ class TestLacking:
     SAID = "my arm has no control with one change for all questions, so no gain of it is said to go beyond"
 
     def test_it_is_said_wherever_the_arm_is_told_of(self, place, mine, tmp_path):
-        (tmp_path / "study.yaml").write_text(json.dumps(of(SAYS_NOTHING, place)))
+        (tmp_path / "study.yaml").write_text(json.dumps(that_runs(of(SAYS_NOTHING, place))))
         words, out = [str(tmp_path / "study.yaml"), "--plugin", str(mine)], tmp_path / "run"
         for command in (["plan", *words], ["run", *words, "--out", str(out)]):
             done = CliRunner().invoke(app, ["study", *command])
@@ -255,14 +260,14 @@ class Elsewhere:
 
 class TestRun:
     def test_every_arm_is_answered_wherever_that_is_and_the_run_goes_on(self, place, mine, tmp_path):
-        given, registry, out = of(SAYS_ALL, place), registry_of(mine), tmp_path / "run"
+        given, registry, out = that_runs(of(SAYS_ALL, place)), registry_of(mine), tmp_path / "run"
         first = STUDY.run(parse_config(given), out, registry, executor=Elsewhere())
         assert {row.arm for row in first.rows} == {*with_all_arms(given, registry).arms}
         assert "my arm, oracle" in {row.arm for row in first.rows}
         assert STUDY.run(parse_config(given), out, registry_of(mine)).rows == first.rows
 
     def test_one_that_was_begun_with_other_controls_is_refused_by_their_names(self, place, mine, tmp_path):
-        given = of(SAYS_ALL, place)
+        given = that_runs(of(SAYS_ALL, place))
         begun = with_all_arms(given, registry_of(mine)).model_dump(mode="json")
         begun["arms"] = {name: arm for name, arm in begun["arms"].items() if name != "my arm, oracle"}
         claim(tmp_path / "run", begun | {"inputs": {"plugins": registry_of(mine).files}})

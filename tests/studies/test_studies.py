@@ -29,7 +29,7 @@ from c3po_adaptive.storage.identity import digest_of_file
 from c3po_adaptive.study.data import questions_of, references_of
 from c3po_adaptive.study.kinds import read_study
 
-STUDIES = Path(__file__).parents[1] / "studies"
+STUDIES = Path(__file__).parents[2] / "studies"
 BENCHMARKS, BED = (STUDIES.parents[1] / "shared" / name for name in ("benchmarks", "pool"))
 FILES = sorted(STUDIES.glob("*/*.yaml"))
 PROTOCOLS = [path for path in FILES if path.stem.endswith("protocol")]

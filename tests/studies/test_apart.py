@@ -253,7 +253,7 @@ def test_half_precision_is_close(dense, rows, states):
 
 
 def test_the_card_is_what_was_measured():
-    studies = Path(__file__).parents[3] / "studies" / "embedded_model"
+    studies = Path(__file__).parents[2] / "studies" / "embedded_model"
     text = TENSORS.with_name("MODEL_CARD.md").read_text()
     figures = json.loads((studies / "apart-0.json").read_text())
     log = [json.loads(line) for line in (studies / "apart-0.jsonl").read_text().splitlines()]

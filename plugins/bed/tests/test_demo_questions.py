@@ -14,7 +14,7 @@ from c3po_adaptive.tasks.question_files import load_questions
 
 SIZES = {"references": 480, "validation": 112, "test": 224}
 MAX_SIMILARITY = 0.95
-BED = Path(__file__).parents[3] / "shared" / "pool"
+BED = Path(__file__).parents[4] / "shared" / "pool"
 needs_files = pytest.mark.skipif(not BED.is_dir(), reason=f"the bed's files are not beside the project: {BED}")
 
 

@@ -7,7 +7,7 @@ import torch
 from c3po_audit import audit
 from c3po_faults.fault_files import FAULT, write_faulty
 from c3po_faults.faults import Fault
-from doors import command, question
+from hostile.doors import command, question
 from typer.testing import CliRunner
 
 from c3po_adaptive.cli import app
@@ -37,8 +37,6 @@ def place(tmp_path_factory):
         (f"fault MODEL --out OUT --kind noise --layers spread-{DIGITS}", "layers of a fault as last-N"),
         (f"fault MODEL --out OUT --pair 1-{DIGITS}", "two experts as 5-11"),
         (f"fault MODEL --out OUT --kind noise --concerns {DIGITS}=x", "an expert and a kind of question"),
-        (f"answer text --model MODEL --rule ban:1@last-{DIGITS}", "layers of rule 'ban' as all, last-5"),
-        (f"answer text --model MODEL --tokens {10**30}", "tokens behind a text of"),
         (f"trace record text --model MODEL --out OUT --generate {10**30}", "Expected to generate 1 to"),
         (f"audit MODEL QUESTIONS --out OUT --seed {10**30}", "an audit's seed from 0 to 2^63 - 1"),
     ],

@@ -7,7 +7,7 @@ import pytest
 from nbclient import NotebookClient
 from study.configs import load_config
 
-STUDY = Path(__file__).parents[1] / "studies" / "attribution"
+STUDY = Path(__file__).parents[2] / "studies" / "attribution"
 
 
 @pytest.mark.slow
