@@ -15,6 +15,7 @@ from c3po_adaptive.study.comparison import STUDY
 from c3po_adaptive.study.kinds import read_study
 
 ARMS = Path(__file__).parents[2] / "studies" / "merged" / "arms.yaml"
+RIVALS = ARMS.parents[1] / "rivals" / "merged.yaml"
 CONFIG = yaml.safe_load(ARMS.read_text())
 TRIES = 4
 
@@ -39,6 +40,19 @@ def test_each_arm_has_as_many_tries_and_equal_ones_are_not_tried_twice():
     assert {rival: len(of) for rival, of in tried.items()} == dict.fromkeys(tried, TRIES) | more
     assert all(of.count(one) == 1 for of in tried.values() for one in of)
     assert {arm for pair in choose.COMPARED for arm in pair} <= {*tried, "nearest", *choose.CONTROLS}
+
+
+def test_rivals_have_as_many_tries_on_the_same_questions():
+    config = yaml.safe_load(RIVALS.read_text())
+    assert config["datasets"] == CONFIG["datasets"]
+    tried = {}
+    for name, arm in config["arms"].items():
+        tried.setdefault(name.partition(choose.APART)[0], []).append(arm)
+    assert len(tried.pop(choose.BASE)) == 1
+    assert {rival: len(of) for rival, of in tried.items()} == dict.fromkeys(tried, TRIES)
+    assert all(of.count(one) == 1 for of in tried.values() for one in of)
+    asked = choose.asked_next(config, {"base": "", "each": "50", "roma": "last five 0.01"}, "fresh.jsonl")
+    assert {"roma", "roma, published", "epo, published"} < asked["arms"].keys()
 
 
 def test_the_most_right_is_chosen_and_of_equals_the_one_of_least_loss():

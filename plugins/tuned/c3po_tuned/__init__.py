@@ -9,11 +9,23 @@ import pluggy
 from .adapters import LoRA, RouterTuning
 from .soft_prompts import PrefixTuning, PromptTuning
 from .tent import Tent
+from .trained import Labeled, Lesson, Trained, Training, Tuning
 
 if TYPE_CHECKING:
     from c3po_adaptive import AnswererStrategy
 
-__all__ = ["LoRA", "PrefixTuning", "PromptTuning", "RouterTuning", "Tent"]
+__all__ = [
+    "Labeled",
+    "Lesson",
+    "LoRA",
+    "PrefixTuning",
+    "PromptTuning",
+    "RouterTuning",
+    "Tent",
+    "Trained",
+    "Training",
+    "Tuning",
+]
 
 hookimpl = pluggy.HookimplMarker("c3po_adaptive")  # that of c3po_adaptive itself, without what it loads
 

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
 from pydantic import PositiveFloat, PositiveInt
@@ -57,13 +57,29 @@ class Tuning:
     weights: int = 0
 
 
+@dataclass(frozen=True)
+class Labeled:
+    """A reference to learn from: its prompt, its right choice, and the question itself."""
+
+    prompt: Prompt
+    answer: int
+    question: Question
+
+
+class Lesson(Protocol):
+    """What the steps of a training lower."""
+
+    def __call__(self, part: Sequence[Labeled], step: int) -> tuple[Tensor, float]:
+        """The loss of a step (0, 1, …), to be differentiated in what is trained; and the FLOPs of both."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Trained(AnswererStrategy):
     """Learns from all labeled references but a fifth, which is held back; a subclass says what is trained.
 
-    AdamW without weight decay lowers the loss that the settings say. It stops when ``patience`` epochs have not lowered
-    the held-back references' loss, keeps the best epoch, and where that is no better than the model as it was, the
-    model as it was: then all answers are plain ones. What is learned is kept beside the reference set.
+    AdamW lowers the loss that the settings say, or what another ``lesson`` gives. It stops when ``patience`` epochs
+    have not lowered the held-back references' loss, keeps the best epoch, and where that is no better than the model as
+    it was, the model as it was: then all answers are plain ones. What is learned is kept beside the reference set.
 
     ``Answer.setup_flops`` counts every forward pass in full, and every backward pass as one more product with each
     weight that gradients pass, two with each attention product, and one with each weight that is trained. References'
@@ -74,6 +90,8 @@ class Trained(AnswererStrategy):
         lr: learning rate.
         batch: references a step.
         patience: epochs without progress after which it stops.
+        decay: AdamW's weight decay.
+        code: functions and classes beside the strategy's own that decide what is learned.
     """
 
     epochs: PositiveInt = 4
@@ -81,6 +99,7 @@ class Trained(AnswererStrategy):
     batch: PositiveInt = 8
     patience: PositiveInt = 1
     uses_peft: ClassVar[bool] = True
+    code: ClassVar[tuple[Any, ...]] = ()
     likelihoods: ClassVar[bool] = True
 
     @abstractmethod
@@ -91,6 +110,18 @@ class Trained(AnswererStrategy):
             SettingError: a parameter that does not fit the model.
             ModelError: the model's family has nothing of the kind.
         """
+
+    @property
+    def decay(self) -> float:
+        return 0.0
+
+    def rate(self, step: int) -> float:
+        """The share of ``lr`` that a step (0, 1, …) takes."""
+        return 1.0
+
+    def lesson(self, training: Training) -> Lesson:
+        """What steps lower, called with the model as it was."""
+        return training.step
 
     def prepare(self, context: AnsweringContext) -> Answerer:
         """The answerer, once it has learned.
@@ -112,9 +143,9 @@ class Trained(AnswererStrategy):
             with torch.random.fork_rng(devices=[]), _refused(self, context.model):
                 torch.manual_seed(context.settings.seed)
                 tuning = self.tuning(context.model, [one.prompt for one in learned_from])
-            training = _Training(self, context, tuning, learned_from, held_back)
-            packages = ("peft",) if self.uses_peft else ()
-            found = context.learned_once(self, training.run, right_answer_loss, WholePrompts, packages=packages)
+            training = Training(self, context, tuning, learned_from, held_back)
+            code, packages = (right_answer_loss, WholePrompts, *self.code), ("peft",) if self.uses_peft else ()
+            found = context.learned_once(self, training.run, *code, packages=packages)
         count, losses = sum(p.numel() for p in tuning.parameters.values()), tuple(found[LOSSES].tolist())
         return Tuned(context, _filled(tuning, found), float(found[FLOPS]), count, losses)
 
@@ -132,20 +163,12 @@ class Trained(AnswererStrategy):
             )
 
 
-@dataclass(frozen=True)
-class _Labeled:
-    """A reference to learn from: its prompt and its right choice."""
-
-    prompt: Prompt
-    answer: int
-
-
-def _labeled(context: AnsweringContext, name: str) -> list[_Labeled]:
+def _labeled(context: AnsweringContext, name: str) -> list[Labeled]:
     """The references that are not asked, answered right and wrong, with the labels that the settings say."""
     labeled = context.references_for(name).labeled_by(context.settings)
     known = [q for q in labeled.questions if q.id not in context.held_out]
     pairs = zip(context.prompts(known), known, strict=True)
-    return [_Labeled(prompt, question.answer) for prompt, question in pairs if question.answer is not None]
+    return [Labeled(prompt, one.answer, one) for prompt, one in pairs if one.answer is not None]
 
 
 def _generator(context: AnsweringContext) -> torch.Generator:
@@ -175,14 +198,22 @@ def _refused(strategy: Trained, model: RoutedModel) -> Iterator[None]:
 
 
 @dataclass(frozen=True, eq=False)
-class _Training:
-    """One training."""
+class Training:
+    """One training.
+
+    Attributes:
+        strategy: what trains.
+        context: what it may use.
+        tuning: what is trained.
+        learned_from: by steps.
+        held_back: by whose loss an epoch is kept.
+    """
 
     strategy: Trained
     context: AnsweringContext
     tuning: Tuning
-    learned_from: list[_Labeled]
-    held_back: list[_Labeled]
+    learned_from: list[Labeled]
+    held_back: list[Labeled]
 
     @cached_property
     def whole(self) -> WholePrompts:
@@ -213,14 +244,17 @@ class _Training:
         found: dict[str, Tensor] = {}
         known = [*self.learned_from, *self.held_back]
         work = sum(self.whole.work_once(one.prompt).flops for one in known) + self._work(self.held_back)
-        parameters = list(self.tuning.parameters.values())
-        optimizer = torch.optim.AdamW(parameters, lr=self.strategy.lr, weight_decay=0.0)
-        for part, ends in self._batches():
+        parameters, lesson = list(self.tuning.parameters.values()), self.strategy.lesson(self)
+        optimizer = torch.optim.AdamW(parameters, lr=self.strategy.lr, weight_decay=self.strategy.decay)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self.strategy.rate)
+        for step, (part, ends) in enumerate(self._batches()):
             optimizer.zero_grad()
-            self._loss(part).backward()
+            loss, taken = lesson(part, step)
+            loss.backward()
             nn.utils.clip_grad_norm_(parameters, STEEPEST)
             optimizer.step()
-            work += self._work(part, self.tuning.weights)
+            schedule.step()
+            work += taken
             if not ends:
                 continue
             losses.append(self._held_back_loss())
@@ -234,7 +268,11 @@ class _Training:
         kept = found if best < losses[0] else {}
         return kept | {FLOPS: torch.tensor(work, dtype=torch.float64), LOSSES: torch.tensor(losses)}
 
-    def _batches(self) -> Iterator[tuple[list[_Labeled], bool]]:
+    def step(self, part: Sequence[Labeled], step: int) -> tuple[Tensor, float]:
+        """The loss that the settings say, as a ``Lesson``."""
+        return self.loss(part), self._work(part, self.tuning.weights)
+
+    def _batches(self) -> Iterator[tuple[list[Labeled], bool]]:
         """The references of each step, and whether an epoch ends with them."""
         generator, count, size = _generator(self.context), len(self.learned_from), self.strategy.batch
         parts = [
@@ -244,8 +282,8 @@ class _Training:
         ]
         yield from bar(parts, f"{self.strategy.name}: learning from {count} references")
 
-    def _loss(self, examples: Sequence[_Labeled], *, plainly: bool = False) -> Tensor:
-        """With the tuning in the model, or along the model as it is."""
+    def loss(self, examples: Sequence[Labeled], *, plainly: bool = False) -> Tensor:
+        """Their mean, with the tuning in the model, or along the model as it is."""
         prompts = [one.prompt for one in examples]
         if plainly:
             scores = self.whole.scores(prompts)
@@ -262,15 +300,15 @@ class _Training:
     def _held_back_loss(self, *, plainly: bool = False) -> float:
         size = self.context.batch_size
         parts = [self.held_back[i : i + size] for i in range(0, len(self.held_back), size)]
-        return sum(self._loss(part, plainly=plainly).item() * len(part) for part in parts) / len(self.held_back)
+        return sum(self.loss(part, plainly=plainly).item() * len(part) for part in parts) / len(self.held_back)
 
-    def _work(self, examples: Sequence[_Labeled], trained: int | None = None) -> float:
+    def _work(self, examples: Sequence[Labeled], trained: int | None = None) -> float:
         with self.tuning.placed() as opening:
             return sum(self.whole.work(one.prompt, opening, trained).flops for one in examples)
 
     def _try(self) -> None:
         """Raises whatever the family does not support."""
-        loss, parameters = self._loss(self.learned_from[:1]), list(self.tuning.parameters.values())
+        loss, parameters = self.loss(self.learned_from[:1]), list(self.tuning.parameters.values())
         gradients = torch.autograd.grad(loss, parameters, allow_unused=True) if loss.requires_grad else ()
         if not any(g is not None and g.any() for g in gradients):
             raise RuntimeError("no gradient reaches what is trained")

@@ -154,7 +154,7 @@ def test_questions_that_are_asked_teach_nothing(strategy):
 
 def test_learning_that_is_no_better_keeps_the_start(monkeypatch):
     context = context_of("qwen2_moe")
-    monkeypatch.setattr("c3po_tuned.trained._Training._held_back_loss", lambda self, plainly=False: 1e9)
+    monkeypatch.setattr("c3po_tuned.trained.Training._held_back_loss", lambda self, plainly=False: 1e9)
     answers = LORA.prepare(context).answer(ASKED)
     assert scores(answers) == scores(context.plain(ASKED))
     assert answers[0].cost.total == context.plain(ASKED)[0].cost.total
@@ -175,7 +175,7 @@ def test_what_was_learned_is_kept_beside_the_references(strategy, tmp_path, monk
     folder = context_of().references.save(tmp_path / "set")
     context = context_of(folder=folder)
     first = strategy.prepare(context).answer(ASKED)
-    monkeypatch.setattr("c3po_tuned.trained._Training.run", None)  # would raise if it were called
+    monkeypatch.setattr("c3po_tuned.trained.Training.run", None)  # would raise if it were called
     again = context_of(folder=folder)
     answers = strategy.prepare(again).answer(ASKED)
     assert scores(answers) == scores(first)
