@@ -219,7 +219,7 @@ class Worker(ABC, Generic[C]):
     def _inputs(self) -> Values:
         read = {name: self.at(name) for name in self.files}
         others = {name: fingerprint(model) for name, model in self.other_models.items()}
-        return inputs_of(self.model, self.data, self.registry, read) | others
+        return {**inputs_of(self.model, self.data, self.registry, read), **others}
 
     @cached_property
     def _differing(self) -> list[str]:
