@@ -41,9 +41,9 @@ def kind_of(raw: Mapping[str, object], registry: Registry | None = None) -> Stud
     """
     name, known = raw.get("kind", DEFAULT), _names(registry)
     if not isinstance(name, str) or name not in known:
-        from ..registry import unknown
+        from ..registry.roles import REMEDY, unknown
 
-        raise unknown(KIND, str(name), known, "name one of these, or none for a comparison.")
+        raise unknown(KIND, str(name), known, REMEDY)
     return _kind(name, registry)
 
 
