@@ -1,5 +1,5 @@
-"""What a study takes, told before it runs: from the configuration and tokenizer of the model, and from plain answers that
-are timed where its weights are at hand and small; once it was begun, from the pace of its own.
+"""What a study takes, told before it runs, from the model's configuration and tokenizer, and where its weights are at
+hand and small, from plain answers that are timed; once it was begun, from the pace of its own.
 """
 
 from __future__ import annotations
