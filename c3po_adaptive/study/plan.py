@@ -1,5 +1,5 @@
-"""What a study takes, told before it runs from the model's configuration and tokenizer alone; and, once it was begun,
-how long the rest takes at the pace of finished answers.
+"""What a study takes, told before it runs, from the model's configuration and tokenizer, and where its weights are at
+hand and small, from plain answers that are timed; once it was begun, from the pace of its own.
 """
 
 from __future__ import annotations
@@ -9,21 +9,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
+from time import perf_counter
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
 from ..models.footprint import GIB, Footprint, available
-from ..models.loading import has_tokenizer, load_tokenizer, model_config
+from ..models.loading import has_tokenizer, load_tokenizer, model_config, source_of
 from ..records.jsonl import read_records
 from ..references.embedding import default_embedder
 from ..storage.json_values import Values
 from ..tasks.formats import Format, format_key
 from ..types import Question
-from .data import Data, spread
+from .data import Data, load_model, spread
 from .study_config import OnQuestions
 
 SAMPLE = 64  # questions of a data set whose tokens are counted
+TIMED, SMALL = 8, 2 * GIB  # questions that are answered to see how fast it is, by weights that load in seconds
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,8 @@ def foresee(config: OnQuestions, data: Data, times: int, weights: Footprint) -> 
 
     FLOPs are those of plain answers, and of the references' prompts once: matrices of the model times tokens. Re-mixing
     costs more; a finished run says how much of each arm, in such answers. ``room`` is what is free, in bytes, where the
-    model would be loaded; None: not known.
+    model would be loaded; None: not known. ``minutes`` are those of these FLOPs at the pace of a few plain answers,
+    which are given for it; None: the weights are not at hand, or large.
 
     Raises:
         ModelError: its tokenizer cannot be read.
@@ -64,8 +67,31 @@ def foresee(config: OnQuestions, data: Data, times: int, weights: Footprint) -> 
     if room is not None:
         fits = "" if weights.bytes <= room else "; it does not fit: take dtype bfloat16, or quantize"
         lines.append(f"memory: {room / GIB:.1f} GiB are free{fits}")
-    lines.append(f"{answers:,} answers, plain ones: {flops:.2e} FLOPs with the references' prompts")
-    return {**asdict(weights), "room": room, "answers": answers, "flops": flops}, [*lines, *note]
+    pace = _pace(config, data, tokenizer, longest, weights) if room is not None and weights.bytes <= room else None
+    minutes = None if pace is None else flops / pace / 60
+    timed = (
+        "not timed, for its weights are not at hand or large; --begun tells of a run that was begun"
+        if minutes is None
+        else f"at least {minutes:.2g} minutes here, as some were just timed; re-mixing takes longer (--begun)"
+    )
+    lines.append(f"{answers:,} answers, plain ones: {flops:.2e} FLOPs with the references' prompts; {timed}")
+    return {**asdict(weights), "room": room, "answers": answers, "flops": flops, "minutes": minutes}, [*lines, *note]
+
+
+def _pace(
+    config: OnQuestions, data: Data, tokenizer: PreTrainedTokenizerBase, longest: int, weights: Footprint
+) -> float | None:
+    """FLOPs a second of plain answers to some of the questions, without their images; a first one warms up."""
+    source, (name, asked) = Path(source_of(config.model)), next(iter(data.items()))
+    if weights.bytes > SMALL or not any(source.glob("*.safetensors")):
+        return None
+    model, format = load_model(config), config.format_of(name)
+    some = [replace(question, images=()) for question in spread(asked.questions, TIMED)]
+    prompts = [format.prompt(question, tokenizer, longest) for question in some]
+    model.prefill(prompts[:1], keep=False)
+    begun = perf_counter()
+    model.prefill(prompts, batch_size=config.batch_size, keep=False)
+    return _tokens(some, format, tokenizer, longest) * weights.flops_per_token / (perf_counter() - begun)
 
 
 def _tokenizer(config: OnQuestions) -> tuple[PreTrainedTokenizerBase, list[str]]:

@@ -64,6 +64,7 @@ def test_a_configuration_without_weights_or_tokenizer_is_enough(config, tmp_path
     tokens = found["flops"] / (2 * {"olmoe": 1.28e9, "deepseek": 2.8e9}[family])
     assert (2 * QUESTIONS + 30) * 5 < tokens < (2 * QUESTIONS + 30) * 60, "a question has so many"
     assert any("counted by the embedder's tokenizer" in line for line in plan.lines)
+    assert found["minutes"] is None and any("not timed, for its weights are not at hand" in line for line in plan.lines)
 
 
 def test_flops_are_those_of_plain_answers(config, tmp_path):
@@ -73,6 +74,19 @@ def test_flops_are_those_of_plain_answers(config, tmp_path):
     asked = [*questions(QUESTIONS, "t"), *questions(30)]
     expected = sum(model.plain_work(model.encode(q)).flops for q in asked)
     assert planned(config(tmp_path / "m", ["base"])).values["forecast"]["flops"] == pytest.approx(expected, rel=0.3)
+
+
+def test_minutes_are_those_of_its_flops_at_the_pace_of_some_answers_that_are_timed(config, tmp_path, monkeypatch):
+    write_tiny_checkpoint(tmp_path / "m", "olmoe")
+    clock = iter((10.0, 10.5))
+    monkeypatch.setattr("c3po_adaptive.study.plan.perf_counter", lambda: next(clock))
+    plan = planned(config(tmp_path / "m"))
+    found = plan.values["forecast"]
+    assert any("minutes here, as some were just timed; re-mixing takes longer" in line for line in plan.lines)
+    eight = found["flops"] * 8 / (2 * QUESTIONS + 30)
+    assert found["minutes"] == pytest.approx(found["flops"] / (eight / 0.5) / 60, rel=0.3), "questions are about alike"
+    monkeypatch.setattr("c3po_adaptive.study.plan.SMALL", 1)
+    assert planned(config(tmp_path / "m")).values["forecast"]["minutes"] is None
 
 
 def test_a_pool_that_data_sets_share_counts_once(config, tmp_path):
