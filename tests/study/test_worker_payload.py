@@ -140,7 +140,7 @@ def test_what_was_written_in_part_is_not_taken(place, raw, monkeypatch):
     write = Path.write_bytes
 
     def cut_off(path, content):
-        if "facts" not in path.name:
+        if b"Wood" not in content:
             return write(path, content)
         write(path, content[:3])
         raise OSError(28, "No space left on device")
