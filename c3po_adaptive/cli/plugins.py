@@ -23,14 +23,20 @@ app = App(help="Strategies, and where they come from.", no_args_is_help=True)
 
 @app.command("list")
 def plugins_list(plugin: Plugins = None, as_json: AsJson = False) -> None:
-    """Every strategy by role, with where it comes from."""
+    """Every strategy by role, with where it comes from; then kinds of study, and sources of questions."""
     with clear_errors():
-        found = registry_with(plugin).table()
+        from ..study.kinds import names_of_kinds
+        from ..tasks.sources import prefixes
+
+        registry = registry_with(plugin)
+        found = registry.table()
         if as_json:
             print_json([{"role": e.role, "name": e.name, "from": e.plugin, "doc": e.doc} for e in found])
             return
         for role, entries in groupby(found, key=lambda entry: entry.role):
             print_table((role, "what it does"), [[f"{entry.name}\n({entry.plugin})", entry.doc] for entry in entries])
+        say(f"Kinds of study: {', '.join(names_of_kinds(registry))}.")
+        say(f"Sources of questions: demo, files, {', '.join(prefixes())}.")
 
 
 @app.command("show")

@@ -29,7 +29,7 @@ def kinds(registry: Registry | None = None) -> dict[str, Study[Any]]:
     Raises:
         PluginError: a plugin brought something else, or another comparison.
     """
-    return {name: _kind(name, registry) for name in _names(registry)}
+    return {name: _kind(name, registry) for name in names_of_kinds(registry)}
 
 
 def kind_of(raw: Mapping[str, object], registry: Registry | None = None) -> Study[Any]:
@@ -39,7 +39,7 @@ def kind_of(raw: Mapping[str, object], registry: Registry | None = None) -> Stud
         UnknownNameError: there is no such kind.
         PluginError: as of ``kinds``.
     """
-    name, known = raw.get("kind", DEFAULT), _names(registry)
+    name, known = raw.get("kind", DEFAULT), names_of_kinds(registry)
     if not isinstance(name, str) or name not in known:
         from ..registry.roles import REMEDY, unknown
 
@@ -47,7 +47,8 @@ def kind_of(raw: Mapping[str, object], registry: Registry | None = None) -> Stud
     return _kind(name, registry)
 
 
-def _names(registry: Registry | None) -> list[str]:
+def names_of_kinds(registry: Registry | None) -> list[str]:
+    """Of every kind; none is loaded for it."""
     return list(dict.fromkeys([DEFAULT, *(() if registry is None else registry.others(KIND))]))
 
 

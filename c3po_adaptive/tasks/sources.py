@@ -101,6 +101,11 @@ def brought(source: str) -> tuple[str, str]:
     return (prefix, rest) if known else ("", source)
 
 
+def prefixes() -> list[str]:
+    """Of the sources that installed packages bring."""
+    return sorted(f"{point.name}:" for point in entry_points(group=GROUP))
+
+
 def texts_brought(source: str) -> Iterator[tuple[str, Any]] | None:
     """Rows with texts, each behind its place, of a source that a package brings and that says so; None: it is none."""
     prefix, name = brought(source)

@@ -377,6 +377,12 @@ class TestPlugins:
         words = call("plugins", "list", "--plugin", own_plugin.FILE).split()
         assert {"halfway", "practised"} <= {*words}
 
+    def test_list_ends_with_kinds_of_study_and_sources(self, install_package):
+        install_package("rows_of_mine", "rows = dict", "c3po_adaptive.sources", "mine", "rows_of_mine:rows")
+        *_, studies, sources = call("plugins", "list").strip().splitlines()
+        assert studies.startswith("Kinds of study: comparison")
+        assert sources.startswith("Sources of questions: demo, files") and "mine:" in sources
+
     def test_show(self):
         assert call("plugins", "show", "kernel-regression").startswith("optimizer kernel-regression (builtin)")
         words = call("plugins", "show", "practised", "--plugin", own_plugin.FILE)
