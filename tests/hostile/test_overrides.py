@@ -2,7 +2,7 @@
 
 import pytest
 import yaml
-from doors import command
+from hostile.doors import command
 from study.configs import load_config, parse_config, registry
 from typer.testing import CliRunner
 

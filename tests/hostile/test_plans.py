@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from doors import question
+from hostile.doors import question
 from typer.testing import CliRunner
 
 from c3po_adaptive.cli import app
