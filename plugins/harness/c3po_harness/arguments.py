@@ -167,7 +167,7 @@ class Evaluated:
         return cls(routed, _without_labels(c3po.remixer), routers=whose)
 
     def told(self, query: str | None = None) -> dict[str, object]:
-        """What was run, in plain values: the strategies and settings, or the rule; and whose routers, if not its own."""
+        """What was run, in plain values: the strategies and settings, or the rule; and whose routers, if others."""
         whose = {"routers": self.routers} if self.routers else {}
         if self.rule is not None:
             return {"rule": Registry.describe(self.rule)} | whose

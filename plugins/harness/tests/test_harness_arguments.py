@@ -53,7 +53,8 @@ def test_every_argument_is_taken_by_name(harness, monkeypatch):
     monkeypatch.setattr(Evaluated, "of", classmethod(of))
     with pytest.raises(Arrived) as found:
         harness("model", given | {"seed": 3, "scope": "answer"})
-    assert found.value.args == ("model", given | {"trust_remote_code": True, "settings": {"seed": 3, "scope": "answer"}})
+    taken_so = given | {"trust_remote_code": True, "settings": {"seed": 3, "scope": "answer"}}
+    assert found.value.args == ("model", taken_so)
 
 
 def test_each_is_described():
