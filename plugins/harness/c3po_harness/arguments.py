@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 from c3po_adaptive import (
+    DataError,
     Optimizer,
     Registry,
     RemixSettings,
@@ -17,7 +21,10 @@ from c3po_adaptive import (
     load_moe_model,
     new_registry,
     preset_named,
+    public_name,
+    router_tensors,
     rule_named,
+    with_tensors,
 )
 from c3po_adaptive.errors import suggestion
 
@@ -26,6 +33,8 @@ if TYPE_CHECKING:
 
 Spec = str | Mapping[str, object]
 USUAL = {"kernel": "gaussian", "retriever": "faiss-knn", "selector": "fixed"}
+NUMBERS = ("seed", "max_similarity")
+"""Settings that lighteval gives as it found them in its command: as texts."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,11 +45,36 @@ class Evaluated:
         routed: the model.
         remixer: re-mixes each prompt; None: nothing does.
         rule: that acts at every token; None: the model's own routing.
+        routers: whose routers it has; "": its own.
     """
 
     routed: RoutedModel
     remixer: Remixer | None = None
     rule: NamedRule | None = None
+    routers: str = ""
+
+    @classmethod
+    def asked(
+        cls, pretrained: str | Path | RoutedModel, given: Mapping[str, Any], beside: Sequence[str], what: str
+    ) -> Evaluated:
+        """From arguments as a harness has read them: each is one of ``NAMES``, or a setting of ``RemixSettings``.
+
+        Args:
+            pretrained: as ``of`` takes it.
+            given: by name.
+            beside: names of arguments that the harness keeps to itself.
+            what: it calls them.
+
+        Raises:
+            SettingError: an argument that there is not, before a model is loaded for it; or as ``of`` raises it.
+            ModelError, DataError, UnknownNameError: as for ``of``.
+        """
+        read = {name: number(value) if name in NUMBERS else value for name, value in given.items()}
+        if "trust_remote_code" in read:
+            read["trust_remote_code"] = switch("trust_remote_code", read["trust_remote_code"])
+        settings = {name: value for name, value in read.items() if name not in NAMES}
+        _check_known(settings, [*NAMES, *beside], what)
+        return cls.of(pretrained, settings=settings, **{name: read[name] for name in NAMES if name in read})
 
     @classmethod
     def of(
@@ -52,6 +86,7 @@ class Evaluated:
         device: str | None = None,
         quantize: str | None = None,
         trust_remote_code: bool = False,
+        routers: str | Path | None = None,
         preset: str | None = None,
         optimizer: Spec | None = None,
         refset: str | Path | ReferenceSet | None = None,
@@ -73,6 +108,7 @@ class Evaluated:
             device: where it goes, by default and for ``cuda…`` the CPU if there is no such device.
             quantize: ``4bit`` or ``8bit``.
             trust_remote_code: run code that comes with the checkpoint.
+            routers: a checkpoint of the same layers and experts whose routers it gets, such as ``c3po repair`` writes.
             preset: strategies and settings that go together, by name; re-mixes, as an optimizer does.
             optimizer: by name or mapping; with neither a preset nor an optimizer nothing is re-mixed.
             refset: labeled questions, or a built set.
@@ -108,11 +144,13 @@ class Evaluated:
             pretrained, dtype=dtype, device=_there(device), quantize=quantize, revision=revision,
             trust_remote_code=trust_remote_code,
         )  # fmt: skip
+        whose = "" if routers is None else public_name(str(routers))
+        routed = routed if routers is None else _with_routers(routed, routers)
         if along is not None:
             along.fits(routed.layers, routed.n_experts)
             routed.prefill_along([routed.encode_text("a")], along)  # what only a forward pass tells, before any request
         if not remixes:
-            return cls(routed, rule=along)
+            return cls(routed, rule=along, routers=whose)
         specs: dict[str, Any] = {**USUAL, **{role: spec for role, spec in roles.items() if spec is not None}}
         if preset is not None:
             specs, settings = {**roles}, {**preset_named(preset).settings, **settings}
@@ -126,31 +164,46 @@ class Evaluated:
             registry=registry,
             **specs,
         )
-        return cls(routed, _without_labels(c3po.remixer))
+        return cls(routed, _without_labels(c3po.remixer), routers=whose)
 
     def told(self, query: str | None = None) -> dict[str, object]:
-        """What was run, in plain values: the strategies and settings, or the rule."""
+        """What was run, in plain values: the strategies and settings, or the rule; and whose routers, if others."""
+        whose = {"routers": self.routers} if self.routers else {}
         if self.rule is not None:
-            return {"rule": Registry.describe(self.rule)}
+            return {"rule": Registry.describe(self.rule)} | whose
         if self.remixer is None:
-            return {"optimizer": None}
+            return {"optimizer": None} | whose
         made = self.remixer
         strategies = {role: Registry.describe(strategy) for role, strategy in vars(made.strategies).items()}
         source = None if made.references is None else made.references.card["source"]
-        return strategies | made.settings.model_dump(mode="json") | {"references": source, "query": query}
+        told = strategies | made.settings.model_dump(mode="json") | {"references": source, "query": query}
+        return told | whose
 
 
-def check_known(given: Mapping[str, object], own: Sequence[str], what: str) -> None:
-    """Refuse arguments that there are not, before a model is loaded for them.
+NAMES = tuple(name for name in inspect.signature(Evaluated.of).parameters if name not in ("pretrained", "settings"))
+"""Arguments of every harness, beside the settings of ``RemixSettings``."""
 
-    Args:
-        given: that are none of ``own``.
-        own: names of a harness's own arguments.
-        what: the harness calls them.
+
+def number(given: Any) -> Any:
+    """The number that a text says; anything else as it is, for others to judge."""
+    found = yaml.safe_load(given) if isinstance(given, str) else given
+    return found if isinstance(found, int | float) else given
+
+
+def switch(name: str, given: Any) -> bool:
+    """What was said of a switch, as a text or not.
 
     Raises:
-        SettingError: with the close names.
+        SettingError: neither true nor false.
     """
+    said = given if isinstance(given, bool) else {"true": True, "false": False}.get(str(given).lower())
+    if said is None:
+        raise SettingError(f"Expected {name}=true or {name}=false, got {given!r}.")
+    return said
+
+
+def _check_known(given: Mapping[str, object], own: Sequence[str], what: str) -> None:
+    """Refuse arguments that there are not, with the close names."""
     known = [*own, *RemixSettings.model_fields]
     for name in given:
         if name not in RemixSettings.model_fields:
@@ -169,6 +222,19 @@ def _there(device: str | None) -> str | None:
         logging.getLogger(__name__).info("There is no CUDA device: the model is run on the CPU.")
         return None
     return device
+
+
+def _with_routers(model: RoutedModel, source: str | Path) -> RoutedModel:
+    """The model with a checkpoint's routers, and all else its own."""
+    other = load_moe_model(source)
+    if other.layers != model.layers:
+        raise DataError(
+            f"Expected routers of the MoE layers {[*model.layers]}, which {model.name!r} has, got those of "
+            f"{[*other.layers]} from {str(source)!r}; name a checkpoint of the same model."
+        )
+    return with_tensors(
+        model, {name: t for site in other.sites for name, t in router_tensors(other.model, site).items()}
+    )
 
 
 def _check_unused(given: Mapping[str, object]) -> None:

@@ -6,10 +6,9 @@ one context stand behind a prompt that is run once, and, with an optimizer, re-m
 
 from __future__ import annotations
 
-import inspect
 import logging
 import warnings
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,19 +20,20 @@ from tqdm import tqdm
 
 from c3po_adaptive import DataError, Pathway, Prompt, RoutedModel, SettingError, public_name
 
-from .arguments import Evaluated, Spec, check_known
+from .arguments import Evaluated
 from .contexts import Context, Gathered, Ids, gathered, with_contexts
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
 
-    from c3po_adaptive import Format, Likelihoods, NamedRule, ReferenceSet, Remixer
+    from c3po_adaptive import Likelihoods, NamedRule, Remixer
 
 Encoded = tuple[tuple[str, str] | None, list[int], list[int]]
 """A request as their ``TemplateLM`` encodes it: its texts (None: a window of a longer one), context, continuation."""
 
 THEIRS = ("max_length", "prefix_token_id", "truncation", "think_end_token", "enable_thinking", "chat_template_args")
 """Arguments of their ``hf`` that mean the same here."""
+OWN = ("pretrained", "batch_size", "max_batch_size", *THEIRS)
 REQUESTS = ("loglikelihood", "loglikelihood_rolling", "generate_until")
 
 
@@ -46,25 +46,10 @@ class C3POLM(HFLM):  # type: ignore[misc]  # the harness has no types
 
     Args:
         pretrained: an alias, a Hub id, a folder, or a ``RoutedModel``.
-        revision: of a Hub id.
-        dtype: of the weights; ``auto``: the checkpoint's.
-        device: where it goes, by default and for ``cuda…`` the CPU if there is no such device; ``auto`` spreads it.
-        quantize: ``4bit`` or ``8bit``.
-        trust_remote_code: run code that comes with the checkpoint.
         batch_size: prompts that are run together, each with all of its options; ``auto``: as many as fit.
         max_batch_size: what ``auto`` begins with.
-        optimizer: by name, or ``{"name": …, parameters}``; None: the model as it is.
-        refset: labeled questions, or a built set; see ``Optimizer``.
-        kernel: by name or mapping, as retriever and selector are.
-        retriever: of neighbours.
-        selector: of layers and experts.
-        format: how references are put.
-        query: field of the documents that neighbours are found by.
-        preset: strategies and settings that go together, by name; re-mixes, as an optimizer does.
-        rule: by its text (``ban:3/5@16-20;top-k:1``), at every token, in place of re-mixing.
-        plugin: files of plugins.
-        more: settings of ``RemixSettings``, and ``max_length``, ``prefix_token_id``, ``truncation``,
-            ``think_end_token``, ``enable_thinking``, ``chat_template_args`` of their ``hf``.
+        args: those of ``Evaluated.of``, every setting of ``RemixSettings``, and ``max_length``, ``prefix_token_id``,
+            ``truncation``, ``think_end_token``, ``enable_thinking``, ``chat_template_args`` of their ``hf``.
 
     Raises:
         SettingError: an argument that does not exist, one that has no part without an optimizer, a rule beside one, or
@@ -76,58 +61,23 @@ class C3POLM(HFLM):  # type: ignore[misc]  # the harness has no types
         self,
         pretrained: str | Path | RoutedModel,
         *,
-        revision: str | None = None,
-        dtype: str = "auto",
-        device: str | None = None,
-        quantize: str | None = None,
-        trust_remote_code: bool = False,
         batch_size: int | str = 1,
         max_batch_size: int = 64,
-        optimizer: Spec | None = None,
-        refset: str | Path | ReferenceSet | None = None,
-        kernel: Spec | None = None,
-        retriever: Spec | None = None,
-        selector: Spec | None = None,
-        format: str | Mapping[str, object] | Format | None = None,
-        query: str | None = None,
-        preset: str | None = None,
-        rule: str | Mapping[str, object] | Sequence[Any] | NamedRule | None = None,
-        plugin: str | Path | Sequence[str | Path] | None = None,
-        **more: Any,
+        **args: Any,
     ) -> None:
-        settings = {key: value for key, value in more.items() if key not in THEIRS}
-        own = [name for name in inspect.signature(C3POLM.__init__).parameters if name not in ("self", "more")]
-        check_known(settings, [*own, *THEIRS], "model_args")
-        self.evaluated = Evaluated.of(
-            pretrained,
-            revision=revision,
-            dtype=dtype,
-            device=device,
-            quantize=quantize,
-            trust_remote_code=trust_remote_code,
-            preset=preset,
-            optimizer=optimizer,
-            refset=refset,
-            kernel=kernel,
-            retriever=retriever,
-            selector=selector,
-            format=format,
-            query=query,
-            rule=rule,
-            plugin=plugin,
-            settings=settings,
-        )
+        theirs = {name: args.pop(name) for name in THEIRS if name in args}
+        self.evaluated = Evaluated.asked(pretrained, args, OWN, "model_args")
         self.routed, self.remixer, self.rule = self.evaluated.routed, self.evaluated.remixer, self.evaluated.rule
-        self.query = query
+        self.query = args.get("query")
         with _quietly():
             super().__init__(
                 self.routed.model,
                 backend="causal",
-                revision=revision,
+                revision=args.get("revision"),
                 tokenizer=self.routed.tokenizer,
                 batch_size=batch_size,
                 max_batch_size=max_batch_size,
-                **{key: value for key, value in more.items() if key in THEIRS},
+                **theirs,
             )
         self.pretrained = public_name(self.routed.name)
         self._generating: Sequence[Context] = ()

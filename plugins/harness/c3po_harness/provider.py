@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -24,7 +25,7 @@ from torch import Tensor
 
 from c3po_adaptive import DataError, Prompt, SettingError, check_number
 
-from .arguments import Evaluated, check_known
+from .arguments import Evaluated, number, switch
 from .drawing import Drawing
 
 UNSERVED = (
@@ -91,25 +92,35 @@ class C3POModelAPI(ModelAPI):
         api_key: str | None = None,
         config: GenerateConfig | None = None,
         *,
-        batch_size: int = 16,
-        chat_template: bool | None = None,
+        batch_size: int | str = 16,
+        chat_template: bool | str | None = None,
         **args: Any,
     ) -> None:
         super().__init__(model_name, base_url, api_key, [], config or GenerateConfig())
-        known = [*inspect.signature(Evaluated.of).parameters]
-        own = [name for name in known if name not in ("pretrained", "query", "settings")]
-        settings = {name: value for name, value in args.items() if name not in own}
-        check_known(settings, [*own, "batch_size", "chat_template"], "model arguments (-M)")
-        given = {name: value for name, value in args.items() if name in own}
-        self.evaluated = Evaluated.of(model_name, settings=settings, **given)
-        self.batch_size, self.turn = batch_size, anyio.Lock()
+        asked = SimpleNamespace(name="c3po", batch_size=number(batch_size))
+        check_number(asked, "batch_size", at_least=1, whole=True)
+        if "query" in args:
+            raise SettingError("Expected no query, got one: a chat has no field of that name; leave it out.")
+        self.evaluated = Evaluated.asked(model_name, args, ("batch_size", "chat_template"), "model arguments (-M)")
+        self.batch_size, self.turn = cast(int, asked.batch_size), anyio.Lock()
         self.waiting: list[_Asked] = []
         tokenizer = self.evaluated.routed.tokenizer
-        self.templated = tokenizer.chat_template is not None if chat_template is None else chat_template
-        if self.templated and tokenizer.chat_template is None:
+        has = tokenizer.chat_template is not None
+        self.templated = has if chat_template is None else switch("chat_template", chat_template)
+        if self.templated and not has:
             raise SettingError(
                 f"Expected {model_name} to have a chat template, as chat_template=true says, got none; leave it out."
             )
+        self.base_url = self._identity()
+
+    def _identity(self) -> str:
+        """Of what answers. In place of an address, which stands in the key of inspect_ai's cache of answers
+        (``cache=True``): that key knows the model's name, and nothing of what else a model is made with."""
+        routed, remixer = self.evaluated.routed, self.evaluated.remixer
+        card = None if remixer is None or remixer.references is None else remixer.references.card
+        template = cast(Any, routed.tokenizer).chat_template if self.templated else None
+        told = [routed.fingerprint, str(routed.model.dtype), template, self.evaluated.told(), card]
+        return f"c3po:{sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()[:16]}"
 
     def max_connections(self) -> int:
         """As many requests wait as are answered together."""

@@ -99,6 +99,16 @@ def test_along_a_rule(checkpoint, olmoe, tmp_path):
     assert log.eval.model_args == {"rule": RULE}
 
 
+def test_their_cache_keeps_answers_of_each_rule_apart(checkpoint, olmoe, tmp_path, monkeypatch):
+    """lighteval turns it on; its key knows a model's name, and no argument."""
+    monkeypatch.setenv("INSPECT_CACHE_DIR", str(tmp_path / "cache"))
+    cached = Task(dataset=open_task().dataset, solver=generate(cache=True), scorer=includes())
+    plain, along, again = (run(cached, checkpoint, tmp_path, **args) for args in ({}, {"rule": RULE}, {"rule": RULE}))
+    assert texts(along) == texts(again) == olmoe.generate(ASKED, rule_named(RULE), max_new_tokens=6, do_sample=False)
+    assert texts(along) != texts(plain)
+    assert [any(sample.output.usage is None for sample in log.samples) for log in (plain, along)] == [False, False]
+
+
 def test_re_mixed(checkpoint, olmoe, refset, tmp_path):
     args = {"refset": str(refset), "optimizer": {"name": "ngd", "steps": 40}, "selector": SMALL}
     log = run(open_task(), checkpoint, tmp_path, **args)
@@ -256,6 +266,9 @@ def test_tokens_are_drawn_by_their_probabilities():
         ({"rule": "top-k:1", "optimizer": "ngd"}, SettingError, "a rule or an optimizer, got both"),
         ({"rule": "ban:0-6"}, SettingError, "at least 2 experts left in MoE layer 0"),
         ({"selector": "fixed"}, SettingError, "an optimizer beside selector, got none"),
+        ({"query": "question"}, SettingError, "no query, got one"),
+        ({"batch_size": "0"}, SettingError, "c3po.batch_size to be a whole number >= 1, got 0"),
+        ({"chat_template": "maybe"}, SettingError, "chat_template=true or chat_template=false, got 'maybe'"),
     ],
 )
 def test_arguments_that_cannot_be_are_refused(checkpoint, args, error, said):

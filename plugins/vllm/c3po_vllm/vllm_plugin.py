@@ -42,7 +42,7 @@ def register() -> None:
         _teach_core()
         _teach_front_end()
     except (ImportError, AttributeError) as error:
-        logger.error("c3po_vllm cannot serve pathways with this vLLM (0.32 is known to work): %s", error)
+        logger.error("c3po_vllm cannot serve pathways with this vLLM (0.32 and 0.33 are known to work): %s", error)
 
 
 # -- worker ------------------------------------------------------------------------------------------------------------

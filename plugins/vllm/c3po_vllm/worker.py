@@ -1,7 +1,7 @@
 """Inside a vLLM worker: tell what is served, and put pathways into the routing of each step.
 
 Nothing is hooked before the first request with a pathway asks what is served, so a server without such requests runs
-as it would without this package. Names of vLLM 0.32; ``_batch_of`` knows both of its model runners.
+as it would without this package. Names of vLLM 0.32 and 0.33; ``_batch_of`` knows both of its model runners.
 """
 
 from __future__ import annotations

