@@ -168,16 +168,16 @@ class Evaluated:
 
     def told(self, query: str | None = None) -> dict[str, object]:
         """What was run, in plain values: the strategies and settings, or the rule; and whose routers, if others."""
-        whose = {"routers": self.routers} if self.routers else {}
+        whose: dict[str, object] = {"routers": self.routers} if self.routers else {}
         if self.rule is not None:
-            return {"rule": Registry.describe(self.rule)} | whose
+            return {"rule": Registry.describe(self.rule), **whose}
         if self.remixer is None:
-            return {"optimizer": None} | whose
+            return {"optimizer": None, **whose}
         made = self.remixer
         strategies = {role: Registry.describe(strategy) for role, strategy in vars(made.strategies).items()}
         source = None if made.references is None else made.references.card["source"]
         told = strategies | made.settings.model_dump(mode="json") | {"references": source, "query": query}
-        return told | whose
+        return {**told, **whose}
 
 
 NAMES = tuple(name for name in inspect.signature(Evaluated.of).parameters if name not in ("pretrained", "settings"))
