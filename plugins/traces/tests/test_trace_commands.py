@@ -137,14 +137,15 @@ def test_one_is_recorded_along_a_rule(tmp_path):
 
 @pytest.mark.parametrize("as_json", [[], ["--json"]])
 def test_names_in_a_card_cannot_command_the_terminal(trace, tmp_path, as_json):
-    named = replace(trace, name=f"{NASTY}\nweights: yes", revision=NASTY)
+    text = NASTY.replace("\ud800", "")  # which no card can hold
+    named = replace(trace, name=f"{text}\nweights: yes", revision=text)
     path = write_trace(named, tmp_path / "a.parquet")
     shown = said("trace", "show", path, *as_json)
     assert not RAW.search(shown) and "\\u001b[2J" in shown
     assert "\nweights: yes" not in shown
     if as_json:
-        assert json.loads(shown)["revision"] == NASTY
-    refused = said("trace", "replay", path, "--model", tmp_path / NASTY.replace("\0", "").replace("\ud800", ""))
+        assert json.loads(shown)["revision"] == text
+    refused = said("trace", "replay", path, "--model", tmp_path / text.replace("\0", ""))
     assert "error: " in refused and not RAW.search(refused)
 
 
