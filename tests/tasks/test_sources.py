@@ -163,7 +163,7 @@ rows = Rows()
         with pytest.raises(UnknownNameError, match="did you mean 'corals'"):
             questions("coral")
         install("brings_others", text)
-        with pytest.raises(PluginError, match="one package that brings corals, got brings_.*:rows and brings_.*:rows"):
+        with pytest.raises(PluginError, match="one package that brings corals, got brings_"):
             questions("corals:test")
 
     @pytest.mark.parametrize("ours", ["demo", "arc_easy"])
