@@ -23,7 +23,6 @@ def config(**datasets):
         ("allenai/ai2_arc", ["allenai/ai2_arc:train"], "ai2_arc (same set)"),
         ("piqa", ["sets/built"], "built"),
         ("piqa", [], "none"),
-        ("bed:seen:test", ["bed:seen:references", "bed:sibling"], "bed:seen (same set) + bed:sibling"),
         ("lm_eval:arc_easy", ["lm_eval:openbookqa"], "openbookqa"),
         ("lm_eval:arc_easy", ["lm_eval:arc_easy:train"], "arc_easy (same set)"),
         ("lm_eval:arc_easy:test", ["arc_easy:train", "lm_eval:sciq"], "arc_easy (same set) + sciq"),

@@ -162,8 +162,9 @@ rows = Rows()
         assert ids(folder / "corals") == ["file"]
         with pytest.raises(UnknownNameError, match="did you mean 'corals'"):
             questions("coral")
-        with pytest.raises(PluginError, match="one package that brings mmlu, got brings_names:rows"):
-            questions("mmlu:test")
+        install("brings_others", text)
+        with pytest.raises(PluginError, match="one package that brings corals, got brings_"):
+            questions("corals:test")
 
     @pytest.mark.parametrize("ours", ["demo", "arc_easy"])
     def test_none_stands_in_the_place_of_ours(self, install, folder, ours):

@@ -11,6 +11,7 @@ from c3po_bed.hub_questions import SIZES, fingerprint, fingerprints, from_hub, l
 from c3po_bed.wording import wordings
 from c3po_benchmarks import published_questions, reading
 
+from c3po_adaptive.analysis.dataset_in_words import DatasetsInWords
 from c3po_adaptive.cli.demo import _called
 from c3po_adaptive.errors import DataError, UnknownNameError
 from c3po_adaptive.tasks import questions
@@ -237,3 +238,9 @@ class TestHub:
 def test_from_hub_draws_nothing_from_nothing(monkeypatch):
     monkeypatch.setattr("c3po_bed.hub_questions.published_questions", lambda *where: [])
     assert from_hub("boolq", "test") == []
+
+
+def test_its_sets_go_by_their_whole_names():
+    asked = {"name": "d", "questions": "bed:seen:test", "references": ["bed:seen:references", "bed:sibling"]}
+    said = DatasetsInWords({"datasets": [asked]}).references("d")
+    assert said == "bed:seen (same set) + bed:sibling"
