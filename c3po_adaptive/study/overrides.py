@@ -57,6 +57,8 @@ def with_settings(raw: Mapping[str, object], settings: Sequence[str], of: Any) -
         key, equals, value = setting.partition("=")
         if not equals:
             raise SettingError(f"Expected --set key=value, got {setting!r}; for example --set batch_size=8.")
+        if not value.strip():
+            raise SettingError(f"Expected a value behind the = of --set, got {setting!r}; write null for none.")
         first, *deeper = key.removeprefix(NEW).split(".")
         if deeper and first not in values and (usual := _default(of, first)) is not None:
             values[first] = usual

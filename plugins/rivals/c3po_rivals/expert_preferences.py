@@ -34,10 +34,10 @@ from torch import Generator, Tensor
 from torch.nn.functional import logsigmoid
 from torch.nn.utils.rnn import pad_sequence
 
-from c3po_adaptive import AnswererStrategy, Change, LayerRouting, Prompt, RoutingRule, State, hookimpl
+from c3po_adaptive import AnswererStrategy, Change, LayerRouting, hookimpl
 
 if TYPE_CHECKING:
-    from c3po_adaptive import RoutedModel
+    from c3po_adaptive import Prompt, RoutedModel, RoutingRule, State
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +61,10 @@ class ExpertPreferences(Trained):
     beta: PositiveFloat = 0.1
     name: ClassVar[str] = "epo"
     uses_peft: ClassVar[bool] = False
-    code: ClassVar[tuple[Any, ...]] = (LayerRouting,)
+
+    @property
+    def code(self) -> tuple[Any, ...]:
+        return (LayerRouting,)
 
     def tuning(self, model: RoutedModel, prompts: Sequence[Prompt]) -> Tuning:
         return RouterTuning(layers=model.layers[-1:]).tuning(model, prompts)

@@ -33,7 +33,7 @@ from c3po_tuned import Labeled, Lesson, RouterTuning, Training
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from c3po_adaptive import AnswererStrategy, Prompt, SettingError, hookimpl, read_routing
+from c3po_adaptive import AnswererStrategy, Prompt, SettingError, hookimpl
 
 if TYPE_CHECKING:
     from c3po_adaptive import RoutedModel
@@ -61,7 +61,12 @@ class RoMA(RouterTuning):
     weight_decay: NonNegativeFloat = 0.01
     warmup: NonNegativeInt = 2000
     name: ClassVar[str] = "roma"
-    code: ClassVar[tuple[Any, ...]] = (read_routing,)
+
+    @property
+    def code(self) -> tuple[Any, ...]:
+        from c3po_adaptive import read_routing
+
+        return (read_routing,)
 
     @property
     def decay(self) -> float:
@@ -140,6 +145,8 @@ def _weights(model: RoutedModel, prompts: Sequence[Prompt], trained: Sequence[in
     lengths = torch.tensor([len(prompt.ids) for prompt in prompts])
     tokens = torch.nn.utils.rnn.pad_sequence([torch.tensor(prompt.ids) for prompt in prompts], batch_first=True)
     mask = torch.arange(tokens.shape[1]) < lengths[:, None]
+    from c3po_adaptive import read_routing
+
     logits = read_routing(model, {"input_ids": tokens, "attention_mask": mask}).logits
     last = logits[torch.arange(len(prompts)), lengths - 1]
     sigmoid = [model.sites[number].scoring == "sigmoid" for number in trained]

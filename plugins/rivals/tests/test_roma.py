@@ -96,7 +96,7 @@ def test_without_alignment_decay_and_warm_up_it_is_router_tuning():
     for strategy in (RouterTuning(**same), RoMA(alignment=0, weight_decay=0, warmup=0, **same)):
         context = context_of("qwen2_moe")
         answers = strategy.prepare(context).answer(ASKED)
-        found.append((learned(context), scores(answers), answers[0].once))
+        found.append((learned(context), scores(answers), answers[0].setup_flops))
     (one, answers, once), (other, others, again) = found
     assert one.keys() == other.keys() > {FLOPS}
     assert all(torch.equal(one[name], other[name]) for name in one)
@@ -144,9 +144,9 @@ def test_neighbours_are_the_arm_s_and_none_is_held_back_or_asked():
 def test_the_model_is_as_it_was_and_reading_neighbours_has_its_price():
     context = context_of()
     before = Picture(context.model)
-    dear = QUICK.prepare(context).answer(ASKED)[0].once
+    dear = QUICK.prepare(context).answer(ASKED)[0].setup_flops
     assert Picture(context.model) == before
-    cheap = replace(QUICK, alignment=0).prepare(context_of()).answer(ASKED)[0].once
+    cheap = replace(QUICK, alignment=0).prepare(context_of()).answer(ASKED)[0].setup_flops
     prompts = context.prompts(context.references.questions)
     assert dear > cheap + sum(2 * context.model.plain_work(prompt).flops for prompt in prompts) / 2
 

@@ -99,7 +99,6 @@ class Trained(AnswererStrategy):
     batch: PositiveInt = 8
     patience: PositiveInt = 1
     uses_peft: ClassVar[bool] = True
-    code: ClassVar[tuple[Any, ...]] = ()
     likelihoods: ClassVar[bool] = True
 
     @abstractmethod
@@ -114,6 +113,10 @@ class Trained(AnswererStrategy):
     @property
     def decay(self) -> float:
         return 0.0
+
+    @property
+    def code(self) -> tuple[Any, ...]:
+        return ()
 
     def rate(self, step: int) -> float:
         """The share of ``lr`` that a step (0, 1, …) takes."""
