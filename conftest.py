@@ -12,6 +12,14 @@ pytest.register_assert_rewrite("docs.blocks")  # so that it compares under pytho
 torch.set_num_threads(int(os.environ.setdefault("OMP_NUM_THREADS", "1")))  # and as many in processes that tests start
 
 
+LONGEST = ("test_notebooks.py", "test_blocks.py")
+
+
+def pytest_collection_modifyitems(items):
+    """Files that take minutes begin first, so that of several processes none waits for another at the end."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
 @pytest.fixture
 def undrawn():
     """Pictures are made ready, and not drawn, which takes most of a small run's time: for tests of something else."""
