@@ -145,8 +145,15 @@ class Prompt:
     lengths: tuple[float, ...] = ()
     given: tuple[int, ...] = ()
     after: int = 0
-    extra: Extra | None = field(default=None, repr=False)  # text alone is drawn for by what is shown of it
+    extra: Extra | None = field(default=None, repr=False)
     __repr__ = in_brief
+
+    @property
+    def drawn_by(self) -> str:
+        """All of it, which settles what is drawn for it; kept answers are of these very words."""
+        plain = ("ids", "options", "lengths", "given", "after")
+        said = f"Prompt({', '.join(f'{name}={getattr(self, name)!r}' for name in plain)})"
+        return said if self.extra is None else f"({said}, {self.extra.digest!r})"  # of pictures tokens say the size
 
     @property
     def lettered(self) -> bool:
@@ -288,9 +295,8 @@ class Neighbours:
 
 def draw_key(seed: int, what: object) -> int:
     """A number that settles what is drawn for one question: the same in any batch, and in any process."""
-    if isinstance(what, Prompt) and what.extra is not None:
-        what = (what, what.extra.digest)  # pictures of one size may stand in the same tokens
-    return zlib.crc32(repr((seed, what)).encode())
+    said = what.drawn_by if isinstance(what, Prompt) else repr(what)
+    return zlib.crc32(f"({seed!r}, {said})".encode())
 
 
 @dataclass(frozen=True, eq=False)

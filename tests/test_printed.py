@@ -9,6 +9,7 @@ import torch
 
 import c3po_adaptive
 from c3po_adaptive._printed import in_brief
+from c3po_adaptive.types import Prompt, draw_key
 
 LARGE = {
     "Tensor": torch.zeros(30, 8, 4),
@@ -34,3 +35,12 @@ def test_a_record_prints_on_a_screen(record):
     said = repr(one)
     assert said.startswith(f"{record.__name__}(") and "tensor(" not in said
     assert sum(len(line) // 80 + 1 for line in said.splitlines()) <= 24, said
+
+
+def test_what_is_drawn_for_a_prompt_goes_by_all_of_it_and_not_by_what_is_printed():
+    """Prompts that begin alike draw apart, and as they did for the answers that are kept."""
+    prompts = [Prompt((1, 2, 3, 4, 5, 6)), Prompt((1, 2, 3, 4, 5, 7)), Prompt((1, 2, 3, 4, 5, 6), ((1,) * 9,))]
+    keys = [draw_key(0, prompt) for prompt in prompts]
+    assert len({repr(prompt) for prompt in prompts[:2]}) == 1 and len({*keys}) == 3
+    assert keys[0] == 2700159285
+    assert draw_key(0, Prompt((1, 2, 3, 4, 5, 7), ((1, 2), (3,)), (1.0, 2.0))) == 1896881042

@@ -3,7 +3,6 @@
 import json
 import pickle
 from dataclasses import replace
-from zlib import crc32
 
 import numpy as np
 import pytest
@@ -65,7 +64,6 @@ def test_other_pictures_are_other_questions(model, references):
     assert draw_key(0, description(first)) != draw_key(0, description(second)), "random neighbours, too"
     shown, other, text = (model.encode(q) for q in (first, second, references.questions[-1]))
     assert shown.ids == other.ids and draw_key(0, shown) != draw_key(0, other), "and whatever else is drawn"
-    assert draw_key(3, text) == crc32(repr((3, text)).encode()), "for text alone what was drawn before"
     other = replace(references, questions=(replace(first, images=second.images), *references.questions[1:]))
     assert _content(other) != _content(references)
 
