@@ -24,7 +24,7 @@ BROUGHT = {
     **{("command", name): f"plugins/{of}, {_WHOLE}" for name, of in _COMMANDS.items()},
     ("model", "smollm2-moe-misrouted"): f"plugins/faults, {_WHOLE}",
     ("kind of study", "speed"): "--plugin studies/speed/kind.py",
-    **{("source of questions", name): f"plugins/benchmarks, {_WHOLE}" for name in ("benchmarks", "texts")},
+    ("source of questions", "benchmarks"): f"plugins/benchmarks, {_WHOLE}",
     ("source of questions", "bed"): f"plugins/bed, {_WHOLE}",
     ("source of questions", "lm_eval"): "pip install 'c3po_adaptive[eval]' (plugins/harness)",
     ("report of two", "comparison"): f"plugins/compare, {_WHOLE}",

@@ -1,7 +1,6 @@
 """Questions and the formats they are asked in."""
 
 from .formats import BLANK, Cloze, Format, Letter, Rendered, description, encode, format_by_name, format_key, raw_text
-from .plain_texts import holds_texts, texts_of
 from .question_files import DEMO_SPLITS, demo_questions, first_of, load_questions, of_split, within
 from .sources import ASKED, questions
 
@@ -19,11 +18,9 @@ __all__ = [
     "first_of",
     "format_by_name",
     "format_key",
-    "holds_texts",
     "load_questions",
     "of_split",
     "questions",
     "raw_text",
-    "texts_of",
     "within",
 ]

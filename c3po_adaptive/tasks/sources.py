@@ -106,18 +106,6 @@ def prefixes() -> list[str]:
     return sorted(f"{point.name}:" for point in entry_points(group=GROUP))
 
 
-def texts_brought(source: str) -> Iterator[tuple[str, Any]] | None:
-    """Rows with texts, each behind its place, of a source that a package brings and that says so; None: it is none."""
-    prefix, name = brought(source)
-    points = entry_points(group=GROUP, name=prefix) if prefix else ()
-    for rows in map(_loaded, points):
-        if getattr(rows, "texts", False):
-            name, split = _with_split(name, None)
-            found: Iterator[tuple[str, Any]] = iter(rows(name, split=split, usual=()))
-            return found
-    return None
-
-
 def own_set(source: str) -> str | None:
     """What tables call a set that is a package's own, ``PREFIX:NAME`` without its split; None: it is none."""
     prefix, name = brought(source)

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
+from c3po_benchmarks import holds_texts, texts_of
 from torch import Tensor
 
 from c3po_adaptive import DataError, Question, SettingError
 from c3po_adaptive.models.traced import Trace, is_trace, read_trace
 from c3po_adaptive.study import Progress, silent
-from c3po_adaptive.tasks import ASKED, holds_texts, questions, texts_of
+from c3po_adaptive.tasks import ASKED, questions
 
 from .measure import kind_of
 from .statistics import RoutingStatistics, RoutingSums
@@ -44,7 +45,7 @@ def routing_statistics(
 
     Args:
         source: a file of a trace, or a folder of them, whose subfolders are kinds; or texts (see
-            ``c3po_adaptive.tasks.texts_of``); or any source of questions (see ``c3po_adaptive.tasks.questions``), whose
+            ``c3po_benchmarks.texts_of``); or any source of questions (see ``c3po_adaptive.tasks.questions``), whose
             kinds are their subjects; or several traces, files of traces or questions themselves.
         model: that is run on questions and texts; traces need none.
         split: of a source of questions.

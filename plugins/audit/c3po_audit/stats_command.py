@@ -105,7 +105,9 @@ def _sets(given: list[str]) -> list[str | list[str]]:
 
 def _check(source: str | list[str], split: str | None, limit: int | None) -> None:
     """Refuse a source of questions that there is not before the model is loaded."""
-    from c3po_adaptive.tasks import ASKED, holds_texts, questions
+    from c3po_benchmarks import holds_texts
+
+    from c3po_adaptive.tasks import ASKED, questions
 
     if isinstance(source, str) and not holds_texts(source):
         questions(source, split=split, limit=limit, usual=ASKED)

@@ -1,9 +1,9 @@
-"""The source of texts: a column of a data set of the Hub, or of a folder that the ``datasets`` library reads."""
+"""A column of a data set of the Hub, or of a folder that the ``datasets`` library reads."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from os.path import isdir  # of a name that none can have it says no
 from pathlib import Path
 
@@ -16,45 +16,29 @@ USUAL = "text"
 """The column that is meant where none is named."""
 
 
-class _Column:
-    """Called as each source is.
+def column(place: str) -> Iterator[str]:
+    """The texts of a column that are not empty.
 
-    Attributes:
-        texts: that its rows are.
+    Args:
+        place: a hub id ``owner/name``, with ``/configuration`` where there are several, or a folder; behind a colon
+            the column, where it is not ``text``, and behind another the split, which a folder of one needs not.
+
+    Raises:
+        DataError: the data set cannot be reached, or has not this split or column of texts.
+        ArtifactError: the library ``datasets`` is not installed.
     """
-
-    texts = True
-
-    def __call__(
-        self, name: str, *, split: str | None, usual: Sequence[str] = ()
-    ) -> Iterator[tuple[str, Mapping[str, str]]]:
-        """``{"text": …}`` of each row that has one, behind the place that it is from.
-
-        Args:
-            name: a hub id ``owner/name``, with ``/configuration`` where there are several, or a folder; and behind a
-                colon the column, where it is not ``text``.
-            split: of the data set; None: the only one that a folder has.
-            usual: is not asked for.
-
-        Raises:
-            DataError: the data set cannot be reached, or has not this split or column of texts.
-            ArtifactError: the library ``datasets`` is not installed.
-        """
-        source, _, column = name.partition(":")
-        column = column or USUAL
-        for number, row in enumerate(_rows(source, split)):
-            text = row.get(column)
-            if not isinstance(text, str):
-                got = f"the columns {', '.join(row)}" if column not in row else type(text).__name__
-                raise DataError(
-                    f"{source}, row {number}: expected a text in the column {column!r}, got {got}; name a column of "
-                    f"texts, texts:{source}:COLUMN:{split or 'SPLIT'}."
-                )
-            if text.strip():
-                yield f"{source}, row {number}", {"text": text}
-
-
-column = _Column()
+    source, *named = place.split(":") if place.count(":") <= 2 else [place]
+    split, called = named[-1] if named else None, named[0] if len(named) == 2 else USUAL
+    for number, row in enumerate(_rows(source, split)):
+        text = row.get(called)
+        if not isinstance(text, str):
+            got = f"the columns {', '.join(row)}" if called not in row else type(text).__name__
+            raise DataError(
+                f"{source}, row {number}: expected a text in the column {called!r}, got {got}; name a column of "
+                f"texts, texts:{source}:COLUMN:{split or 'SPLIT'}."
+            )
+        if text.strip():
+            yield text
 
 
 def _rows(source: str, split: str | None) -> Iterable[Row]:

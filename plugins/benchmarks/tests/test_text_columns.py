@@ -2,11 +2,11 @@
 
 import datasets
 import pytest
+from c3po_benchmarks import holds_texts, texts_of
 from typer.testing import CliRunner
 
 from c3po_adaptive.cli import app
 from c3po_adaptive.errors import DataError
-from c3po_adaptive.tasks import holds_texts, texts_of
 from c3po_adaptive.testing import write_tiny_checkpoint
 
 ROWS = [{"id": i, "text": text, "title": f"a boat {i}"} for i, text in enumerate(("the boat floats", " ", "it sinks"))]

@@ -64,9 +64,10 @@ def experts(
     Nothing is pruned.
     """
     with clear_errors():
+        from c3po_benchmarks import texts_of
+
         from c3po_adaptive import SettingError
         from c3po_adaptive.study import write_text
-        from c3po_adaptive.tasks import texts_of
 
         from .lora import lora_targets
         from .ranking import rank_experts

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from c3po_benchmarks import texts_of
+
 from c3po_adaptive import SettingError, bar
 from c3po_adaptive.cli import LoadOptions, print_table, say
-from c3po_adaptive.tasks import texts_of
 
 from .agreement import Agreement, Mean, Part, agreement, paired, recorded_by, traces_in
 

@@ -1,69 +1,69 @@
-"""Texts without questions, from a file or standard input."""
+"""Texts without questions: of a file, of standard input, or of a column of a data set."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
 from itertools import islice
+from os.path import isfile  # of a name that none can have it says no
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError
-from ..storage.files import is_file
-from .question_files import read_rows
-from .sources import texts_brought
-from .texts import check_text
+from c3po_adaptive import DataError, check_text, read_rows
 
-STDIN = "-"
+STDIN, COLUMN = "-", "texts:"
 WRITTEN = 'write a line a text (.txt), or JSON lines with {"text": …} (.jsonl)'
 
 
 def texts_of(source: str | Path, *, limit: int | None = None) -> list[str]:
     """Texts: a line each of a ``.txt`` file or of standard input (``-``), or the ``text`` of each row of JSON or JSON
-    lines, whatever else a row has; or of a source of texts that a package brings. Empty lines are left out.
+    lines, whatever else a row has; or ``texts:OWNER/NAME:COLUMN:SPLIT``, a column of a data set. Empty ones are left
+    out.
 
     Args:
-        source: the file, or ``PREFIX:NAME`` of such a source, as ``plugins/benchmarks`` has columns of data sets.
+        source: the file, or one of these.
         limit: the first so many.
 
     Raises:
         DataError: no such file, one of another kind (CSV), a row without a text, or no text at all.
+        ArtifactError: of a data set, the library ``datasets`` is not installed.
     """
-    if str(source) == STDIN:
-        found = [line for line in sys.stdin.read().splitlines() if line.strip()]
-    elif (rows := texts_brought(str(source))) is not None:
-        found = [_text(row, place) for place, row in islice(rows, limit)]
-    else:
-        found = list(_read(Path(source)))
+    found = list(islice(_read(str(source)), limit))
     for place, text in enumerate(found, 1):
         check_text(text, f"{source}, text {place}")
     if not found:
         raise DataError(f"Expected texts in {source}, got none; {WRITTEN}.")
-    return found[:limit]
+    return found
 
 
 def holds_texts(source: str | Path) -> bool:
     """Whether a source is texts, by its name, or by a first row that has a text and no question."""
-    path = Path(source)
-    if str(source) == STDIN or path.suffix.lower() == ".txt" or texts_brought(str(source)) is not None:
+    name, path = str(source), Path(source)
+    if name == STDIN or name.startswith(COLUMN) or path.suffix.lower() == ".txt":
         return True
-    if path.suffix.lower() not in (".jsonl", ".json") or not is_file(path):
+    if path.suffix.lower() not in (".jsonl", ".json") or not isfile(path):
         return False
     _, row = next(iter(read_rows(path)), ("", None))
     return isinstance(row, dict) and "text" in row and "question" not in row
 
 
-def _read(path: Path) -> Iterator[str]:
-    if path.suffix.lower() in (".jsonl", ".json"):
-        for place, row in read_rows(path):
-            yield _text(row, place)
+def _read(source: str) -> Iterator[str]:
+    if source.startswith(COLUMN):
+        from .columns import column
+
+        yield from column(source.removeprefix(COLUMN))
         return
-    if path.suffix.lower() != ".txt":
-        raise DataError(f"Expected texts in {path}, got {path.suffix or 'no'} format; {WRITTEN}.")
+    kind = Path(source).suffix.lower()
+    if kind in (".jsonl", ".json"):
+        yield from (_text(row, place) for place, row in read_rows(Path(source)))
+        return
+    if source != STDIN and kind != ".txt":
+        raise DataError(f"Expected texts in {source}, got {kind or 'no'} format; {WRITTEN}.")
     try:
-        yield from (line for line in path.read_text(encoding="utf-8-sig").split("\n") if line.strip())
+        whole = sys.stdin.read() if source == STDIN else Path(source).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: expected UTF-8 text, got {error}; {WRITTEN}.") from None
+        raise DataError(f"{source}: expected UTF-8 text, got {error}; {WRITTEN}.") from None
+    yield from (line for line in whole.split("\n") if line.strip())
 
 
 def _text(row: Any, place: str) -> str:

@@ -3,9 +3,9 @@
 import io
 
 import pytest
+from c3po_benchmarks import texts_of
 
 from c3po_adaptive.errors import DataError
-from c3po_adaptive.tasks import texts_of
 
 
 def test_a_line_a_text_and_a_row_a_text(tmp_path, monkeypatch):
