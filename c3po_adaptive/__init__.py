@@ -89,6 +89,7 @@ if TYPE_CHECKING:
     from .references.embedding import Embedder as Embedder
     from .references.embedding import default_embedder as default_embedder
     from .references.reference_set import ReferenceSet as ReferenceSet
+    from .references.reference_set import is_reference_set as is_reference_set
     from .registry import Registry as Registry
     from .registry import default_registry as default_registry
     from .registry import new_registry as new_registry

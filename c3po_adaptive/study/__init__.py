@@ -13,8 +13,10 @@ from .._lazy import attach
 from ..progress import Progress as Progress
 from ..progress import silent as silent
 from ..settings import Settings as Settings
+from ..storage.files import atomic_file as atomic_file
 from ..storage.files import check_ours as check_ours
 from ..storage.files import write_text as write_text
+from ..storage.folders import cache_folder as cache_folder
 from ..storage.folders import out_folder as out_folder
 from .executor import HERE as HERE
 from .executor import Done as Done
@@ -65,7 +67,6 @@ if TYPE_CHECKING:
     from .plan import Plan as Plan
     from .worker import UNKNOWN as UNKNOWN
     from .worker import Worker as Worker
-    from .worker_payload import WorkerPayload as WorkerPayload
 
 # What takes seconds to import, when it is asked for: a configuration is checked without it.
 __getattr__, __dir__, __all__ = attach(__name__, __file__)

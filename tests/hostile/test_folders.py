@@ -15,7 +15,6 @@ import stat
 import tempfile
 import warnings
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -50,7 +49,6 @@ from c3po_adaptive.storage.run_folder import (
     is_run,
 )
 from c3po_adaptive.study.kinds import kinds
-from c3po_adaptive.study.worker_payload import WorkerPayload
 from c3po_adaptive.types import Pathway, Prompt, Question
 
 CASES = 40  # of each writer; each is two starts
@@ -144,22 +142,6 @@ def kept_beside(out):
         write_checksummed(Path(out) / INDEX, "of", ".faiss", lambda path: path.write_bytes(b"index"))
 
 
-@dataclass
-class Sent:
-    """As much of a worker as a parcel unpacks."""
-
-    plugins: tuple = ("mine.py",)
-    places: tuple = ()
-
-
-def unpacked(out):
-    """A worker's cache."""
-    files = {"mine.py": {"mine.py": b"plugin"}, "set": dict.fromkeys(ReferenceSet.files, b"of a set")}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("C3PO_CACHE", out)
-        WorkerPayload(Sent(), {}, files).unpack()
-
-
 def warmed(out, model="one"):
     """A store of states, each model's its own."""
     computed = lambda missing: ((i, {"states": torch.ones(3)}) for i in missing)  # noqa: E731
@@ -181,7 +163,6 @@ WRITERS = {
     "page": (lambda out: Explanation.save(PAGE, Path(out) / "page.html"), ("page.html",)),
     "refset build": (set_built, ()),
     "kept beside a set": (kept_beside, ()),
-    "parcel": (unpacked, ()),
     "states": (warmed, ()),
     "states of another model": (lambda out: warmed(out, "another"), ()),
 }

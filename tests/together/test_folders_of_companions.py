@@ -1,5 +1,6 @@
 """Whatever companions write, and wherever they are told to: each file that is not their own is there afterwards."""
 
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ import torch
 from c3po_compare import two_runs
 from c3po_faults import fault_files
 from c3po_harness.export import _Log
+from c3po_ray.worker_payload import WorkerPayload
 from c3po_template import new_plugin
 from c3po_vllm import export as vllm
 from hostile import test_folders as folders
@@ -42,6 +44,22 @@ def exported(out):
     log.write({"results": {}, "config": {"model": "c3po"}}, {"d": [{"doc": 1}]})
 
 
+@dataclass
+class Sent:
+    """As much of a worker as a parcel unpacks."""
+
+    plugins: tuple = ("mine.py",)
+    places: tuple = ()
+
+
+def unpacked(out):
+    """A worker's cache."""
+    files = {"mine.py": {"mine.py": b"plugin"}, "set": dict.fromkeys(ReferenceSet.files, b"of a set")}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("C3PO_CACHE", out)
+        WorkerPayload(Sent(), {}, files).unpack()
+
+
 WRITERS = {
     "set with its card": (SET.save_pretrained, (*ReferenceSet.files, "README.md")),
     "pathway in a folder": (PATHWAY.save_pretrained, (*Pathway.files, "README.md")),
@@ -50,6 +68,7 @@ WRITERS = {
         ("summary.json", "report.html"),
     ),
     "export": (exported, ()),
+    "parcel": (unpacked, ()),
     "plugin": (lambda out: new_plugin("my-plugin", "kernel", Path(out), REGISTRY), ()),
     "checkpoint": (lambda out: vllm.export_for_vllm(MODEL, out), ()),
     "fault": (lambda out: fault_files.write_faulty(MODEL, None, out), ()),

@@ -13,7 +13,7 @@ from c3po_adaptive.study import Done, Piece
 from .workers import Compute, PieceQueue, RayWorkers
 
 if TYPE_CHECKING:
-    from c3po_adaptive.study import WorkerPayload
+    from .worker_payload import WorkerPayload
 
 ANSWER = 10.0  # seconds that a cluster has to answer
 
@@ -50,7 +50,7 @@ class RayExecutor:
         _ray()
 
     def map(self, compute: Compute, pieces: Iterable[Piece]) -> Generator[Done, None, None]:
-        from c3po_adaptive.study import WorkerPayload
+        from .worker_payload import WorkerPayload
 
         ray, queue = _ray(), PieceQueue(pieces)
         if not queue:

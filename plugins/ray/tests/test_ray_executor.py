@@ -16,6 +16,7 @@ import psutil
 import pytest
 import torch
 from c3po_ray import RayExecutor
+from c3po_ray.worker_payload import WorkerPayload
 from c3po_ray.workers import PieceQueue
 from routing.toys import questions
 from study.configs import FIXED, parse_config, small_study
@@ -29,7 +30,6 @@ from c3po_adaptive.study.comparison import STUDY
 from c3po_adaptive.study.comparison.comparison_worker import ComparisonWorker
 from c3po_adaptive.study.executor import HERE, Piece
 from c3po_adaptive.study.reference_shards import build_set_by, build_store_by
-from c3po_adaptive.study.worker_payload import WorkerPayload
 
 ray = pytest.importorskip("ray")
 

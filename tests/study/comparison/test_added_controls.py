@@ -16,7 +16,6 @@ from c3po_adaptive.registry import BUILTIN, ROLES, new_registry
 from c3po_adaptive.storage.run_folder import claim
 from c3po_adaptive.study.comparison import STUDY
 from c3po_adaptive.study.executor import done
-from c3po_adaptive.study.worker_payload import WorkerPayload
 from c3po_adaptive.testing import write_tiny_checkpoint
 
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -253,7 +252,7 @@ class Elsewhere:
     """Computes pieces as another process would, from what it is sent."""
 
     def map(self, worker, pieces):
-        sent = pickle.loads(pickle.dumps(WorkerPayload.of(worker))).unpack()
+        sent = pickle.loads(pickle.dumps(worker))
         for piece in pieces:
             yield done(sent, piece)
 

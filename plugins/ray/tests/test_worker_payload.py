@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from c3po_ray.worker_payload import WorkerPayload
 from own_plugin import FILE
 from study.configs import FIXED, parse_config, registry_of, told_study
 
@@ -13,7 +14,6 @@ from c3po_adaptive.references.build import build_reference_set, labeled_question
 from c3po_adaptive.references.embedding import default_embedder
 from c3po_adaptive.study.comparison.comparison_worker import ComparisonWorker
 from c3po_adaptive.study.executor import Piece
-from c3po_adaptive.study.worker_payload import WorkerPayload
 
 PLUGIN = """
 from dataclasses import dataclass

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from c3po_ray.worker_payload import WorkerPayload
 from hostile.doors import untouched
 from own_plugin import FILE
 from study.configs import parse_config, registry_of, told_study
@@ -14,7 +15,6 @@ from c3po_adaptive.references.build import build_reference_set, labeled_question
 from c3po_adaptive.references.embedding import default_embedder
 from c3po_adaptive.references.reference_set import ReferenceSet
 from c3po_adaptive.study.comparison.comparison_worker import ComparisonWorker
-from c3po_adaptive.study.worker_payload import WorkerPayload
 
 FORGED = ["../x", "a/../../x", "/tmp/c3po-x", "", ".", "..", "a\0b", "C:x", "C:\\x", "..\\x", "a/b", "a\\b", "x/"]
 

@@ -5,17 +5,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from os.path import isdir, isfile  # of a name that none can have they say no
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from ..errors import DataError, SettingError, disk_says
-from ..references.reference_set import ReferenceSet, is_reference_set
-from ..storage.files import atomic_file, is_file, is_folder
-from ..storage.folders import cache_folder
-from ..storage.identity import digest
-from .data import Asked
-from .executor import Compute
-from .worker import Worker
+from c3po_adaptive import DataError, ReferenceSet, SettingError, is_reference_set
+from c3po_adaptive.errors import disk_says
+from c3po_adaptive.study import Worker, atomic_file, cache_folder, digest
+
+from .workers import Compute
 
 
 @dataclass(frozen=True)
@@ -30,7 +28,7 @@ class WorkerPayload:
     """
 
     worker: Worker[Any]
-    data: Mapping[str, Asked]
+    data: Mapping[str, Any]
     files: Mapping[str, Mapping[str, bytes]]
 
     @classmethod
@@ -49,7 +47,7 @@ class WorkerPayload:
         for name in (name for d in worker.config.datasets for name in d.references if is_reference_set(name)):
             named[name] = [Path(name) / file for file in ReferenceSet.files]
         files = {name: {_plain(path.name): _read(path) for path in paths} for name, paths in named.items()}
-        if is_folder(folder := Path(worker.config.model)):
+        if isdir(folder := Path(worker.config.model)):
             config = worker.config.model_copy(update={"model": str(folder.resolve())})
             worker = replace(worker, config=config)
         return cls(worker, data, files)
@@ -107,7 +105,7 @@ def _put(path: Path, content: bytes) -> None:
         DataError: the disk refuses it.
     """
     try:
-        if not is_file(path) or path.is_symlink() or path.read_bytes() != content:
+        if not isfile(path) or path.is_symlink() or path.read_bytes() != content:
             with atomic_file(path) as writing:
                 writing.write_bytes(content)
     except OSError as error:
