@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from .models.checkpoint import check_room as check_room
     from .models.checkpoint import new_checkpoint as new_checkpoint
     from .models.checkpoint import save_weights as save_weights
+    from .models.dense_models import dense_parent as dense_parent
+    from .models.dense_models import load_dense_model as load_dense_model
     from .models.in_memory import as_routed as as_routed
     from .models.loading import load_moe_model as load_moe_model
     from .models.loading import load_tokenizer as load_tokenizer

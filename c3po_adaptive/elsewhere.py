@@ -12,7 +12,7 @@ PICTURES = "c3po_adaptive.pictures"
 """What draws what the core has: entry points of this group by its name, functions from it to a figure."""
 _ENGINES = "pip install ./plugins/vllm"
 _WHOLE = "which is installed with the whole package (pip install .)"
-_BASELINES = ("contextual", "in-context", "knn-label", "length-exponent", "pmi", "surface-logit")
+_BASELINES = ("contextual", "dense", "in-context", "knn-label", "length-exponent", "pmi", "surface-logit")
 _COMMANDS = {"experts": "experts", "export": "harness", "fault": "faults", "trace": "traces"}
 _COMMANDS |= {name: name for name in ("audit", "compare", "repair")}
 _BOUNDS = {"answerer": "sound-routing", "optimizer": "fault-undone", "selector": "fault-layers"}

@@ -144,7 +144,7 @@ def test_built_ins_come_through_the_same_door():
     papers = ["kernel-regression", "mode-finding", "ngd"]
     ours = ["amortized-ngd", "constant", "constant-integrated-step", "integrated-step", "none", "random-change"]
     assert registry.names("optimizer") == sorted([*papers, *ours, "oracle"])
-    assert registry.names("answerer") == ["dense", "remix", "rule"]
+    assert registry.names("answerer") == ["remix", "rule"]
     assert registry.names("rule") == ["ban", "bias", "force", "temperature", "top-k"]
     assert {entry.plugin for entry in registry.table()} == {"builtin"}
     assert all(entry.doc for entry in registry.table()), "each says what it does"

@@ -2,7 +2,6 @@
 
 from .along_rule import AlongRule
 from .base import Answerer, AnswererStrategy, AnsweringContext
-from .dense_model import Dense
 from .remix import Remix
 
 __all__ = [
@@ -10,6 +9,5 @@ __all__ = [
     "Answerer",
     "AnswererStrategy",
     "AnsweringContext",
-    "Dense",
     "Remix",
 ]

@@ -288,14 +288,24 @@ class AnsweringContext:
         ]
 
     def rescored(
-        self, plain: Sequence[Answer], questions: Sequence[Question], whole: WholePrompts, opening: PromptPrefix
+        self,
+        plain: Sequence[Answer],
+        questions: Sequence[Question],
+        whole: WholePrompts,
+        opening: PromptPrefix | None = None,
     ) -> list[Answer]:
         """The plain answers with the scores, and at the price, of another run of their prompts."""
+        from torch import no_grad
+
+        from ..routing.modules import answering
+        from ..routing.whole_prompts import NO_PREFIX
+
         found: list[Answer] = []
-        prompts = self.prompts(questions)
+        prompts, opening = self.prompts(questions), opening or NO_PREFIX
         for i in range(0, len(prompts), self.batch_size):
             part, began = prompts[i : i + self.batch_size], time.perf_counter()
-            scores = whole.scores(part, opening)
+            with answering(whole.model), no_grad():
+                scores = whole.scores(part, opening)
             seconds = (time.perf_counter() - began) / len(part)
             for prompt, row, base in zip(part, scores, plain[i : i + self.batch_size], strict=True):
                 own = row[: len(prompt.options)]

@@ -7,21 +7,28 @@ from pathlib import Path
 
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from ..errors import ModelError
+from ..errors import ModelError, SettingError
 from ..routing.head import check_head
 from ..storage.folders import cache_folder
 from .embedded.builder import fetch, load_dense
 from .loading import Fetching, briefly, weights
+from .names import EMBEDDED, ours
 
 Loaded = tuple[PreTrainedModel, PreTrainedTokenizerBase]
 
 
-def parent_of_embedded() -> Loaded:
-    """The dense model that the embedded one is made from, in float32.
+def dense_parent(name: str) -> Loaded:
+    """The dense model that the embedded one, or another of its experts, is made from, in float32.
 
     Raises:
+        SettingError: the model of that name is none of these.
         ArtifactError: its weights can neither be found in the cache nor fetched.
     """
+    if name not in ours():
+        raise SettingError(
+            f"Expected a dense model by name, for only {EMBEDDED} has one of its own, got none for {name!r}; name one "
+            "with the same tokenizer."
+        )
     with tempfile.TemporaryDirectory(prefix="c3po-dense-") as scratch:
         return _frozen(*load_dense(fetch(cache_folder()), Path(scratch)))
 

@@ -19,7 +19,7 @@ from .._printed import in_brief
 from ..errors import SettingError
 from ..ledger import Entry
 from ..types import Prompt
-from .flops import Flops
+from .flops import Flops, measure
 from .grouping import grouped, waiting
 from .head import head, likelihoods
 from .modules import answering
@@ -65,6 +65,11 @@ class WholePrompts:
     start: int = 0
     _entering: dict[Prompt, Tensor] = field(default_factory=dict)
     __repr__ = in_brief
+
+    @classmethod
+    def of_dense(cls, model: PreTrainedModel) -> WholePrompts:
+        """Of a model without experts."""
+        return cls(model, measure(model, ()))
 
     def scores(self, prompts: Sequence[Prompt], opening: PromptPrefix = NO_PREFIX) -> Tensor:
         """Normalized log-likelihood of each choice ``[B, C]``, -inf where a prompt has fewer.

@@ -21,10 +21,9 @@ from embedded_model.measure import Told, questions_of, right
 from scipy.stats import bootstrap
 from torch import Tensor
 
-from c3po_adaptive import Change, LayerRouting, RoutedModel, load_moe_model
+from c3po_adaptive import Change, LayerRouting, RoutedModel, load_dense_model, load_moe_model
 from c3po_adaptive.cli.terminal import clear_errors
 from c3po_adaptive.errors import DataError
-from c3po_adaptive.models.dense_models import load_dense_model
 from c3po_adaptive.progress import bar
 from c3po_adaptive.routing.flops import measure
 from c3po_adaptive.routing.whole_prompts import WholePrompts

@@ -13,9 +13,8 @@ from merged.make import make
 from merged.prompts import negatives, prompts
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from c3po_adaptive import load_moe_model
+from c3po_adaptive import load_dense_model, load_moe_model
 from c3po_adaptive.errors import ArtifactError, ModelError, UnknownNameError
-from c3po_adaptive.models.dense_models import load_dense_model
 from c3po_adaptive.testing import tiny_tokenizer
 from c3po_adaptive.types import Question
 

@@ -1,4 +1,4 @@
-"""What the same labels and neighbours come to where no pathway is changed: scores corrected, examples, votes."""
+"""What others come to where no pathway is changed: scores corrected, examples, votes, another model."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pluggy
 
 from .calibrations import PMI, Contextual
+from .dense_model import Dense
 from .fitted import LengthExponent
 from .neighbours import InContext, KnnLabel
 from .surface_logit import SurfaceLogit
@@ -14,11 +15,11 @@ from .surface_logit import SurfaceLogit
 if TYPE_CHECKING:
     from c3po_adaptive import AnswererStrategy
 
-__all__ = ["PMI", "Contextual", "InContext", "KnnLabel", "LengthExponent", "SurfaceLogit"]
+__all__ = ["PMI", "Contextual", "Dense", "InContext", "KnnLabel", "LengthExponent", "SurfaceLogit"]
 
 hookimpl = pluggy.HookimplMarker("c3po_adaptive")  # that of c3po_adaptive itself, without what it loads
 
 
 @hookimpl
 def register_answerers() -> list[type[AnswererStrategy]]:
-    return [Contextual, InContext, KnnLabel, LengthExponent, PMI, SurfaceLogit]
+    return [Contextual, Dense, InContext, KnnLabel, LengthExponent, PMI, SurfaceLogit]

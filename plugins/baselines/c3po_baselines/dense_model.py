@@ -8,15 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from ..errors import SettingError
-from ..models.names import EMBEDDED, ours
-from ..types import Answer, Question
-from .base import Answerer, AnswererStrategy, AnsweringContext
+from c3po_adaptive import Answer, Answerer, AnswererStrategy, AnsweringContext, Question, SettingError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from ..remixing.strategies import Strategies
+    from c3po_adaptive import Strategies
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,14 +30,9 @@ class Dense(AnswererStrategy):
     likelihoods: ClassVar[bool] = True
 
     def prepare(self, context: AnsweringContext) -> Answerer:
-        from ..models.dense_models import load_dense_model, parent_of_embedded
+        from c3po_adaptive import dense_parent, load_dense_model
 
-        if self.model is None and context.model.name not in ours():
-            raise SettingError(
-                f"Expected dense.model, for only {EMBEDDED} has a dense model of its own, got none for "
-                f"{context.model.name!r}; name one with the same tokenizer."
-            )
-        model, tokenizer = parent_of_embedded() if self.model is None else load_dense_model(self.model)
+        model, tokenizer = dense_parent(context.model.name) if self.model is None else load_dense_model(self.model)
         _check_tokenizer(context.model.tokenizer, tokenizer, self.model or "the embedded model's parent")
         return _OtherModel(context, model)
 
@@ -75,12 +67,6 @@ class _OtherModel:
 
     def answer(self, questions: Sequence[Question]) -> list[Answer]:
         """An answer to each question, at the price of the other model."""
-        import torch
+        from c3po_adaptive import WholePrompts
 
-        from ..routing.flops import measure
-        from ..routing.modules import answering
-        from ..routing.whole_prompts import NO_PREFIX, WholePrompts
-
-        plain, whole = self.context.plain(questions), WholePrompts(self.model, measure(self.model, ()))
-        with answering(self.model), torch.no_grad():
-            return self.context.rescored(plain, questions, whole, NO_PREFIX)
+        return self.context.rescored(self.context.plain(questions), questions, WholePrompts.of_dense(self.model))

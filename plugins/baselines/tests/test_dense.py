@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 from answerers.tuning import ASKED, Picture, context_of, scores
+from c3po_baselines import Dense
 from routing.naive import choice_scores
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from c3po_adaptive.answerers import Dense
 from c3po_adaptive.errors import ModelError, SettingError
 from c3po_adaptive.models.names import EMBEDDED
 from c3po_adaptive.testing import AnswererContract, tiny_tokenizer
@@ -85,7 +85,8 @@ def test_only_the_embedded_model_has_a_parent_of_its_own(monkeypatch, folder):
     with pytest.raises(SettingError, match="got 3; name a Hub id or a folder"):
         Dense(model=3)
     loaded = AutoModelForCausalLM.from_pretrained(folder), tiny_tokenizer()
-    monkeypatch.setattr("c3po_adaptive.models.dense_models.parent_of_embedded", lambda: loaded)
+    monkeypatch.setattr("c3po_adaptive.models.dense_models.load_dense", lambda *_: loaded)
+    monkeypatch.setattr("c3po_adaptive.models.dense_models.fetch", lambda folder: folder)
     context = context_of()
     named = replace(context.model, name=EMBEDDED)
     answers = Dense().prepare(replace(context, model=named)).answer(ASKED)
