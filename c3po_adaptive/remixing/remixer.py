@@ -270,7 +270,6 @@ class Remixer:
         pathway = Pathway(weights, batch.own, self.model.layers, self.settings.scope, self._top_k)
         embedded = [self.embedder.flops(t) if self.strategies.needs_neighbours else 0.0 for t in texts]
         ledgers = batch.ledgers(embedded)
-        batch.spending.close()
         return Remixed(states, pathway, selection, batch.neighbours, ledgers)
 
     def problem(self, questions: Sequence[Question]) -> Problem:

@@ -27,7 +27,7 @@ from ..routing.states import State
 from ..settings import RemixSettings
 from ..types import Head, Neighbours, Pathway, Prompt, Question, Selection, Transfer, draw_key
 from .clock import Clock
-from .spending import Spending, totals
+from .spending import MINE, NEAR, Spending, Used
 
 if TYPE_CHECKING:
     from ..tasks.formats import Format
@@ -94,8 +94,7 @@ class SampleBatch:
             DataError: a label is not known.
             SettingError: the model has no known fault.
         """
-        losses = Losses(self, selection)
-        self.spending.open(self.clock.phase, losses)
+        losses = Losses(self, selection, self.spending.open(self.clock.phase))
         known = {name: _copied(value) for name, value in (self._known | {"selection": selection}).items()}
         known["reference_pathways"] = self._reference_pathways
         known |= {"loss": losses.neighbourhood, "scores": losses.scores, "of_neighbours": self._of_neighbours}
@@ -278,32 +277,15 @@ def _copied(value: Any) -> Any:
     return value.clone() if isinstance(value, Tensor) else value
 
 
-_NEAR, _MINE = "neighbours", "samples"
-
-
 class Losses:
     """The losses of one problem: with every layer acting (selection None), or the selected ones."""
 
-    def __init__(self, batch: SampleBatch, selection: Selection | None) -> None:
+    def __init__(self, batch: SampleBatch, selection: Selection | None, used: Used) -> None:
         self.batch = batch
         everywhere = torch.ones(batch.own.shape[:2], dtype=torch.bool)
         self._active = everywhere if selection is None else selection.layers
         self._support = None if selection is None else selection.mask | (batch.own > 0)
-        self._used: dict[str, TailScores] = {}
-
-    @property
-    def spent(self) -> list[Entry]:
-        """So far, of each sample."""
-        return totals([tails.spent for tails in self._used.values()], len(self.batch.states))
-
-    @property
-    def prepared(self) -> list[Entry]:
-        """What the tangents of each sample's neighbours took, in full even if they were kept."""
-        return totals([tails.prepared for tails in self._used.values()], len(self.batch.states))
-
-    def looked_at(self, b: int) -> bool:
-        """Whether the neighbours of sample b were run along any pathway."""
-        return _NEAR in self._used and self._used[_NEAR].spent[b].passes > 0
+        self._used = used
 
     def neighbourhood(self, weights: Tensor, running: Tensor | None = None) -> Tensor:
         b = self.batch
@@ -334,18 +316,18 @@ class Losses:
     def _near(self) -> TailScores:
         """Of the neighbours, from when their loss is first asked for."""
         b = self.batch
-        if _NEAR not in self._used:
+        if NEAR not in self._used:
             head = b.model.head_for(b.settings.head)
-            self._used[_NEAR] = self._tails(b.near, b.pairs[:, 0], b.settings.transfer, head)
-        return self._used[_NEAR]
+            self._used[NEAR] = self._tails(b.near, b.pairs[:, 0], b.settings.transfer, head)
+        return self._used[NEAR]
 
     @property
     def _mine(self) -> TailScores:
         """Of the samples themselves, likewise."""
         states = self.batch.states
-        if _MINE not in self._used:
-            self._used[_MINE] = self._tails(states, torch.arange(len(states)), "replace", "full")
-        return self._used[_MINE]
+        if MINE not in self._used:
+            self._used[MINE] = self._tails(states, torch.arange(len(states)), "replace", "full")
+        return self._used[MINE]
 
     def _tails(self, tails: Sequence[State], sample: Tensor, transfer: Transfer, head: Head) -> TailScores:
         b = self.batch

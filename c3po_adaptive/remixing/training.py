@@ -87,7 +87,6 @@ class ReferenceTraining:
             batch = self.ask(part)
             yield cast(LabeledProblem, batch.problem(labeled=True))
             self.spent.append(batch.spending.flops)
-            batch.spending.close()
 
     def of_references(self, artifact: ReferenceArtifact) -> Tensor:
         candidates, own = self._references().candidates(self.settings), self.optimizer.references_needed

@@ -53,17 +53,12 @@ def _schema() -> Any:
     return pa.schema(zip(COLUMNS, (pa.int32(), pa.int32(), pa.int16(), *lists), strict=True))
 
 
-def write_trace(trace: Trace, path: Path | str, logits: Tensor | None = None) -> Path:
+def write_trace(trace: Trace, path: Path | str) -> Path:
     """Write a trace, whole or not at all.
 
-    Args:
-        trace: that is written.
-        path: of the file.
-        logits: ``[T, L, E]`` of its routers, kept in a further column, which ``read_trace`` passes over.
-
     Raises:
-        DataError: the disk refuses it, or something else than a trace lies there.
-        ShapeError: logits of other tokens, layers or experts.
+        DataError: the disk refuses it, something else than a trace lies there, or a name is no text of whole
+            characters.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -72,6 +67,8 @@ def write_trace(trace: Trace, path: Path | str, logits: Tensor | None = None) ->
     T, L, k = trace.experts.shape
     card = {"schema_version": SCHEMA_VERSION, "layers": trace.layers, "tokens": T, "top_k": k}
     card |= {name: getattr(trace, name) for name in SAME} | {"pieces": {**trace.pieces}}
+    written = json.dumps(card).encode()
+    checked_json(TraceCard, written, f"{path}, not written", "give a trace that can be read again")
     weights = None if trace.weights is None else trace.weights.detach().float().reshape(T * L, k).tolist()
     columns = {
         "position": torch.arange(T).repeat_interleave(L).tolist(),
@@ -80,12 +77,7 @@ def write_trace(trace: Trace, path: Path | str, logits: Tensor | None = None) ->
         "experts": trace.experts.reshape(T * L, k).tolist(),
         "weights": [None] * (T * L) if weights is None else weights,
     }
-    table = pa.table(columns, _schema().with_metadata({KEY: json.dumps(card).encode()}))
-    if logits is not None:
-        if logits.shape != (T, L, trace.n_experts):
-            raise ShapeError(f"Expected logits of shape {(T, L, trace.n_experts)}, got {tuple(logits.shape)}.")
-        rows = logits.detach().float().cpu().reshape(T * L, trace.n_experts).tolist()
-        table = table.append_column("logits", pa.array(rows, pa.list_(pa.float32())))
+    table = pa.table(columns, _schema().with_metadata({KEY: written}))
     try:
         with atomic_file(path) as writing:
             pq.write_table(table, writing, compression="zstd", write_page_checksum=True)

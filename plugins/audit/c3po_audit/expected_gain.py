@@ -94,7 +94,6 @@ class LeftOut:
             along = [step.along(problem, slope) for step in self._steps]
             found = [problem.scores(weights) for weights in along]
         flops = batch.spending.flops / len(asked)
-        batch.spending.close()
         return torch.stack(found, 1), torch.stack([problem.own - weights for weights in along], 1), flops
 
     def _own_gradients(self, asked: Sequence[Question]) -> Tensor:

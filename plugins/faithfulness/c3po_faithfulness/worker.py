@@ -156,7 +156,6 @@ class _DataSet:
         exchanged, prompts = self.worker.exchanged, [state.prompt for state in batch.states]
         if exchanged is not None:
             found.effects.update(exchanged.effects(prompts, problem.answers, self.config.arm.remixing.loss))
-        batch.spending.close()
         effects = [{name: _plain(values[b]) for name, values in found.effects.items()} for b in range(len(asked))]
         seconds = [round((time.perf_counter() - began) / len(asked), 4)] * len(asked)
         rows = {"effects": effects, "together": _plain(found.together), "seconds": seconds}

@@ -61,6 +61,8 @@ def record(
         from c3po_adaptive.models.traced import check_place, write_trace
         from c3po_adaptive.models.traced import record as recorded
 
+        from .logits import write_with_logits
+
         check_place(out)  # refused before the model is loaded
         along = rule_of(rule, registry_with(plugin))
         if logits and along is not None:
@@ -69,7 +71,10 @@ def record(
             )
         loaded = model.loaded()
         trace = recorded(loaded, text, generate=generate, rule=along)
-        write_trace(trace, out, _logits(loaded, trace) if logits else None)
+        if logits:
+            write_with_logits(trace, out, _logits(loaded, trace))
+        else:
+            write_trace(trace, out)
         _say(_shown(trace) | {"file": str(out)}, as_json)
 
 

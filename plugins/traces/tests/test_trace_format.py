@@ -1,6 +1,7 @@
 """The format of a trace's file: the JSON schema that is shipped, the files that are written and the reader agree."""
 
 import json
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from c3po_traces.logits import logits_of
+from c3po_traces.logits import logits_of, write_with_logits
 from jsonschema import Draft202012Validator
 from routing.naive import routed_model, shared_model
 from routing.recorded import TEXT, own_trace
@@ -39,6 +40,12 @@ def made(name):
         "of nobody": lambda: Trace(torch.arange(3), (0, 4), torch.tensor([[[1, 2]] * 2] * 3), None, n_experts=8),
         "of no token": lambda: Trace(torch.arange(0), (0,), torch.zeros(0, 1, 2).long(), None, n_experts=8),
     }[name]()
+
+
+def test_what_could_not_be_read_again_is_not_written(tmp_path):
+    with pytest.raises(DataError, match=r"a\.parquet, not written: expected the card of a routing trace"):
+        write_trace(replace(own_trace(), name="half \ud800 of one"), tmp_path / "a.parquet")
+    assert not (tmp_path / "a.parquet").exists()
 
 
 def a_file(folder, card=None, rows=None, name="own"):
@@ -84,7 +91,7 @@ def test_what_is_written_is_valid_and_read_again_the_same(name, tmp_path):
 
 
 def test_columns_are_of_the_types_that_the_schema_says(tmp_path):
-    written = pq.read_table(write_trace(own_trace(), tmp_path / "a.parquet", torch.zeros(48, 3, 8))).schema
+    written = pq.read_table(write_with_logits(own_trace(), tmp_path / "a.parquet", torch.zeros(48, 3, 8))).schema
     said = {name: field["arrow"] for name, field in SCHEMA["$defs"]["row"]["properties"].items()}
     found = {field.name: str(field.type).replace("element: ", "").replace("float", "float32") for field in written}
     assert found == said
@@ -202,7 +209,7 @@ class TestLogits:
 
     def test_stand_beside_the_experts(self, trace, tmp_path):
         logits, path = self.read(), tmp_path / "a.parquet"
-        write_trace(trace, path, logits)
+        write_with_logits(trace, path, logits)
         for row in pq.read_table(path).to_pylist():
             ROW.validate(row)
         assert torch.equal(logits_of(path), logits)
@@ -213,7 +220,7 @@ class TestLogits:
     @pytest.mark.parametrize("logits", [torch.zeros(48, 3, 7), torch.zeros(47, 3, 8), torch.zeros(3, 8)])
     def test_of_others_tokens_or_experts_are_not_written(self, trace, logits, tmp_path):
         with pytest.raises(ShapeError, match=r"logits of shape \(48, 3, 8\)"):
-            write_trace(trace, tmp_path / "a.parquet", logits)
+            write_with_logits(trace, tmp_path / "a.parquet", logits)
         assert not (tmp_path / "a.parquet").exists()
 
     @pytest.mark.parametrize(
