@@ -1,6 +1,7 @@
 """Steps along routes of a model that FSDP2 shards over two processes."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,9 +13,12 @@ FAMILIES += ["dots1", "granitemoe"]
 def test_gradients_are_those_of_a_plain_model():
     script = Path(__file__).with_name("sharded_step.py")
     launch = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run([*launch, str(script), *FAMILIES], capture_output=True, text=True, timeout=600)
+    watched = os.environ | {"PYTHONFAULTHANDLER": "1"}
+    done = subprocess.run([*launch, str(script), *FAMILIES], capture_output=True, text=True, timeout=600, env=watched)
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.strip().splitlines()[-1])
-    assert found.keys() == {*FAMILIES}
-    for family, (off, size) in found.items():
-        assert size > 1 and off < 1e-4 * size, family
+    processes = [json.loads(line) for line in done.stdout.strip().splitlines()[-2:]]
+    for found in processes:
+        assert found.keys() == {*FAMILIES}
+        for family, (off, size) in found.items():
+            assert size > 1 and off < 1e-4 * size, family
+    assert processes[0] != processes[1]
