@@ -48,7 +48,7 @@ Try = dict[str, Any]
 
 def tries(records: Sequence[AnswerRecord], names: Collection[str]) -> dict[str, list[Try]]:
     """By arm, each of its tries: accuracy in percent, mean loss of the right choice in nats, cost of a question in base
-    forwards and in seconds, and what was spent once, in base forwards.
+    forwards and in seconds, and what was spent once, in base forwards, on average over data sets.
 
     Args:
         records: answers to validation questions.
@@ -71,16 +71,22 @@ def tries(records: Sequence[AnswerRecord], names: Collection[str]) -> dict[str, 
                 "loss": stats.mean(own, stats.gold_nll),
                 "cost": stats.mean(own, stats.total_cost),
                 "seconds": stats.mean(own, lambda record: record.seconds),
-                "once": own[0].once,
+                "once": _once(own),
             }
         )
     answered = {name: len(by_try.get(name, ())) for name in names}
     if behind := [name for name, number in answered.items() if number < max(answered.values())]:
         raise DataError(
-            f"Expected {max(answered.values())} answers of each try, got {answered[behind[0]]} of {behind[0]!r}; run "
-            "arms.yaml to its end."
+            f"Expected {max(answered.values())} answers of each try, got {answered[behind[0]]} of {behind[0]!r}; give "
+            "the run's command again to finish it."
         )
     return found
+
+
+def _once(own: Sequence[AnswerRecord]) -> float | None:
+    """None: of some data set it was not recorded."""
+    by_set = [*{record.dataset: record.once for record in own}.values()]
+    return None if None in by_set else sum(once or 0.0 for once in by_set) / len(by_set)
 
 
 def order(one: Try) -> tuple[float, float]:
@@ -93,6 +99,28 @@ def best(of: Sequence[Try]) -> Try:
     return max(of, key=order)
 
 
+def read_tries(run: Path) -> tuple[dict[str, Any], dict[str, list[Try]]]:
+    """A run's configuration, and by arm what came of each try.
+
+    Raises:
+        DataError: it is no run, or a try has not answered all questions.
+    """
+    config = claimed_config(run)
+    config.pop("inputs", None)
+    return config, tries(read_records(run, AnswerRecord), config["arms"])
+
+
+def chosen_arms(of: Mapping[str, Any], chosen: Mapping[str, str]) -> dict[str, Any]:
+    """Each arm as it was chosen, and beside them those that are as published.
+
+    Args:
+        of: the arms of all tries.
+        chosen: setting by arm.
+    """
+    arms = {arm: of[f"{arm}{APART}{setting}" if setting else arm] for arm, setting in chosen.items()}
+    return arms | {name.replace(APART, ", "): arm for name, arm in of.items() if name.endswith(APART + PUBLISHED)}
+
+
 def asked_next(config: Mapping[str, Any], chosen: Mapping[str, str], questions: str) -> dict[str, Any]:
     """The configuration of a run over other questions.
 
@@ -101,9 +129,7 @@ def asked_next(config: Mapping[str, Any], chosen: Mapping[str, str], questions: 
         chosen: setting by arm.
         questions: a file.
     """
-    of = config["arms"]
-    arms = {arm: of[f"{arm}{APART}{setting}" if setting else arm] for arm, setting in chosen.items()}
-    arms |= {name.replace(APART, ", "): arm for name, arm in of.items() if name.endswith(APART + PUBLISHED)}
+    arms = chosen_arms(config["arms"], chosen)
     arms |= {name: {**arms["each"], **other, "control_of": ["each"]} for name, other in CONTROLS.items()}
     arms["nearest"] = {**arms["each"], **UNTUNED}
     (dataset,) = config["datasets"]
@@ -135,13 +161,22 @@ def choose(
     out: Annotated[Path, typer.Option(help="A folder: test.yaml, tries.json.")],
 ) -> None:
     """Choose each arm's try by accuracy, then loss, and write the configuration that asks the chosen ones."""
-    config = claimed_config(run)
-    config.pop("inputs", None)
-    found = tries(read_records(run, AnswerRecord), config["arms"])
-    chosen = {arm: best(of)["setting"] for arm, of in found.items()}
+    config, found = read_tries(run)
+    write_chosen(out, asked_next(config, settings(found), questions), found)
+
+
+def settings(found: Mapping[str, Sequence[Try]]) -> dict[str, str]:
+    """Of each arm, that of its best try."""
+    return {arm: best(of)["setting"] for arm, of in found.items()}
+
+
+def write_chosen(out: Path, config: Mapping[str, Any], found: Mapping[str, Sequence[Try]]) -> None:
+    """What is asked next, and what came of the tries: ``test.yaml`` and ``tries.json`` in a folder, and a table of the
+    best at the terminal.
+    """
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / "tries.json", json.dumps(found, indent=1) + "\n")
-    write_text(out / "test.yaml", yaml.safe_dump(asked_next(config, chosen, questions), sort_keys=False, width=1000))
+    write_text(out / "test.yaml", yaml.safe_dump(config, sort_keys=False, width=1000))
     typer.echo(table(found))
 
 

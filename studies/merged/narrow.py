@@ -11,12 +11,9 @@ import typer
 import yaml
 
 from c3po_adaptive.cli.terminal import clear_errors
-from c3po_adaptive.records.answer import AnswerRecord
-from c3po_adaptive.records.jsonl import read_records
 from c3po_adaptive.storage.files import write_text
-from c3po_adaptive.storage.run_folder import claimed_config
 
-from .choose import APART, PUBLISHED, Try, order, tries
+from .choose import APART, PUBLISHED, Try, order, read_tries
 
 KEPT = 2
 """Tries of each arm."""
@@ -47,9 +44,8 @@ def narrow(
     out: Annotated[Path, typer.Option(help="A file: the configuration of the next models' tries.")],
 ) -> None:
     """Keep the two best tries of each arm, equally many of each."""
-    config = claimed_config(run)
-    config.pop("inputs", None)
-    narrow = narrowed(config, tries(read_records(run, AnswerRecord), config["arms"]))
+    config, found = read_tries(run)
+    narrow = narrowed(config, found)
     write_text(out, yaml.safe_dump(narrow, sort_keys=False, width=1000))
     typer.echo(f"{len(narrow['arms'])} of {len(config['arms'])} tries: {out}")
 

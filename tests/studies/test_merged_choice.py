@@ -64,11 +64,18 @@ def test_the_most_right_is_chosen_and_of_equals_the_one_of_least_loss():
     assert row.startswith("| each | 2 | 50.0 | 0.72") and "| 50.0, 50.0 |" in row
 
 
+def test_what_was_spent_once_is_the_mean_over_data_sets():
+    records = [answered(arm="base", id="q", dataset=name, once=once) for name, once in (("a", 10.0), ("b", 20.0))]
+    assert choose.tries(records, ["base"])["base"][0]["once"] == 15
+    records.append(answered(arm="base", id="q", dataset="c"))
+    assert choose.tries(records, ["base"])["base"][0]["once"] is None
+
+
 @pytest.mark.parametrize("lacking", ["each / 2", "each / 1"], ids=["not begun", "not done"])
 def test_what_was_not_run_to_its_end_is_refused(lacking):
     records = answers({"base": 3, "each / 1": 5})
     records = records[:-1] if lacking == "each / 1" else records
-    with pytest.raises(DataError, match=rf"of '{lacking}'; run arms\.yaml to its end"):
+    with pytest.raises(DataError, match=rf"of '{lacking}'; give the run's command again"):
         choose.tries(records, ["base", "each / 1", lacking])
 
 
