@@ -248,7 +248,7 @@ def test_answers_by_which_settings_are_chosen_are_kept():
         assert re.search(rf"`{path.name}`[^.]*(\.yaml`[^.]*)*were not kept", page), path
 
 
-UNASKED = [STUDIES / "merged" / "protocol.yaml"]
+UNASKED = [STUDIES / name / "protocol.yaml" for name in ("merged", "table")]
 """Protocols by which no test question was asked yet; their runs have no answers to hold them against."""
 
 

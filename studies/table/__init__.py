@@ -1,0 +1,1 @@
+"""The paper's own table, on models whose experts are known."""
