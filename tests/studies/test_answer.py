@@ -128,6 +128,9 @@ def test_what_was_asked_afterwards_is_told_as_it_was_answered():
     share = f"{100 * random['difference'] / told_by('eight chosen', 'last five')['difference']:.0f} %"
     assert f"Eight layers at random do, too: {points(random)}, {share} of it" in page
     assert f"Drawn at random they have {share} of that lead" in results
+    rest = [points(told_by(arm, "last five", "without early")) for arm in ("eight chosen", "eight random")]
+    assert "layers are sound, chosen are {} above them and random ones {}, looked at".format(*rest) in page
+    assert "chosen − last five | {} | | the same | eight layers at random − last five | {} |".format(*rest) in results
     (given, won) = (told_by(arm, "base", "learned: early") for arm in ("each, random neighbours", "each"))
     assert f"300 random ones a question win {points(given)} of the second round's {won['difference']:.1f}" in page
     assert (
@@ -145,6 +148,18 @@ def test_another_draw_and_another_seed_are_told_as_they_were_answered():
     pairs = (("each", "one for all"), ("eight chosen", "last five"))
     both = [points(left(*pair, "early, both seeds")) for pair in pairs]
     assert "is {} above one for all, and eight chosen layers {} above the last five".format(*both) in page
+
+
+def test_what_is_not_shown_to_be_worse_is_told():
+    page, results = words(ANSWER / "README.md"), words(RESULTS)
+    rivals = [told_by(arm, "each", "beside", name="left") for arm in ("in context", "calibrated")]
+    shuffled = told_by("each", "each, shuffled labels", "known", name="first")
+    assert {one["verdict"] for one in (*rivals, shuffled)} == {"not shown"}
+    said = "Solved examples in the prompt, {}, and calibrated scores, {}, are not shown to be worse"
+    assert said.format(*map(points, rivals)) in page
+    for told_as, one in zip(("solved examples in the prompt", "calibrated scores"), rivals, strict=True):
+        assert f"| the same | {told_as} − a step for each question | {points(one)} |" in results
+    assert f"are {points(shuffled).removeprefix('+')} below, which does not stand after correction" in results
 
 
 class TestNeighbours:

@@ -220,6 +220,8 @@ def test_readme_says_what_was_measured():
         (False, pictures, ("broken", "constant", "base"), "mended by one change, one for all gains {};"),
         (False, second, ("without early", "each", "one for all"),
          "Without the copy with broken first layers it is {} more."),
+        (False, second, ("without early", "eight chosen", "last five"),
+         "where four of those five are sound, by {}."),
         (False, second, ("learned", "eight random", "last five"), "In eight drawn at random it does, too, by {};"),
     ):  # fmt: skip
         found = compared(folder, *named)
