@@ -159,7 +159,8 @@ def test_what_is_not_shown_to_be_worse_is_told():
     assert said.format(*map(points, rivals)) in page
     for told_as, one in zip(("solved examples in the prompt", "calibrated scores"), rivals, strict=True):
         assert f"| the same | {told_as} − a step for each question | {points(one)} |" in results
-    assert f"are {points(shuffled).removeprefix('+')} below, which does not stand after correction" in results
+    half = (shuffled["ci_high"] - shuffled["ci_low"]) / 2
+    assert f"are {shuffled['difference']:.1f} ± {half:.1f} points below, which does not stand" in results
 
 
 class TestNeighbours:
