@@ -27,5 +27,5 @@ _BRIEF = _Brief()
 def in_brief(record: Any) -> str:
     """The ``__repr__`` of a dataclass: its fields, none of which fills a screen."""
     shown = {f.name: _BRIEF.repr(getattr(record, f.name)) for f in fields(record) if f.repr and f.name[0] != "_"}
-    told = ", ".join(f"{name}={' '.join(said.split())}" for name, said in shown.items())
-    return f"{type(record).__name__}({told})"
+    parts = ", ".join(f"{name}={' '.join(said.split())}" for name, said in shown.items())
+    return f"{type(record).__name__}({parts})"

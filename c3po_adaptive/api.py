@@ -40,7 +40,7 @@ class Optimizer:
 
     Args:
         model: from ``load_moe_model``; or of transformers, in PEFT's wrapper or without, which is frozen by this.
-        refset: a source of labeled questions (run once, then kept in the cache): a file, a folder, a benchmark's name
+        refset: a source of labeled questions (run once, then cached): a file, a folder, a benchmark's name
             or ``demo``, see ``c3po_adaptive.tasks.questions``; a folder written by ``c3po refset build``; a
             ``ReferenceSet``; the questions themselves; or None for strategies that use no neighbours.
         preset: strategies and settings that go together, by name (``PRESETS``): ``c3po``, the paper's but for how
@@ -87,10 +87,10 @@ class Optimizer:
         usual = preset_named(preset)
         values = {**usual.settings, **settings} if isinstance(settings, Mapping) else settings
         chosen = RemixSettings.of(usual.settings if values is None else values)
-        given = {"optimizer": optimizer, "kernel": kernel, "retriever": retriever, "selector": selector}
-        specs = {**usual.specs, **{role: spec for role, spec in given.items() if spec is not None}}
+        named = {"optimizer": optimizer, "kernel": kernel, "retriever": retriever, "selector": selector}
+        specs = {**usual.specs, **{role: spec for role, spec in named.items() if spec is not None}}
         strategies = (registry or default_registry()).strategies(specs)
-        self._preset, self._given = preset, {role for role, spec in given.items() if spec is not None}
+        self._preset, self._given = preset, {role for role, spec in named.items() if spec is not None}
         self.model = model = as_routed(model, tokenizer)
         self.format = None if format is None else as_format(format)
         asked = self.format or as_format("cloze")

@@ -33,7 +33,7 @@ class Checked:
     """The base of every role: a parameter whose type says more than a class is held against it.
 
     That is ``Annotated``, ``Literal``, and pydantic's own types, such as ``PositiveInt``, also as a part of another
-    type. Values stay as they were given, for they identify a run. A class with a ``__post_init__`` of its own calls
+    type. Values are never converted, for they identify a run. A class with a ``__post_init__`` of its own calls
     that of its base first.
     """
 
@@ -191,7 +191,7 @@ def as_part_says(name: str, part: str = "of") -> Any:
 
 
 def default_of(field: Field[Any]) -> Any:
-    """What a dataclass's field is where it is not given; MISSING: it has to be."""
+    """A dataclass field's default; MISSING: it has none."""
     return field.default if field.default_factory is MISSING else field.default_factory()
 
 

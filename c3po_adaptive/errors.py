@@ -31,7 +31,7 @@ class ShapeError(C3POError, ValueError):
 
 
 class SettingError(C3POError, ValueError):
-    """A strategy or configuration was given a value it cannot use."""
+    """A strategy or configuration got a value it cannot use."""
 
 
 class UnknownNameError(C3POError, LookupError):

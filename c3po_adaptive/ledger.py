@@ -100,7 +100,7 @@ class Ledger:
     """The phases of an answer: the question's prompt; embedding it, looking up neighbours, and their prompts; choosing
     layers; optimizing ω; and scoring the options along it.
 
-    A neighbour's prompt counts in full even if it was kept: what ran before must not make a sample look cheaper. What
+    A neighbour's prompt counts in full even if it was cached: what ran before must not make a sample look cheaper. What
     is computed once for a reference, whatever is asked later (its own pathway, gradient and change), belongs to the
     set and counts nowhere here.
     """

@@ -79,13 +79,13 @@ class ReferenceBatch:
 
 @dataclass(frozen=True)
 class ReferenceArtifact:
-    """What a reference teaches by itself, whatever is asked later: computed once for a model, and kept with the set.
+    """What a reference teaches by itself, whatever is asked later: computed once for a model, and stored with the set.
 
     Attributes:
-        name: with all parameters in it; what is kept belongs to this name, the model, the settings that
+        name: with all parameters in it; what is stored belongs to this name, the model, the settings that
             ``ReferenceBatch.loss`` depends on, and the text of the file that ``compute`` is defined in.
         compute: ``ReferenceBatch -> [N, …]``, row by row: a reference's row must not depend on the others. Make the
-            artifact once, not in each call: a function that was typed into a notebook is told apart by itself.
+            artifact once, not in each call: a function that was typed into a notebook is identified by itself.
     """
 
     name: str
@@ -124,7 +124,7 @@ class Problem:
         scores: of the sample's own choices, whichever of them is right.
         own_scores: ``[B, C]`` those along ω0, known from the prefill; -inf where a sample has fewer.
         of_neighbours: ``ReferenceArtifact -> [B, K, …]``, what each neighbour teaches by itself (zeros where padded);
-            computed once a reference, and kept with the set.
+            computed once a reference, and stored with the set.
         generators: one a sample, the only source of randomness: what is drawn does not depend on the batch.
         within: the same problem with a selection, whose losses run no more of the model than it needs: the tails from
             the first selected layer on.
@@ -233,4 +233,4 @@ class TrainingReferences(Protocol):
         """
 
     def once(self, learner: Any, learn: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-        """What ``learn`` finds, kept beside the set for the next time that the same ``learner`` asks."""
+        """What ``learn`` finds, stored beside the set for the next time that the same ``learner`` asks."""

@@ -142,7 +142,7 @@ class _Lines:
 
 
 class Paused(Exception):
-    """The time that was given is over; what is done is kept."""
+    """The allotted time is over; what is done is saved."""
 
 
 def limited(progress: Progress, minutes: float) -> Progress:

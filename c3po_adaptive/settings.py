@@ -32,9 +32,9 @@ class Settings(BaseModel):
 
     if not TYPE_CHECKING:  # type checkers shall see the fields
 
-        def __init__(self, **given: Any) -> None:
+        def __init__(self, **values: Any) -> None:
             try:
-                super().__init__(**given)
+                super().__init__(**values)
             except ValidationError as error:
                 raise _refused(type(self), error) from None
 
@@ -117,7 +117,7 @@ DEFAULTS = RemixSettings()
 
 
 class _Refused(SettingError):
-    """Keeps what was wrong part by part, for a record inside a record to be told of by its place."""
+    """Keeps what was wrong part by part, for a record inside a record to be named by its place."""
 
     def __init__(self, cls: type[Settings], parts: list[tuple[str, str]]) -> None:
         self.parts = parts

@@ -72,7 +72,7 @@ OPTIONAL = ("images", "about")
 class Question:
     """A multiple-choice question; ``answer`` is the index of the right choice, None where unknown.
 
-    ``images`` are shown before it: paths, bytes of files or images of PIL, one or several, kept as ``Picture``.
+    ``images`` are shown before it: paths, bytes of files or images of PIL, one or several, stored as ``Picture``.
     ``about`` is the text that its neighbours are found by, "" the question itself: for one that stands behind a long
     text, of which a sentence embedder reads the beginning alone.
     """
@@ -88,10 +88,10 @@ class Question:
     about: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
-        given: Any = () if self.images is None else self.images
-        if isinstance(given, str | bytes) or not isinstance(given, Iterable):  # one alone
-            given = [given]
-        pictures = tuple(image if isinstance(image, Picture) else Picture(image) for image in given)
+        images: Any = () if self.images is None else self.images
+        if isinstance(images, str | bytes) or not isinstance(images, Iterable):  # one alone
+            images = [images]
+        pictures = tuple(image if isinstance(image, Picture) else Picture(image) for image in images)
         object.__setattr__(self, "images", pictures)
 
     @property
@@ -100,7 +100,7 @@ class Question:
         return tuple(self.images)
 
     def row(self) -> dict[str, Any]:
-        """Its fields as JSON has them: what it is told apart by. ``about`` and ``images`` (by what they show) where it
+        """Its fields as JSON has them: what identifies it. ``about`` and ``images`` (by what they show) where it
         has some.
         """
         row = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in OPTIONAL}
@@ -110,10 +110,10 @@ class Question:
 
 @dataclass(frozen=True)
 class Extra:
-    """What a model is given beside a prompt's tokens: its pictures, as its processor makes them ready.
+    """What a model takes beside a prompt's tokens: its pictures, as its processor makes them ready.
 
     Attributes:
-        digest: of all of it; what it is told apart by.
+        digest: of all of it; what identifies it.
         inputs: by the names of the model's arguments, as for one prompt: tensors, or lists of numbers.
         shown: ``[T]`` bool, the tokens that pictures stand at.
     """
@@ -129,7 +129,7 @@ class Extra:
 
 @dataclass(frozen=True)
 class Prompt:
-    """What the model is really given: token ids of the prompt, and of each option that may follow it.
+    """What the model really reads: token ids of the prompt, and of each option that may follow it.
 
     Attributes:
         ids: the prompt's tokens.
@@ -137,7 +137,7 @@ class Prompt:
         lengths: what each option's log-likelihood is divided by.
         given: how many of each option's first tokens are given, and count for nothing; (): none.
         after: how many of the prompt's tokens come after the one where a pathway acts; 0: that is the last one.
-        extra: what the model is given beside the tokens: pictures; None: a text alone.
+        extra: what the model takes beside the tokens: pictures; None: a text alone.
     """
 
     ids: tuple[int, ...]
@@ -150,7 +150,7 @@ class Prompt:
 
     @property
     def drawn_by(self) -> str:
-        """All of it, which settles what is drawn for it; kept answers are of these very words."""
+        """All of it, which settles what is drawn for it; cached answers are of these very words."""
         plain = ("ids", "options", "lengths", "given", "after")
         said = f"Prompt({', '.join(f'{name}={getattr(self, name)!r}' for name in plain)})"
         return said if self.extra is None else f"({said}, {self.extra.digest!r})"  # of pictures tokens say the size
@@ -328,10 +328,10 @@ class Answer:
 
     Attributes:
         choice: index of the chosen option; ``NO_CHOICE`` if what was written is none of them.
-        scores: of each option; their softmax is the distribution that likelihood and calibration are told by. The
+        scores: of each option; their softmax is the distribution that likelihood and calibration are computed from. The
             remixer gives normalized log-likelihoods.
         ledger: what it took.
-        base_flops: FLOPs of the question's own forward pass, which costs are told in.
+        base_flops: FLOPs of the question's own forward pass, which costs are reported in.
         base_choice: the choice along the model's own pathway.
         base_scores: scores along the model's own pathway.
         pathway: the routing weights that it was answered along.
@@ -341,8 +341,8 @@ class Answer:
         layer_scores: what the selector gave each layer, if it scores them.
         strength: what spoke for re-mixing it at all, if the selector weighed that.
         setup_flops: that its answerer took before the first question, whatever is asked: references run, gradients
-            kept, parameters trained. The same in each of its answers.
-        reference_flops: of those, what is kept of each reference by itself: spent once, however many learn from the
+            stored, parameters trained. The same in each of its answers.
+        reference_flops: of those, what is computed of each reference by itself: spent once, however many learn from the
             set.
         parameters: how many parameters, the model's or beside it, were trained before it or for it.
         generated: what the model wrote, if that is what the choice was read from; None: it is the likeliest one.
@@ -368,13 +368,13 @@ class Answer:
     def __repr__(self) -> str:
         """What was answered, before and after, where, and at which cost; the pathway and the rest by their names."""
         scores = ", ".join(f"{score:.3f}" for score in self.scores)
-        told = [f"choice={self.choice}", f"scores=({scores}{',' * (len(self.scores) == 1)})"]
-        told += [] if self.base_choice is None else [f"base_choice={self.base_choice}"]
-        told += [] if self.generated is None else [f"generated={self.generated!r}"]
-        told += [f"layers={self.layers}"] if self.layers else []
-        told += [f"{len(self.neighbours)} neighbours"] if self.neighbours else []
-        told += [f"{self.cost.total / self.base_flops:.2f} base forwards"] if self.base_flops else []
-        return f"Answer({', '.join(told)})"
+        parts = [f"choice={self.choice}", f"scores=({scores}{',' * (len(self.scores) == 1)})"]
+        parts += [] if self.base_choice is None else [f"base_choice={self.base_choice}"]
+        parts += [] if self.generated is None else [f"generated={self.generated!r}"]
+        parts += [f"layers={self.layers}"] if self.layers else []
+        parts += [f"{len(self.neighbours)} neighbours"] if self.neighbours else []
+        parts += [f"{self.cost.total / self.base_flops:.2f} base forwards"] if self.base_flops else []
+        return f"Answer({', '.join(parts)})"
 
     @property
     def cost(self) -> Cost:

@@ -112,20 +112,20 @@ class AnsweringContext:
         *code: Any,
         packages: Sequence[str] = (),
     ) -> Mapping[str, Tensor]:
-        """What a strategy learns from the references, or learned before: kept beside them.
+        """What a strategy learns from the references, or learned before: stored beside them.
 
         Told apart are its parameters and its code, the settings and strategies that it uses, the model, the format, the
         references, and which of them are asked.
 
         Args:
             strategy: that learns.
-            learn: finds it, by name, if nothing is kept.
+            learn: finds it, by name, if nothing is stored.
             code: functions and classes that decide what is found beside the strategy's own.
             packages: whose versions do.
 
         Raises:
             SettingError: there are no references.
-            DataError: they are of another model, format or embedder; or what is kept is cut short or altered.
+            DataError: they are of another model, format or embedder; or what is stored is cut short or altered.
         """
         from ..references.learned import deciding, learned_once
         from ..storage.kept import NoSource
@@ -197,7 +197,7 @@ class AnsweringContext:
         return self.candidates
 
     def taught(self, artifact: ReferenceArtifact, prompts: Sequence[Prompt], answers: Sequence[int]) -> Tensor:
-        """``[M, …]`` what M labeled prompts, one or more, teach by themselves; kept beside the references.
+        """``[M, …]`` what M labeled prompts, one or more, teach by themselves; stored beside the references.
 
         Args:
             artifact: what is asked for.
@@ -273,7 +273,7 @@ class AnsweringContext:
         return Generator().manual_seed(draw_key(self.settings.seed, self.model.encode(question, self.format)))
 
     def plain(self, questions: Sequence[Question]) -> list[Answer]:
-        """The model's plain answers: what others are compared with, and told the cost of."""
+        """The model's plain answers: what others, and their costs, are compared with."""
         states = self.model.prefill(self.prompts(questions))
         return [
             Answer(

@@ -14,7 +14,7 @@ from ..routing.mixing import CORE, core, core_size
 from ..types import Attributable, Selection
 from .attributed import Attributed
 from .baselines import Baseline, baseline_pathway
-from .choices import Choice, is_named, likelihood_of
+from .choices import PlaceOrText, is_named, likelihood_of
 from .function import PathwayFunction
 from .methods import METHODS, Task, method_name
 from .weight_groups import Groups, grouped, how_many, shared
@@ -24,7 +24,7 @@ def attribute(
     problem: Problem,
     method: str = "input-x-gradient",
     *,
-    of: Attributable | Choice | Sequence[Choice] | Callable[[Problem], Loss] = "neighbours",
+    of: Attributable | PlaceOrText | Sequence[PlaceOrText] | Callable[[Problem], Loss] = "neighbours",
     baseline: Baseline | float | Tensor = "uniform",
     groups: Groups = "layer",
     experts: int | None = CORE,
@@ -106,15 +106,15 @@ def attribute(
     )
 
 
-def _in_words(given: Any) -> str:
+def _in_words(value: Any) -> str:
     """What was attributed, or compared with."""
-    if isinstance(given, Tensor):
+    if isinstance(value, Tensor):
         return "pathways of one's own"
-    if callable(given):
-        return str(getattr(given, "__name__", type(given).__name__))
-    if isinstance(given, list | tuple):
-        return ", ".join(map(str, given))
-    return str(given)
+    if callable(value):
+        return str(getattr(value, "__name__", type(value).__name__))
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value))
+    return str(value)
 
 
 def check_use(method: str, baseline: Any, groups: Any) -> None:

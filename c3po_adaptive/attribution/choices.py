@@ -12,7 +12,7 @@ from ..errors import SettingError, suggestion
 from ..problem import Loss, Problem
 from ..types import Attributable
 
-Choice = int | str
+PlaceOrText = int | str
 """One of a sample's choices: its place, from 0 on, or its text."""
 EXPECTED = "Expected of as a name, or a function of the problem, or a choice"
 
@@ -22,7 +22,7 @@ def is_named(of: Any) -> bool:
     return isinstance(of, str) and of in get_args(Attributable)
 
 
-def likelihood_of(problem: Problem, chosen: Choice | Sequence[Choice]) -> Callable[[Problem], Loss]:
+def likelihood_of(problem: Problem, chosen: PlaceOrText | Sequence[PlaceOrText]) -> Callable[[Problem], Loss]:
     """What attributes the log-probability, in nats, of one choice among all choices of its sample.
 
     Args:

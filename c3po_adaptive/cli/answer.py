@@ -37,13 +37,13 @@ def answer(
             raise SettingError(f"Expected two choices at least, or none, got {choices}; add one, or leave it out.")
         along = rule_of(rule, registry_with(plugin))
         loaded = model.loaded()
-        told = ";".join(rule or ())
-        routings: dict[str, NamedRule | None] = {"own": None} if along is None else {"own": None, told: along}
+        rules = ";".join(rule or ())
+        routings: dict[str, NamedRule | None] = {"own": None} if along is None else {"own": None, rules: along}
         with working("answers"):
             found = {name: _answered(loaded, text, choices, each, tokens, format) for name, each in routings.items()}
         if as_json:
             own, *others = found.values()
-            beside = {"rule": told, "ruled": others[0]} if others else {}
+            beside = {"rule": rules, "ruled": others[0]} if others else {}
             print_json({"model": public_name(loaded.name), "own": own} | beside)
         elif choices:
             _say_choices(choices, found)

@@ -192,12 +192,12 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
         parameters += [part.replace(kind=inspect.Parameter.KEYWORD_ONLY) for part in parts]
 
     @wraps(command)
-    def called(**given: Any) -> None:
+    def called(**values: Any) -> None:
         made = {
-            name: group(**{field.name: given.pop(field.name) for field in fields(group)})
+            name: group(**{field.name: values.pop(field.name) for field in fields(group)})
             for name, group in groups.items()
         }
-        command(**given, **made)
+        command(**values, **made)
 
     vars(called).pop("__wrapped__")
     vars(called)["__signature__"] = inspect.Signature(parameters)

@@ -35,24 +35,24 @@ class Parameter:
 
     def __str__(self) -> str:
         allowed = f"; {self.allowed}" if self.allowed else ""
-        told = f"{self.name}: {'must be given' if self.required else repr(self.default)}  ({self.type}{allowed})"
-        return f"{told}\n      {self.meaning}" if self.meaning else told
+        line = f"{self.name}: {'must be given' if self.required else repr(self.default)}  ({self.type}{allowed})"
+        return f"{line}\n      {self.meaning}" if self.meaning else line
 
 
 def parameters(entry: Registration) -> list[Parameter]:
     """Those of a registered strategy."""
-    given = entry.parameters
+    defaults = entry.parameters
     said = meanings(entry.cls)
     return [
         Parameter(
             f.name,
             *_type(entry.cls, f.name),
-            required=given[f.name] is MISSING,
-            default=None if given[f.name] is MISSING else _plain(given[f.name]),
+            required=defaults[f.name] is MISSING,
+            default=None if defaults[f.name] is MISSING else _plain(defaults[f.name]),
             meaning=said.get(f.name, ""),
         )
         for f in fields(entry.cls)
-        if f.name in given
+        if f.name in defaults
     ]
 
 

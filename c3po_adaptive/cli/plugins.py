@@ -121,5 +121,5 @@ def _print(entry: Registration, found: list[Finding]) -> None:
     say(f"{entry.role} {entry.name} ({entry.plugin}): {said}")
     telling = any(f.outcome in ("fails", "remark") for f in found)
     columns = ("", "contract", "found, where, and how to mend") if telling else ("", "contract")
-    told = ["\n".join(filter(None, (f.what, f.where, f.remedy))) for f in found]
-    print_table(columns, [[f.outcome, f.wanted, what][: len(columns)] for f, what in zip(found, told, strict=True)])
+    details = ["\n".join(filter(None, (f.what, f.where, f.remedy))) for f in found]
+    print_table(columns, [[f.outcome, f.wanted, what][: len(columns)] for f, what in zip(found, details, strict=True)])

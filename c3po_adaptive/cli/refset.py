@@ -124,7 +124,7 @@ def refset_check(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check that a reference set is whole, with all that is kept beside it, and fits a model and a format."""
+    """Check that a reference set is whole, with all that is stored beside it, and fits a model and a format."""
     with clear_errors():
         from ..references.agreement import suspects as suspects_among
         from ..references.learned import damaged_beside
@@ -140,9 +140,9 @@ def refset_check(
         built.check(loaded, put, embedder_of(built, loaded))
         doubted = suspects_among(built.questions, built.vectors) if suspects else []
         if as_json:
-            told = {"whole": True, "references": len(built), "successes": len(built.successes)}
+            whole = {"whole": True, "references": len(built), "successes": len(built.successes)}
             named = {"suspects": [asdict(one) for one in doubted]} if suspects else {}
-            print_json({**told, **named})
+            print_json({**whole, **named})
             return
         say("whole, and built with this model, format and embedder")
         if suspects:

@@ -278,10 +278,10 @@ def report(
         _say_report(run_dir, as_json=as_json)
 
 
-def _pairs(given: list[str] | None, option: str) -> dict[str, str]:
+def _pairs(texts: list[str] | None, option: str) -> dict[str, str]:
     """Names in the second run by those in the first."""
     pairs: dict[str, str] = {}
-    for text in given or ():
+    for text in texts or ():
         one, equals, other = (part.strip() for part in text.partition("="))
         if not (one and equals and other) or one in pairs or other in pairs.values():
             raise SettingError(f"Expected {option} A=B, each name once, got {text!r}: {option} nearest=adaptive, say.")

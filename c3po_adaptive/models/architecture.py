@@ -22,8 +22,8 @@ def that_answers(config: PreTrainedConfig) -> PreTrainedConfig:
 def language_model_class(config: PreTrainedConfig) -> Any:
     """The class whose ``from_config`` and ``from_pretrained`` make the model.
 
-    Some families have no causal language model of their own, but one that reads images, too (step3p7, glm4v_moe); given
-    no image, it is one. Of those that have both, it is taken where images are known to work.
+    Some families have no causal language model of their own, but one that reads images, too (step3p7, glm4v_moe);
+    without an image, it is one. Of those that have both, it is taken where images are known to work.
     """
     plain, reading = AutoModelForCausalLM, AutoModelForImageTextToText
     reads = type(config) in reading._model_mapping
@@ -41,7 +41,7 @@ def longest_prompt(config: PreTrainedConfig) -> int:
     """The longest prompt with an option that is run.
 
     Rotary factors that change beyond a length ("longrope", "dynamic"), and llama4's temperature, would be settled by
-    the longest sample of a batch: such models are kept within the length where they do not change.
+    the longest sample of a batch: such models are limited to the length where they do not change.
     """
     text: Any = config.get_text_config()
     lengths = [context_of(config)]

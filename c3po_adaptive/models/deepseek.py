@@ -20,7 +20,7 @@ from transformers.models.qwen2_moe.modeling_qwen2_moe import Qwen2MoeExperts
 
 
 class DeepseekConfig(LlamaConfig):
-    """The configuration as deepseek-ai publishes it: which layers are sparse is told by two numbers."""
+    """The configuration as deepseek-ai publishes it: two numbers say which layers are sparse."""
 
     model_type = "deepseek"
     attribute_map: ClassVar[dict[str, str]] = {"num_experts": "n_routed_experts"}

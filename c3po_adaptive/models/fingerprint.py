@@ -31,7 +31,7 @@ def fingerprint(model: _Wraps) -> str:
     """Identifies a model by its parameters and saved buffers, adapters included, and how they are quantized.
 
     Models whose routers are the same and whose experts differ are two; so is one whose adapters are switched off, or
-    whose ``top_k`` was changed in memory. It takes seconds for 7 billion weights, and is kept until one of them is
+    whose ``top_k`` was changed in memory. It takes seconds for 7 billion weights, and is cached until one of them is
     moved, replaced or written to, as far as a ``Snapshot`` sees it.
     """
     return identity(model.model)
@@ -40,9 +40,9 @@ def fingerprint(model: _Wraps) -> str:
 def identity(model: PreTrainedModel) -> str:
     """The fingerprint of a transformers model."""
     modules = modules_of(model)
-    known: tuple[Snapshot, str] | None = modules.kept.get("fingerprint")
+    known: tuple[Snapshot, str] | None = modules.cache.get("fingerprint")
     if known is None or not known[0].holds(modules):
-        known = modules.kept["fingerprint"] = Snapshot(model), computed(model)
+        known = modules.cache["fingerprint"] = Snapshot(model), computed(model)
     return known[1]
 
 

@@ -1,4 +1,4 @@
-"""How much memory a model takes, told from its configuration before any weight is read."""
+"""How much memory a model takes, estimated from its configuration before any weight is read."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ class HeldModel:
             yield
 
     def forget(self) -> None:
-        """Forget all that is kept in memory, as after a change that is seen: for changes that are not, such as writes
+        """Forget all that is cached in memory, as after a change that is seen: for changes that are not, such as writes
         through ``.data``, hooks, offloaded weights and the configuration (``Snapshot`` lists them). Weights are
         fingerprinted anew; hooks and the configuration are not in a fingerprint, so build references anew after those.
         """
@@ -183,7 +183,7 @@ class HeldModel:
 
     @property
     def fingerprint(self) -> str:
-        """Identifies it by every weight; kept until one of them is written to."""
+        """Identifies it by every weight; cached until one of them is written to."""
         return fingerprint(self)
 
     @property
@@ -217,7 +217,7 @@ class HeldModel:
         return raw_text_with(text, pictures, self.tokenizer, self.processor, max_length=self.max_length)
 
     def plain_work(self, prompt: Prompt) -> Entry:
-        """What a prompt's plain answer takes, told without running it, but for what comes of its pictures."""
+        """What a prompt's plain answer takes, found without running it, but for what comes of its pictures."""
         with self.answering():
             images = image_inputs_of(self.model, prompt)
         return self.flops.prefill(self.packed(prompt, images))

@@ -11,7 +11,7 @@ from .routed import RoutedModel
 
 
 def as_routed(model: RoutedModel | nn.Module, tokenizer: PreTrainedTokenizerBase | None = None) -> RoutedModel:
-    """A ``RoutedModel`` of what is in memory; one that is given is handed back.
+    """A ``RoutedModel`` of what is in memory; what is one already is handed back.
 
     It holds the same module, adapters of PEFT included, freezes its parameters and puts it in evaluation mode.
 

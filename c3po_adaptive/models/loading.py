@@ -177,7 +177,7 @@ def _check_name(name: str) -> None:
 
 
 def _check_reachable(source: str, revision: str | None) -> None:
-    """Refuse a Hub id that is not kept here while no Hub may be asked, or none answers: it is asked once, where its
+    """Refuse a Hub id that is not cached here while no Hub may be asked, or none answers: it is asked once, where its
     library asks six times.
 
     Raises:
@@ -261,7 +261,7 @@ def weights(
     """
     more: dict[str, object] = {} if quantization is None else {"quantization_config": quantization}
     folder = None
-    if placed is not None:  # parts on the disk are kept there as long as the model lives
+    if placed is not None:  # parts on the disk stay there as long as the model lives
         (cache_folder() / "offload").mkdir(parents=True, exist_ok=True)
         folder = tempfile.mkdtemp(dir=cache_folder() / "offload")
         more |= {"device_map": placed, "offload_folder": folder}

@@ -1,4 +1,4 @@
-"""What PEFT's LoraConfig has to be told of a model, so that adapters reach its routed experts.
+"""What PEFT's LoraConfig needs to know of a model, so that adapters reach its routed experts.
 
 Their weights are parameters of one module a layer, which ``target_modules`` skips without a word (PEFT issue 3009);
 ``target_parameters`` reaches them.

@@ -143,7 +143,7 @@ class SeenRouting:
 
     @property
     def again(self) -> bool:
-        """Whether autograd runs the layer again, as gradient checkpointing has it; while ``see`` is told."""
+        """Whether autograd runs the layer again, as gradient checkpointing has it; while ``see`` is called."""
         return in_backward()
 
     @property
@@ -156,7 +156,7 @@ class SeenRouting:
 def watching(
     model: RoutedModel | nn.Module, see: Callable[[SeenRouting], None]
 ) -> Iterator[tuple[tuple[int, ...], int]]:
-    """Inside the block ``see`` is told what each MoE layer does with the tokens of every call; nothing is changed.
+    """Inside the block ``see`` gets what each MoE layer does with the tokens of every call; nothing is changed.
 
     That is every call of the model: in training and evaluation, by ``generate``, and again where gradient checkpointing
     runs layers in ``backward``. Tokens come as the layer has them: B·T rows, padding among them.

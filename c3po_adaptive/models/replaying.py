@@ -45,7 +45,7 @@ def replaying(
             loss = model(**batch, labels=labels).loss
             loss.backward()
 
-    With ids alone the router weighs the experts that it is told to choose by its own code, and gets gradients. With
+    With ids alone the router weighs the prescribed experts by its own code, and gets gradients. With
     weights those are used, and the router gets none. Where an id is -1 a token routes itself.
 
     Call ``backward`` inside the block: gradient checkpointing runs layers again in it, which has to be along the same
@@ -103,11 +103,11 @@ def sites_of(model: PreTrainedModel) -> tuple[Site, ...]:
         ModelError: as ``find_sites``.
     """
     modules = modules_of(model)
-    known: tuple[Snapshot, tuple[Site, ...]] | None = modules.kept.get("sites")
+    known: tuple[Snapshot, tuple[Site, ...]] | None = modules.cache.get("sites")
     if known is None or not known[0].same_layers(modules):
         with answering(model):  # no dropout, which would use up random numbers
             sites = find_sites(model)
-        known = modules.kept["sites"] = Snapshot(model), sites
+        known = modules.cache["sites"] = Snapshot(model), sites
     return known[1]
 
 
@@ -164,7 +164,7 @@ class _Replay:
         source: what is replayed.
         asked: inputs of a call that has not reached the decoder yet.
         routes: what is replayed, beside the tokens of the calls; None before the first.
-        inputs: of the first call, ``[B, T]`` ids or what it was given in their place, and its pictures.
+        inputs: of the first call, ``[B, T]`` ids or what it took in their place, and its pictures.
         real: ``[B, T]`` bool of that call, no padding; None: its mask does not say.
         to_repeat: of each decoder layer how often ``backward`` will run it again.
         repeated: of each how often it has.
@@ -198,7 +198,7 @@ class _Replay:
         return note
 
     def _lay(self, named: Mapping[str, Any]) -> None:
-        """Lay the routes beside the tokens that the decoder is given.
+        """Lay the routes beside the tokens that the decoder takes.
 
         Raises:
             ShapeError: they are of other numbers of sequences or tokens, or padded on the other side.

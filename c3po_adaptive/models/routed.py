@@ -64,7 +64,7 @@ class RoutedModel(HeldModel):
     waits for nobody, and may meet another's routing; hold ``lock`` around that.
 
     It may be trained between answers. All that answers does so in evaluation mode, and puts each module's own mode
-    back; what was kept in memory is forgotten once weights, modules, adapters or routers' settings were changed. Which
+    back; what was cached is forgotten once weights, modules, adapters or routers' settings were changed. Which
     changes are seen, and which are not, a ``Snapshot`` says; after one that is not, ``forget``.
 
     Attributes:
@@ -76,11 +76,11 @@ class RoutedModel(HeldModel):
         letters_alone: its head can be run for some entries only.
         snapshot: what it computed with when it last answered; another one, once it was changed.
         processor: of transformers, which makes images ready for it; None: it reads text alone.
-        cache_bytes: budget for prefilled prompts that are kept: by default a quarter of the memory that is free now,
+        cache_bytes: budget for cached prefills: by default a quarter of the memory that is free now,
             or on other devices than the CPU a GiB. Beyond it any may go, by chance: of what is asked for in turns, as
             by the arms of a study, as many are found again as there is room for.
         reads_no_images: why, where it has no processor.
-        fault: that was planted in it, if that is known; a strategy is told of it only if it says that it needs that.
+        fault: that was planted in it, if that is known; a strategy sees it only if it says that it needs that.
     """
 
     def whole_prompts(self, start: int = 0) -> WholePrompts:
@@ -169,7 +169,7 @@ class RoutedModel(HeldModel):
 
     @_alone
     def prefill_along(self, prompts: Sequence[Prompt], rule: RoutingRule, batch_size: int = BATCH) -> list[State]:
-        """States along a rule at every token; they are not kept, for another rule makes others of the same prompts.
+        """States along a rule at every token; they are not cached, for another rule makes others of the same prompts.
 
         A rule that returns None everywhere only looks on: then the states are those of ``prefill``.
         """
@@ -266,7 +266,7 @@ class RoutedModel(HeldModel):
         Args:
             prompts: B of them, which are run together.
             routing: ``[B, L, E]``, or a rule at every token; None: the model's own. What it writes along its own is
-                kept, and taken for every pathway that changes nothing.
+                cached, and taken for every pathway that changes nothing.
 
         Raises:
             DataError: a prompt fills the model's context.
@@ -286,7 +286,7 @@ class RoutedModel(HeldModel):
         return [found[i] for i in range(len(prompts))]
 
     def _write(self, prompts: Sequence[Prompt], routing: Pathway | RoutingRule | None) -> list[Written]:
-        if len(prompts) > 1 and any(prompt.extra for prompt in prompts):  # pictures are told apart by their prompt
+        if len(prompts) > 1 and any(prompt.extra for prompt in prompts):  # pictures are identified by their prompt
             if callable(routing):
                 raise SettingError("Expected one prompt at a time for a rule and images, got several; give one.")
             return [

@@ -1,4 +1,4 @@
-"""What a model in memory computes with, at one time: whatever is kept of it is of that."""
+"""What a model in memory computes with, at one time: whatever is cached of it is of that."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Snapshot:
 
 
 def changed_settings(model: PreTrainedModel) -> list[tuple[str, Settings]]:
-    """By name of the module, what decides beside weights what a model computes, and is not told by the kind of model:
+    """By name of the module, what decides beside weights what a model computes, and the kind of model does not say:
     how adapters of PEFT take part, and numbers of routers that are others than its configuration makes."""
     routing = {id(module) for module in routing_modules(model)}
     made = _made(model)

@@ -199,7 +199,7 @@ def of_router_logits(model: RoutedModel, tokens: Tensor, router_logits: Sequence
     Raises:
         DataError: token ids that the model does not have.
         ShapeError: logits of other layers, tokens or experts, or that are not finite.
-        ModelError: a family whose routers cannot be given logits.
+        ModelError: a family whose routers cannot take logits.
     """
     check_tokens(model, tokens)
     wanted = (len(model.layers), len(tokens), model.n_experts)

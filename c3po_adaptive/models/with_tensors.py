@@ -30,9 +30,9 @@ def with_tensors(model: RoutedModel, tensors: Mapping[str, Tensor]) -> RoutedMod
                 f"Expected tensors of {model.name!r} by name, in their shapes, got {name} {tuple(tensor.shape)} where "
                 f"it has {expected}; take names from router_tensors, or from its state_dict."
             )
-    kept = {id(t): t for t in chain(model.model.parameters(), model.model.buffers())}
+    shared = {id(t): t for t in chain(model.model.parameters(), model.model.buffers())}
     with model.lock:
-        made = copy.deepcopy(model.model, dict(kept))
+        made = copy.deepcopy(model.model, dict(shared))
     for name, tensor in tensors.items():
         owner, _, key = name.rpartition(".")
         module = made.get_submodule(owner)

@@ -36,8 +36,8 @@ def with_length(model: PreTrainedModel, options: Mapping[str, Any], seen: Tensor
 def _most(options: Mapping[str, Any], own: object, width: int) -> int | None:
     """How many tokens ``generate`` is asked for behind texts of ``width``, as it settles that itself: by the options,
     their ``generation_config``, and the model's ``own``; None: nobody says."""
-    told: list[Mapping[str, Any]] = [options, vars(options.get("generation_config") or own), vars(own)]
-    new, whole = (next((t[name] for t in told if t.get(name) is not None), None) for name in LENGTHS)
+    sources: list[Mapping[str, Any]] = [options, vars(options.get("generation_config") or own), vars(own)]
+    new, whole = (next((t[name] for t in sources if t.get(name) is not None), None) for name in LENGTHS)
     return new if new is not None else None if whole is None else whole - width
 
 

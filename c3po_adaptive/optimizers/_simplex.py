@@ -1,4 +1,4 @@
-"""Where routing weights may live: non-negative, each layer's mass kept, only allowed experts. Shapes ``[..., E]``."""
+"""Where routing weights may live: non-negative, of each layer's mass, only allowed experts. Shapes ``[..., E]``."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def project(weights: Tensor, allowed: Tensor, total: Tensor) -> Tensor:
     ranked = values.sort(-1, descending=True).values
     excess = ranked.cumsum(-1) - total
     rank = torch.arange(1, weights.shape[-1] + 1, device=weights.device)
-    kept = (ranked - excess / rank > 0).sum(-1, keepdim=True).clamp_min(1)
-    return (values - excess.gather(-1, kept - 1) / kept).clamp_min(0)
+    support = (ranked - excess / rank > 0).sum(-1, keepdim=True).clamp_min(1)
+    return (values - excess.gather(-1, support - 1) / support).clamp_min(0)
 
 
 def slope(gradient: Tensor, weights: Tensor, allowed: Tensor, total: Tensor) -> Tensor:

@@ -18,8 +18,8 @@ class PathwayOptimizer(Checked, ABC):
     """Subclasses are frozen dataclasses with a ``name``.
 
     Attributes:
-        needs_label: True only for upper bounds: such an optimizer is given a ``LabeledProblem``.
-        needs_truth: likewise; such an optimizer is told what a planted fault did (``Problem.truth``).
+        needs_label: True only for upper bounds: such an optimizer gets a ``LabeledProblem``.
+        needs_truth: likewise; such an optimizer sees what a planted fault did (``Problem.truth``).
         needs_neighbours: False for an optimizer that never looks at references; then none are retrieved for it.
         varies: what it leaves to chance, in words, where others choose or learn; "": nothing. It is a control by that.
         changes: what becomes of pathways.
@@ -59,7 +59,7 @@ class PathwayOptimizer(Checked, ABC):
         return self.references_needed > 0
 
     def prepare(self, training: TrainingReferences) -> Self:
-        """This optimizer after it learned from references, which it is given once; most have nothing to learn.
+        """This optimizer after it learned from references, which it gets once; most have nothing to learn.
 
         What it learned is a field with ``repr=False``. Of ``training.optimizer``, which is itself, it has no use.
         """

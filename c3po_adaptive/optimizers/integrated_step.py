@@ -91,7 +91,7 @@ class IntegratedStep(SteppingOptimizer):
 
     @property
     def rate(self) -> float:
-        """η: the one that was given, or that references chose.
+        """η: the one that was set, or that references chose.
 
         Raises:
             SettingError: it is left to references, and there were none yet.

@@ -178,7 +178,7 @@ class AnswerRecord(Answered):
         experts: by layer, those whose weight changed.
         raised: of these, those whose weight rose.
         layer_scores: what the selector gave each layer.
-        pathway: what changed, by layer, if that is kept.
+        pathway: what changed, by layer, if that is recorded.
         neighbours: nearest first, as many as are named.
         flops: by phase.
         seconds: the question's share of its batch.

@@ -1,7 +1,7 @@
 """Records without pathways and neighbours as one small Parquet file, from which every statistic of answers and costs
 can be made again: some eight bytes an answer.
 
-Which fields are kept, and how, their declarations say. Nothing that a statistic asks for needs the level of an answer's
+Fields' declarations say which are stored, and how. Nothing that a statistic asks for needs the level of an answer's
 scores, only how far they are apart, so that the right choice's stand for zero and are left out. What is the same for
 all answers of an arm on a data set is one long word, which a dictionary keeps once.
 """
@@ -34,7 +34,7 @@ class _Column:
     """A column of the table, as a field declares it."""
 
     name: str
-    kept: InParquet
+    mark: InParquet
     value: Callable[[Answered], Any]
     several: bool = False
     maybe: bool = False
@@ -44,7 +44,7 @@ class _Column:
         """Arrow's type of it."""
         import pyarrow as pa
 
-        one = pa.type_for_alias(self.kept.type)
+        one = pa.type_for_alias(self.mark.type)
         return pa.list_(one) if self.several else one
 
     @property
@@ -52,11 +52,11 @@ class _Column:
         return f"{self.name}.list.element" if self.several else self.name
 
     def coded(self, record: Answered) -> Any:
-        unit = self.kept.unit
+        unit = self.mark.unit
         return self._each(self.value(record), lambda x: round(x / unit) if unit else x)
 
     def decoded(self, value: Any) -> Any:
-        unit = self.kept.unit
+        unit = self.mark.unit
         return self._each(value, lambda x: round(x * unit, 4) if unit else x)
 
     def _each(self, value: Any, turned: Callable[[Any], Any]) -> Any:
@@ -74,12 +74,12 @@ def _columns() -> tuple[_Column, ...]:
 
 
 def _column(name: str, field: FieldInfo, place: str, called: str) -> _Column | None:
-    kept = next((mark for mark in field.metadata if isinstance(mark, InParquet)), None)
-    if kept is None:
+    mark = next((mark for mark in field.metadata if isinstance(mark, InParquet)), None)
+    if mark is None:
         return None
     value = _apart if name == "scores" else attrgetter(place)
     maybe = type(None) in get_args(field.annotation)
-    return _Column(called, kept, value, get_origin(field.annotation) is tuple, maybe)
+    return _Column(called, mark, value, get_origin(field.annotation) is tuple, maybe)
 
 
 def _apart(record: Answered) -> list[float]:
@@ -116,8 +116,8 @@ def write_parquet(records: Iterable[Answered], path: Path) -> None:
                 writing,
                 compression="brotli",
                 compression_level=11,
-                use_dictionary=[c.leaf for c in columns if c.kept.coded == "words"],
-                use_byte_stream_split=[c.leaf for c in columns if c.kept.coded == "planes"],
+                use_dictionary=[c.leaf for c in columns if c.mark.coded == "words"],
+                use_byte_stream_split=[c.leaf for c in columns if c.mark.coded == "planes"],
                 store_schema=False,
                 write_statistics=False,
             )
@@ -126,7 +126,7 @@ def write_parquet(records: Iterable[Answered], path: Path) -> None:
 
 
 def _by_arm(records: Iterable[Answered]) -> list[Answered]:
-    """An arm's answers one after another, arms in the order they came: what is alike is kept in less."""
+    """An arm's answers one after another, arms in the order they came: what is alike takes less."""
     arms: dict[tuple[str, str], list[Answered]] = {}
     for record in records:
         arms.setdefault((record.dataset, record.arm), []).append(record)

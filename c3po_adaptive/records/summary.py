@@ -1,4 +1,4 @@
-"""The summary of a comparison: an arm's row, a comparison of two arms, and what else is told, each declared once."""
+"""The summary of a comparison: an arm's row, a comparison of two arms, and the rest, each declared once."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Row(Part):
         neighbours_used: how many references had a weight, on average.
         labels: of how many references it could learn.
         parameters: how many were trained.
-        controls: names of the arms that its gain has to be told from.
+        controls: names of the arms that its gain has to go beyond.
         p_beyond: the largest p among comparisons with these, after Holm, if not all are primary; None: there are none.
         verdict: see ``analysis.verdict``; None: there is none.
         because: what that rests on, in words.
@@ -114,16 +114,16 @@ class Comparison(Part):
             table, by itself if it is primary: see ``power``.
         draws: that both arms were answered in.
         cost_ratio: cost of ``a`` divided by that of ``b``, by FLOPs.
-        flips_up: questions that ``a`` gets right (more often) where ``b`` does not; these are told in the arm's row.
+        flips_up: questions that ``a`` gets right (more often) where ``b`` does not; reported in the arm's row.
         flips_down: the reverse.
-        freedom: degrees of freedom of its p, told nowhere; infinite where it is by no test by t.
+        freedom: degrees of freedom of its p, reported nowhere; infinite where it is by no test by t.
         p_holm: p after Holm's correction over its table; as long as there is none, and of a primary one, p.
         headline: whether the run is about arm ``a``.
         primary: whether the configuration named it beforehand as one that is tested alone, without correction.
         unit: what is resampled: questions, or kinds of question, of which each counts once: see ``over_kinds``.
         kinds: how many there are, where they are the unit.
         nll_difference: of the negative log-likelihood of right options, in nats: below zero ``a`` is better; None: not
-            told, as over kinds and in summaries of before.
+            reported, as over kinds and in summaries of before.
         nll_ci_low: lower end of its 95 % interval over questions.
         nll_ci_high: upper end.
     """
@@ -248,7 +248,7 @@ class Summary(Part):
         config: of the run, as plain values.
         hashes: of configuration, records and what was read.
         failed: arms that were left out, and why.
-        counted_once: questions that were given again.
+        counted_once: repeated questions.
         poisoned: what was done to data sets on purpose.
     """
 

@@ -1,1 +1,1 @@
-"""Reference sets: labeled questions run along the model's own pathway, and what is kept of each."""
+"""Reference sets: labeled questions run along the model's own pathway, and what is stored of each."""

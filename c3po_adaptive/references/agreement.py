@@ -14,7 +14,7 @@ from ..types import Question
 NEAR = 10
 LENGTH = 0.245
 """Neighbours that have a vote, and the length of the Gaussian by which it counts; of 5, 10, 20 and 40, and of 0.245,
-0.5 and equal votes, these told flipped labels best on another draw of references (``studies/poisoned``)."""
+0.5 and equal votes, these found flipped labels best on another draw of references (``studies/poisoned``)."""
 
 Vectors = NDArray[np.float32]
 
@@ -70,7 +70,7 @@ def suspicion(references: Sequence[Question], vectors: Vectors) -> NDArray[np.fl
     from -1, all of them agree, to 1, all of them want one other answer; 0 where none of them knows its choices.
 
     Each reference is left out of its own neighbours, so its label has no say (edited nearest neighbours, Wilson 1972,
-    IEEE Trans. SMC 2:408, with votes by nearness). Where every question has choices of its own nothing can be told.
+    IEEE Trans. SMC 2:408, with votes by nearness). Where every question has choices of its own it finds nothing.
 
     Args:
         references: labeled ones.

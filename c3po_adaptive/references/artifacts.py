@@ -49,7 +49,7 @@ def of_references(
 ) -> Tensor:
     """``[N, …]`` an artifact of N references.
 
-    What was computed is kept as long as the model is as it was, and in a folder if there is one: some at a time, so
+    What was computed is cached as long as the model is unchanged, and in a folder if there is one: some at a time, so
     that an interrupted run resumes.
 
     Args:
@@ -88,8 +88,8 @@ def taught(
     folder: Path | None = None,
     progress: Progress = silent,
 ) -> Tensor:
-    """``[N, …]`` what N labeled questions teach by themselves, such as ``INTEGRATED_GRADIENT``; kept in memory as long
-    as the model is as it was, and in a folder if there is one.
+    """``[N, …]`` what N labeled questions teach by themselves, such as ``INTEGRATED_GRADIENT``; cached in memory as
+    long as the model is unchanged, and in a folder if there is one.
 
     Args:
         artifact: what is asked for.
@@ -97,7 +97,7 @@ def taught(
         questions: with their answers.
         settings: of which ``scope``, ``loss`` and ``head`` matter here.
         format: how they are put.
-        folder: where what references teach is kept, such as ``ReferenceSet.artifacts_folder``.
+        folder: where what references teach is stored, such as ``ReferenceSet.artifacts_folder``.
         progress: shows how many are still to be computed.
 
     Raises:
@@ -142,7 +142,7 @@ def key_of(prompt: Prompt, answer: int) -> bytes:
 def _store(
     artifact: ReferenceArtifact, model: RoutedModel, settings: RemixSettings, folder: Path | None
 ) -> TensorStore:
-    """Where an artifact is kept: in memory alone, if the set has no folder or the code no file to be told apart by."""
+    """Where an artifact is stored: in memory alone, if the set has no folder or the code no file to identify it by."""
     now = fingerprint(model)
     of, stores = _STORES.get(model, ("", {}))
     if of != now:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ..models.routed import RoutedModel
     from .embedding import Embedder
 
-SHARD = 32  # questions that are run, and kept, together
+SHARD = 32  # questions that are run, and stored, together
 Shards = Callable[[Sequence[int]], Iterator[tuple[int, Mapping[str, Tensor]]]]
 """Computes shards, each named by the number of its first question, in any order."""
 
@@ -54,7 +54,7 @@ def build_reference_set(
         embedder: of retrieval.
         format: how questions are put.
         scratch: folder for finished shards; an interrupted build with the same arguments resumes from there. They stay
-            until ``forget_shards`` is told that the set is kept.
+            until ``forget_shards`` is called, once the set is saved.
         progress: shows how many shards are done.
         compute: computes shards elsewhere (see ``study.reference_shards``); by default the model here does.
 
@@ -77,17 +77,17 @@ def build_reference_set(
         **_card_of(model),
     }
     of, folder = _of(card), None if scratch is None else writable_folder(scratch, "choose a writable folder")
-    kept: dict[int, Mapping[str, Tensor]] = {
+    shards: dict[int, Mapping[str, Tensor]] = {
         i: load_checksummed(path, "delete it, and build again to resume")
         for i, path in ({} if folder is None else shards_of(folder, of)).items()
     }
     firsts = range(0, len(questions), SHARD)
-    missing = [i for i in firsts if i not in kept]
+    missing = [i for i in firsts if i not in shards]
     run = compute or partial(_shards, model, questions, embedder, format)
-    for i, kept[i] in progress(run(missing), "references", len(missing)):
+    for i, shards[i] in progress(run(missing), "references", len(missing)):
         if folder is not None:
-            save_shard(kept[i], folder, of, i)
-    parts = [kept[i] for i in firsts]
+            save_shard(shards[i], folder, of, i)
+    parts = [shards[i] for i in firsts]
     correct = torch.cat([p["correct"] for p in parts])
     scores = torch.cat([p["scores"] for p in parts]).split([len(q.choices) for q in questions])
     return ReferenceSet(
@@ -129,7 +129,7 @@ def relabeled(sets: Sequence[ReferenceSet], questions: Sequence[Question]) -> Re
 
 
 def forget_shards(built: ReferenceSet, scratch: str | Path) -> None:
-    """Delete the finished shards of a set that was built, once it is kept elsewhere; nothing else that lies there.
+    """Delete the finished shards of a set that was built, once it is saved elsewhere; nothing else that lies there.
     Another process that built the same set may have done so already.
 
     Raises:
@@ -187,8 +187,7 @@ def reference_shard(
 def as_reference_set(
     refset: str | Path | ReferenceSet | Sequence[Question], model: RoutedModel, embedder: Embedder, format: Format
 ) -> ReferenceSet:
-    """A reference set, read, or built of questions or a source of them, and kept in the cache under what it was built
-    from.
+    """A reference set, read, or built of questions or a source of them, and cached under what it was built from.
 
     Raises:
         DataError: as ``labeled_questions``, or something else than questions.
@@ -199,13 +198,13 @@ def as_reference_set(
         if is_reference_set(refset):
             return ReferenceSet.load(refset)
         refset = labeled_questions(refset)
-    given: Sequence[Any] = refset if isinstance(refset, list | tuple) else [refset]
-    if strange := [one for one in given if not isinstance(one, Question)]:
+    questions: Sequence[Any] = refset if isinstance(refset, list | tuple) else [refset]
+    if strange := [one for one in questions if not isinstance(one, Question)]:
         raise DataError(
             "Expected a source of questions, a ReferenceSet or a list of Question as references, got "
             f"{type(strange[0]).__name__}."
         )
-    return reference_set_of(given, model, embedder, format)
+    return reference_set_of(questions, model, embedder, format)
 
 
 def labeled_questions(source: str | Path, *, split: str | None = None, limit: int | None = None) -> list[Question]:
@@ -241,6 +240,6 @@ def reference_set_of(
         with suppress(DataError):  # another process has built it by now, and keeps things beside it already
             return ReferenceSet.load(folder)
         built = build_reference_set(model, questions, embedder, format=format, scratch=building, progress=bar)
-        kept = replace(built, folder=built.save(folder))
+        saved = replace(built, folder=built.save(folder))
         forget_shards(built, building)
-        return kept
+        return saved

@@ -26,7 +26,7 @@ SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 """Of the ``model.safetensors`` that the authors of all-MiniLM-L6-v2 published."""
 
 REMEMBERED = 32_768
-"""Texts whose embeddings are kept: 50 MB at 384 dimensions."""
+"""Texts whose embeddings are cached: 50 MB at 384 dimensions."""
 
 
 class Embedder:

@@ -1,4 +1,4 @@
-"""What is learned from references, once: kept in memory, and beside the set; and whether what lies there is whole."""
+"""What is learned from references, once: cached in memory, and beside the set; and whether what lies there is whole."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def learned_once(
     Args:
         references: that it is learned from.
         identity: all that decides what is learned beside the references, as JSON has it.
-        learn: called if nothing is kept under that identity.
+        learn: called if nothing is stored under that identity.
 
     Raises:
-        DataError: what is kept is cut short or altered.
+        DataError: what is stored is cut short or altered.
     """
     whole = [identity, _content(references)]
     known, folder = references.learned, references.folder
@@ -82,7 +82,7 @@ def _content(references: ReferenceSet) -> str:
 
 
 def damaged_beside(references: ReferenceSet) -> list[str]:
-    """What is wrong with each file that is kept beside a set, and would be refused when it is read."""
+    """What is wrong with each file beside a set that would be refused when it is read."""
     shared, own = references.artifacts_folder, references.folder
     folders = [own / name for name in (LEARNED, INDEX, WARM)] if own is not None else []
     folders += [shared / ARTIFACTS] if shared is not None else []

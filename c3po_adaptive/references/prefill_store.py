@@ -1,4 +1,4 @@
-"""The prefill store: what a reference's tail starts from, computed once, kept on disk beside the set, read as needed.
+"""The prefill store: what a reference's tail starts from, computed once, stored on disk beside the set, read as needed.
 
 A store is a folder of shards (safetensors, memory-mapped), whose names tell by a hash the model, the format and the
 prompts that they are of, and by another what they hold: an interrupted build resumes, a shard that does not hold is
@@ -62,7 +62,7 @@ def build_store(
     Args:
         references: the set; only its successful references are run.
         model: runs them.
-        folder: where the store is kept.
+        folder: of the store.
         format: how questions are put.
         dtype: of hidden states and caches on disk; None: the model's, with which results are the same.
         progress: wraps the iteration over shards, to show how far it is.
@@ -92,7 +92,7 @@ def _holds(path: Path) -> bool:
     return True
 
 
-def _forget_others(folder: Path, kept: Collection[Path]) -> None:
+def _forget_others(folder: Path, used: Collection[Path]) -> None:
     """Delete all other shards.
 
     Raises:
@@ -100,7 +100,7 @@ def _forget_others(folder: Path, kept: Collection[Path]) -> None:
     """
     try:
         for path in checksummed_files(folder, OURS, TENSORS):
-            if path not in kept and is_own(path):
+            if path not in used and is_own(path):
                 path.unlink()
     except OSError as error:
         raise DataError(
@@ -152,7 +152,7 @@ class PrefillStore:
         model: whose they are.
         prompts: of the references, in order.
         files: shards by the number of their first prompt.
-        budget: bytes of states that are kept in memory, least recently used first out.
+        budget: bytes of states held in memory, least recently used first out.
     """
 
     folder: Path
@@ -233,7 +233,7 @@ class PrefillStore:
         state = State(
             prompt,
             packed,
-            tuple(CacheSlice(kept.shell, _cached(named, i, kept, dtype)) for kept, i in cache),
+            tuple(CacheSlice(part.shell, _cached(named, i, part, dtype)) for part, i in cache),
             named["entry"].to(like.entry.device, dtype),
             named["own"],
             named["router"],
@@ -271,10 +271,10 @@ def _images(named: Mapping[str, Tensor], prompt: Prompt, place: torch.device, dt
     """What the pictures of a prompt became, as far as its tail needs it."""
     if prompt.extra is None:
         return None
-    kept = {name.removeprefix(GIVEN): t for name, t in named.items() if name.startswith(GIVEN)}
-    embeddings, deep = (kept[name].to(place, dtype) if name in kept else None for name in ("embeddings", "deep"))
-    sees = {name.removeprefix("sees/"): seen for name, seen in kept.items() if name.startswith("sees/")}
-    return ImageInputs(embeddings, kept.get("positions"), deep, prompt.extra.shown, kept["flops"].item(), sees)
+    stored = {name.removeprefix(GIVEN): t for name, t in named.items() if name.startswith(GIVEN)}
+    embeddings, deep = (stored[name].to(place, dtype) if name in stored else None for name in ("embeddings", "deep"))
+    sees = {name.removeprefix("sees/"): seen for name, seen in stored.items() if name.startswith("sees/")}
+    return ImageInputs(embeddings, stored.get("positions"), deep, prompt.extra.shown, stored["flops"].item(), sees)
 
 
 def _cached(
@@ -304,8 +304,8 @@ def _named(state: State, dtype: torch.dtype) -> dict[str, Tensor]:
         parts |= {f"sees/{kind}": seen for kind, seen in images.sees.items()}
         named |= {GIVEN + name: part for name, part in parts.items() if part is not None}
         named[GIVEN + "flops"] = torch.tensor(images.flops, dtype=torch.float64)
-    for i, kept in enumerate(state.cache):
-        for key, tensor in kept.tensors.items():
+    for i, part in enumerate(state.cache):
+        for key, tensor in part.tensors.items():
             name = key if isinstance(key, str) else f"{key[0]}/{key[1]}"
             named[f"cache/{i}/{name}"] = tensor.to(dtype) if tensor.is_floating_point() else tensor
     return named

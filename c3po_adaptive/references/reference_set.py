@@ -103,19 +103,19 @@ class ReferenceSet(OnHub):
 
     @property
     def artifacts_folder(self) -> Path | None:
-        """Where what each reference teaches by itself is kept: beside the set, or, of all sets in the cache, in one
+        """Where what each reference teaches by itself is stored: beside the set, or, of all sets in the cache, in one
         place, as many of them share references."""
         shared = cache_folder() / "refsets"
         return shared if self.folder is not None and self.folder.parent == shared else self.folder
 
     @cached_property
     def successes(self) -> ReferenceSet:
-        """Those answered right alone, C3PO's reference set, with what is kept beside the whole one."""
+        """Those answered right alone, C3PO's reference set, with what is stored beside the whole one."""
         return replace(self.subset(self.correct.nonzero().squeeze(1)), folder=self.folder)
 
     @cached_property
     def consistent(self) -> ReferenceSet:
-        """Those whose answers their nearest ones do not vote against, with what is kept beside the whole set.
+        """Those whose answers their nearest ones do not vote against, with what is stored beside the whole set.
 
         Raises:
             DataError: there are none.
@@ -167,11 +167,11 @@ class ReferenceSet(OnHub):
         return shown
 
     def index(self, retriever: Retriever) -> Index:
-        """A retriever fitted to the embeddings, once; kept beside the set if it is in a folder."""
+        """A retriever fitted to the embeddings, once; stored beside the set if it is in a folder."""
         if retriever not in self._indexes:
             vectors = self.vectors
-            kept = None if self.folder is None else self.folder / INDEX
-            self._indexes[retriever] = retriever.fit(vectors) if kept is None else retriever.fit_kept(vectors, kept)
+            place = None if self.folder is None else self.folder / INDEX
+            self._indexes[retriever] = retriever.fit(vectors) if place is None else retriever.fit_kept(vectors, place)
         return self._indexes[retriever]
 
     @cached_property
@@ -212,7 +212,7 @@ class ReferenceSet(OnHub):
         """Write the set as a folder; ``save_pretrained`` adds a card for people.
 
         Args:
-            folder: as there. What is kept beside a set (``warm``, ``index``) is found there by what it was made from:
+            folder: as there. What is stored beside a set (``warm``, ``index``) is found there by what it was made from:
                 another's is not used.
 
         Raises:
@@ -253,12 +253,12 @@ class ReferenceSet(OnHub):
 
     @classmethod
     def _fetched(cls, folder: Path) -> ReferenceSet:
-        """Copied to our own cache, where what is computed later can be kept beside it."""
+        """Copied to our own cache, where what is computed later can be stored beside it."""
         read = cls.load(folder)
-        kept = cache_folder() / "refsets" / digest(read.card)[:20]
+        place = cache_folder() / "refsets" / digest(read.card)[:20]
         with suppress(DataError):  # not yet, or a broken one
-            return cls.load(kept)
-        return replace(read, folder=read.save(kept))
+            return cls.load(place)
+        return replace(read, folder=read.save(place))
 
     @classmethod
     def load(cls, folder: str | Path) -> ReferenceSet:
@@ -280,16 +280,16 @@ class ReferenceSet(OnHub):
             rows = table.to_pylist()
         except (ValueError, OverflowError) as error:  # text that is none, and dates that Python has not
             raise DataError(f"Expected {what} at {folder / QUESTIONS}, got {error}; {REBUILD}.") from error
-        kept = [checked(_Row, row, f"{folder / QUESTIONS}, row {i}", REBUILD) for i, row in enumerate(rows)]
-        if len({row.id for row in kept}) < len(kept):
+        records = [checked(_Row, row, f"{folder / QUESTIONS}, row {i}", REBUILD) for i, row in enumerate(rows)]
+        if len({row.id for row in records}) < len(records):
             raise DataError(f"{folder / QUESTIONS}: expected each id once, got some again; {REBUILD}.")
-        embeddings, pathways = _tensors(folder / TENSORS, len(kept))
+        embeddings, pathways = _tensors(folder / TENSORS, len(records))
         return cls(
-            tuple(row.question_record for row in kept),
+            tuple(row.question_record for row in records),
             embeddings,
             pathways,
-            tuple(row.scores for row in kept),
-            torch.tensor([row.correct for row in kept], dtype=torch.bool),
+            tuple(row.scores for row in records),
+            torch.tensor([row.correct for row in records], dtype=torch.bool),
             card.model_dump(exclude_unset=True),
             folder,
         )
@@ -338,8 +338,8 @@ class _Row(Ours):
     @property
     def question_record(self) -> Question:
         """The reference as a question."""
-        told = (self.id, self.question, self.choices, self.answer, self.task, self.subject, self.split)
-        return Question(*told, self.images, self.about or "")
+        values = (self.id, self.question, self.choices, self.answer, self.task, self.subject, self.split)
+        return Question(*values, self.images, self.about or "")
 
 
 _DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)

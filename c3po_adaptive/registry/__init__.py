@@ -1,6 +1,6 @@
 """Strategies by name, from the built-ins, installed plugins and plain files; anything doubtful raises.
 
-Kinds of study, engines, attacks, reports and readers of traces, which plugins may bring, are kept by name, too.
+Kinds of study, engines, attacks, reports and readers of traces, which plugins may bring, are registered by name, too.
 
 An experiment must never run a method that nobody chose, so nothing is renamed, skipped or replaced here.
 """

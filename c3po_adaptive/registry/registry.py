@@ -91,8 +91,8 @@ class Registry:
         Raises:
             PluginError: as for ``register``, and if the file cannot be imported.
         """
-        given = Path(os.path.expanduser(path))
-        file = given.resolve() if is_file(given) else given
+        place = Path(os.path.expanduser(path))
+        file = place.resolve() if is_file(place) else place
         if not (is_file(file) and file.suffix == ".py"):
             raise PluginError(f"Expected a Python file, got {str(path)!r}; give the path of an existing .py file.")
         if self._is_there(file):
@@ -172,7 +172,7 @@ class Registry:
     def create(self, role: str, spec: Any) -> Any:
         """A strategy from its name, from a mapping of its name and parameters, or as it is if it is one already.
 
-        Parameters that are strategies themselves may be given in the same three ways. A rule may also be named with its
+        Parameters that are strategies themselves may be named in the same three ways. A rule may also be named with its
         parameters in one text (``ban:3,5@16-20``), and several rules by a text that joins them, or by a list.
 
         Raises:
@@ -194,16 +194,16 @@ class Registry:
                 f'write for example {{"name": "{(self.names(role) or [role])[0]}"}}.'
             )
         cls = self.get(role, spec["name"])
-        given = {key: value for key, value in spec.items() if key != "name"}
-        check_keys(role, cls, given)
+        parameters = {key: value for key, value in spec.items() if key != "name"}
+        check_keys(role, cls, parameters)
         for key, (part, may_be_none) in parts_of(cls).items():
-            if key in given and not (given[key] is None and may_be_none):
-                given[key] = self.create(part, given[key])
+            if key in parameters and not (parameters[key] is None and may_be_none):
+                parameters[key] = self.create(part, parameters[key])
         try:
-            return cls(**{key: immutable(value) for key, value in given.items()})
+            return cls(**{key: immutable(value) for key, value in parameters.items()})
         except TypeError as error:
             raise SettingError(
-                f"Expected parameters that {role} {cls.name!r} can work with, got {given!r} ({error}); "
+                f"Expected parameters that {role} {cls.name!r} can work with, got {parameters!r} ({error}); "
                 "see its documentation for their kinds."
             ) from error
 

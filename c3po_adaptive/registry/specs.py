@@ -14,20 +14,20 @@ from ..rules.text import RuleText
 from .roles import role_of
 
 
-def check_keys(role: str, cls: Any, given: Collection[str]) -> None:
+def check_keys(role: str, cls: Any, keys: Collection[str]) -> None:
     """Refuse parameters that a class has not, and to leave out those that it needs.
 
     Raises:
         SettingError: naming the first one.
     """
     parameters = {f.name: f for f in fields(cls) if f.init}
-    if unknown := sorted(set(given) - parameters.keys(), key=str):
+    if unknown := sorted(set(keys) - parameters.keys(), key=str):
         raise SettingError(
             f"Expected parameters of {role} {cls.name!r}, got {unknown[0]!r}; "
             + suggestion(str(unknown[0]), parameters, _inside(cls, str(unknown[0])))
         )
     required = [name for name, f in parameters.items() if default_of(f) is MISSING]
-    if missing := [name for name in required if name not in given]:
+    if missing := [name for name in required if name not in keys]:
         raise SettingError(
             f"Expected {role} {cls.name!r} with {', '.join(required)}, got no {', '.join(missing)}; write "
             + (f"{cls.name}:…." if role == "rule" else f'{{"name": "{cls.name}", "{missing[0]}": ...}}.')
@@ -64,8 +64,8 @@ def rule_parameters(cls: Any, text: RuleText) -> dict[str, object]:
         raise SettingError(
             f"Expected a rule, got {text.name!r}, which joins two; write these with ; between them: ban:3;top-k:1."
         )
-    given = {} if text.what is None else dict(cls.read(text.what))
-    return {"name": text.name, **given} | ({} if text.layers is None else {"layers": text.layers})
+    parameters = {} if text.what is None else dict(cls.read(text.what))
+    return {"name": text.name, **parameters} | ({} if text.layers is None else {"layers": text.layers})
 
 
 def immutable(value: Any) -> Any:

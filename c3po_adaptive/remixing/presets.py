@@ -60,8 +60,8 @@ there, at lr 50; here the references choose it (``IntegratedStep.lr``), as what 
 first eight routers of the embedded model broken it gains 15.2 points [8.8, 21.6] over leaving the model alone, on kinds
 of questions that experts learned, of each of which a hundred references are labeled; where nothing is broken it is not
 shown to gain (+0.8 [-2.2, 3.8]), nor on words that no expert learned. Over this model and three broken copies it gains
-6.7 points [3.9, 9.5] on one step for all, which had one rate for the four; that it beats one change for each kind,
-told, or random neighbours weighed by nearness is not shown. Eight layers, chosen per question or at random, do nearly
+6.7 points [3.9, 9.5] on one step for all, which had one rate for the four; that it beats one change for each known
+kind, or random neighbours weighed by nearness is not shown. Eight layers, chosen per question or at random, do nearly
 as well. Larger models were not asked."""
 
 

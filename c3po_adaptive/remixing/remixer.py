@@ -125,7 +125,7 @@ class Remixer:
             self._open_neighbours(self.references, self.candidates)
 
     def _open_neighbours(self, references: ReferenceSet, candidates: ReferenceSet) -> None:
-        """What finds neighbours, and what is kept of them."""
+        """What finds neighbours, and what is cached of them."""
         s = self.strategies
         if references.folder is not None and self.settings.scope != "all":  # it keeps no more than tails
             folder = references.folder / WARM
@@ -160,12 +160,12 @@ class Remixer:
             ask=self._training_batch,
             taken=self.strategies.optimizer.references_needed,
             spent=self._spent,
-            kept=self._learned_from,
+            artifact_flops=self._learned_from,
         )
 
     @property
     def setup_flops(self) -> float:
-        """FLOPs that were spent whatever is asked: on references' prompts, what is kept of each, and learning."""
+        """FLOPs that were spent whatever is asked: on references' prompts, what is computed of each, and learning."""
         if self.references is None or not self.strategies.needs_references:
             return 0.0
         return self.reference_flops + sum(self._spent)
@@ -187,7 +187,7 @@ class Remixer:
         answers: list[Answer] = []
         while len(answers) < len(questions):
             part = questions[len(answers) :][: self.batch_size]
-            with self.model.answering():  # what is kept of references is shared, too
+            with self.model.answering():  # what is cached of references is shared, too
                 try:
                     answers += self._answer(part)
                 except RuntimeError as error:

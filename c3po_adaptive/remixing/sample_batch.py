@@ -49,7 +49,7 @@ class SampleBatch:
         states: the samples' prefilled prompts.
         neighbours: see ``Problem``.
         excluded: see ``Problem``.
-        questions: the samples with their labels; given only where an upper bound, or training, may look at them: what
+        questions: the samples with their labels; there only where an upper bound, or training, may look at them: what
             is not here no strategy can look at.
         store: the references' states on disk.
         clock: of the phases.
@@ -260,7 +260,7 @@ class SampleBatch:
 
     @property
     def _prefilled(self) -> list[Entry]:
-        """What each sample's neighbours took, in full even if they were kept; nothing if no loss looked at them."""
+        """What each sample's neighbours took, in full even if they were cached; nothing if no loss looked at them."""
         mine: list[list[Entry]] = [[] for _ in self.states]
         if any(looked := self.spending.looked_at):  # then the neighbours were run
             for b, state in zip(self.pairs[:, 0].tolist(), self.near, strict=True):

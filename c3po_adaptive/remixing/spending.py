@@ -41,7 +41,7 @@ class Spending:
 
     @property
     def prepared(self) -> list[Entry]:
-        """What the tangents of each sample's neighbours took, in full even if they were kept; once."""
+        """What the tangents of each sample's neighbours took, in full even if they were cached; once."""
         each = [self._totals([tails.prepared for tails in used.values()]) for used in self._problems]
         return [max(entries, key=lambda entry: entry.flops) for entries in zip(*each, strict=True)]
 

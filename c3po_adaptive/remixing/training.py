@@ -53,7 +53,7 @@ class ReferenceTraining:
         ask: from references to the batch that they are.
         taken: how many of them something else learned from; they are skipped.
         spent: FLOPs that asking them took so far, beyond what the set knows of them.
-        kept: FLOPs of each artifact that was asked for, of all candidates: computed once, whoever asks.
+        artifact_flops: FLOPs of each artifact that was asked for, of all candidates: computed once, whoever asks.
         left: how many of them something else will learn from: those that are drawn next.
     """
 
@@ -67,7 +67,7 @@ class ReferenceTraining:
     ask: Callable[[Sequence[Question]], SampleBatch]
     taken: int = 0
     spent: list[float] = field(default_factory=list)
-    kept: dict[str, float] = field(default_factory=dict)
+    artifact_flops: dict[str, float] = field(default_factory=dict)
     left: int = 0
 
     @property
@@ -102,8 +102,8 @@ class ReferenceTraining:
         labeled = (artifact, self.model, prompts, [cast(int, q.answer) for q in asked], run)
         folder = candidates.artifacts_folder
         found = of_references(*labeled, self.settings, folder=folder, progress=bar)
-        if artifact.name not in self.kept:
-            self.kept[artifact.name] = len(candidates) * mean_flops(*labeled, self.settings, folder=folder)
+        if artifact.name not in self.artifact_flops:
+            self.artifact_flops[artifact.name] = len(candidates) * mean_flops(*labeled, self.settings, folder=folder)
         return found
 
     def features(self, text: Array) -> ReferenceFeatures:
@@ -140,20 +140,20 @@ class ReferenceTraining:
             return learn()
         known = learned_once(references, identity, lambda: self._counted(learn))
         self.spent.append(known[FLOPS].item())
-        kept = {name.removeprefix(KEPT): tensor.item() for name, tensor in known.items() if name.startswith(KEPT)}
-        self.kept.update(kept | self.kept)
+        stored = {name.removeprefix(KEPT): tensor.item() for name, tensor in known.items() if name.startswith(KEPT)}
+        self.artifact_flops.update(stored | self.artifact_flops)
         return {name: tensor for name, tensor in known.items() if name != FLOPS and not name.startswith(KEPT)}
 
     def _counted(self, learn: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
         """What is learned, and what asking the references for it took."""
-        before, there = len(self.spent), dict(self.kept)
-        self.kept.clear()  # to see what this asks for
+        before, there = len(self.spent), dict(self.artifact_flops)
+        self.artifact_flops.clear()  # to see what this asks for
         learned = learn()
-        kept = {f"{KEPT}{name}": torch.tensor(flops, dtype=torch.float64) for name, flops in self.kept.items()}
-        self.kept.update(there)
+        new = {f"{KEPT}{name}": torch.tensor(flops, dtype=torch.float64) for name, flops in self.artifact_flops.items()}
+        self.artifact_flops.update(there)
         flops = torch.tensor(sum(self.spent[before:]), dtype=torch.float64)
         del self.spent[before:]
-        return learned | kept | {FLOPS: flops}
+        return learned | new | {FLOPS: flops}
 
     def _references(self) -> ReferenceSet:
         if self.references is None:

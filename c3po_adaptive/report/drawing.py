@@ -69,9 +69,9 @@ def as_svg(label: str) -> Callable[[Callable[P, Figure | None]], Callable[P, str
 
     def decorate(make: Callable[P, Figure | None]) -> Callable[P, str]:
         @wraps(make)
-        def draw(*given: P.args, **named: P.kwargs) -> str:
+        def draw(*args: P.args, **named: P.kwargs) -> str:
             with style():
-                figure = make(*given, **named)
+                figure = make(*args, **named)
                 return "" if figure is None else svg(figure, label)
 
         return draw

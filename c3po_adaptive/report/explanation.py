@@ -52,7 +52,7 @@ class Explanation:
         before: probabilities of the options along ω0.
         after: those along ω.
         undone: those with one selected layer put back to ω0, by decoder layer.
-        cost: of each phase, in base forwards; what is kept with the references costs nothing here.
+        cost: of each phase, in base forwards; what is stored with the references costs nothing here.
         answer: the right option, counted from 0, where it is known.
     """
 

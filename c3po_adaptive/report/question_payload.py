@@ -82,7 +82,7 @@ def _shown(records: Sequence[AnswerRecord]) -> set[Key]:
 
 
 class _Once:
-    """Values kept once; most arms start from the same pathway."""
+    """Values stored once; most arms start from the same pathway."""
 
     def __init__(self) -> None:
         self.values: list[Any] = []
@@ -133,7 +133,7 @@ class _Details:
     def _detail(self, record: AnswerRecord) -> dict[str, object]:
         return {
             "layerScores": {k: v for k, v in record.layer_scores.items() if k in record.layers},
-            # Where a pathway was kept, it shows which experts changed.
+            # Where a pathway was recorded, it shows which experts changed.
             "experts": {k: v for k, v in record.experts.items() if k not in record.pathway},
             "pathway": {
                 layer: [self.own.place(_weights(weights.own)), _weights(weights.new)]

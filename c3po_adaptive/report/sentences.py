@@ -10,7 +10,7 @@ from ..records.summary import FEW_REFERENCES, SIGNIFICANT, AmongDraws, Compariso
 
 def sentences(summary: Summary, alone: str | None = None) -> list[str]:
     """What may be said, in plain words, one line per arm, or per verdict and reason that several arms have, but for one
-    that stands ``alone``; first what is missing of a run that is not finished, which questions were given again, that
+    that stands ``alone``; first what is missing of a run that is not finished, which questions are repeated, that
     there are hardly any references, and which controls an arm that was to get all has not.
 
     Of an arm that could be used it is said what its verdict is; of the base, of bounds and of mere controls, whether a
@@ -26,11 +26,11 @@ def sentences(summary: Summary, alone: str | None = None) -> list[str]:
     lines += [f"Poisoned: {what}." for what in summary.poisoned]
     lines += _few_references(rows)
     lines += _lacking(rows, summary)
-    told: dict[tuple[str, str], list[str]] = {}
+    said: dict[tuple[str, str], list[str]] = {}
     for row in rows:
         head, tail = _sentence(row, summary)
-        told.setdefault((tail, row.arm if row.role != "method" or row.arm == alone else ""), []).append(head)
-    lines += [f"{'; '.join(heads)}{tail}" for (tail, _), heads in told.items()]
+        said.setdefault((tail, row.arm if row.role != "method" or row.arm == alone else ""), []).append(head)
+    lines += [f"{'; '.join(heads)}{tail}" for (tail, _), heads in said.items()]
     roles = [row.role for row in rows]
     if "method" in roles and not any(RANDOM_NEIGHBOURS in row.setting.varies for row in rows):
         other = "" if "control" in roles else " Nor was any other control: what a gain comes from cannot be said."
@@ -134,7 +134,7 @@ def _beside_others(row: Row, summary: Summary) -> list[str]:
 
 
 def _either_way(summary: Summary, row: Row, control: str) -> Comparison | None:
-    """An arm minus its control; of two that are controls of each other the pair is kept once."""
+    """An arm minus its control; of two that are controls of each other the pair appears once."""
     found = summary.find(row.dataset, row.arm, control)
     other = None if found else summary.find(row.dataset, control, row.arm)
     return other.mirrored if other else found

@@ -54,5 +54,5 @@ class ExactIndex(CosineIndex):
         self, rows: NDArray[np.int64], query: Unit, banned: list[int], max_similarity: float
     ) -> tuple[NDArray[np.int64], Unit]:
         similarity = cosine(self.vectors[rows], query)
-        kept = (similarity <= max_similarity) & (similarity >= self.floor) & ~np.isin(rows, banned)
-        return rows[kept], similarity[kept]
+        allowed = (similarity <= max_similarity) & (similarity >= self.floor) & ~np.isin(rows, banned)
+        return rows[allowed], similarity[allowed]

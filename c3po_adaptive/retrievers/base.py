@@ -75,5 +75,5 @@ class Retriever(Checked, ABC):
         """An index over ``vectors [N, D]``, in embedding space or, for mode finding, in pathway space."""
 
     def fit_kept(self, vectors: Array, folder: Path) -> Index:
-        """The same, kept in a folder for the next time where building takes long. Here: built anew."""
+        """The same, stored in a folder for the next time where building takes long. Here: built anew."""
         return self.fit(vectors)

@@ -47,7 +47,7 @@ def dense_experts(self: Any, hidden_states: Tensor, top_k_index: Tensor, top_k_w
 
 
 def _down(experts: Any) -> Tensor:
-    """The way down of all experts as one matrix ``[E * I, H]``; kept for frozen weights until they are changed.
+    """The way down of all experts as one matrix ``[E * I, H]``; cached for frozen weights until they are changed.
 
     What changes are seen ``Unwritten`` says.
     """

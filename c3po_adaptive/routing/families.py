@@ -1,4 +1,4 @@
-"""What differs by family of models, and is not told by a model's modules: the rows of ``families.yaml``."""
+"""What differs by family of models, and a model's modules do not say: the rows of ``families.yaml``."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ class Family(_Row):
         router: class of its router, which the next four are about.
         style: how routing gets to the experts (``styles.py``).
         last_is_none: its last choice is no expert.
-        two_columns: its experts cannot be given one expert a token.
+        two_columns: its experts cannot take one expert a token.
         groups_by_two: it knows a group by its best two experts though it scores by softmax, where others take one.
-        resumes: a prompt can be kept in transformers' own cache, and continued from there.
+        resumes: transformers' own cache can hold a prompt, which is continued from there.
         entered: hidden states are all that enters its decoder layers.
         no_adapters: why PEFT cannot adapt its experts; "" if it can.
         router_called: its router's module is called; if not, its weight is read, past an adapter.

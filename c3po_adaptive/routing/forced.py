@@ -1,4 +1,4 @@
-"""Routers that are told which experts to choose, or which logits they have, and do the rest by their own code.
+"""Routers whose experts, or whose logits, are prescribed, and that do the rest by their own code.
 
 A router scores the experts, chooses some by ``torch.topk``, and makes weights of their scores: each family by a
 function, bias, groups and scale of its own. Where the choice alone is replaced, all of that stays the family's, and
@@ -26,12 +26,12 @@ from .styles import Fused
 
 TOPK = (torch.topk, Tensor.topk)
 WITH_WEIGHTS = "expert ids alone cannot be replayed there; give the weights that were recorded with them, too."
-Choice = Callable[[int, int], tuple[Tensor, Tensor | None]]
+ExpertsOf = Callable[[int, int], tuple[Tensor, Tensor | None]]
 """From a MoE layer (0 … L-1) and R to experts ``[R, k]``, and ``[R]`` bool which rows choose themselves; None: none."""
 
 
 class _Chosen(TorchFunctionMode):
-    """The first ``topk`` over all experts finds those that it is told; one over groups of them, the groups they are in.
+    """The first ``topk`` over all experts finds those prescribed; one over groups of them, the groups they are in.
 
     Attributes:
         forced: whether the experts were chosen.
@@ -85,8 +85,8 @@ class _Chosen(TorchFunctionMode):
 
 
 @contextmanager
-def choosing(model: nn.Module, sites: Sequence[Site], choice: Choice) -> Iterator[None]:
-    """Inside the block routers choose as they are told, and weigh by themselves; differentiable in their parameters.
+def choosing(model: nn.Module, sites: Sequence[Site], choice: ExpertsOf) -> Iterator[None]:
+    """Inside the block routers choose as ``choice`` says, and weigh by themselves; differentiable in their parameters.
 
     Args:
         model: that is run.
@@ -97,7 +97,7 @@ def choosing(model: nn.Module, sites: Sequence[Site], choice: Choice) -> Iterato
         ModelError: on a call: a router that does not choose by ``topk``; on leaving: as ``intercepted``.
         ShapeError: on a call: experts in more groups than the router takes.
     """
-    # Experts that are looked up by token ids (deepseek_v4's hash routers) are no choice; they have to be those given.
+    # Experts that are looked up by token ids (deepseek_v4's hash routers) are no choice; they have to be those.
     by_token = ["input_ids" in inspect.signature(site.router.forward).parameters for site in sites]
     running: dict[int, _Chosen] = {}
     looked_at: set[int] = set()
@@ -196,7 +196,7 @@ def routing_from_logits(
 
 
 class _Product(TorchFunctionMode):
-    """The first product with E columns is what it is told to be."""
+    """The first product with E columns is what is prescribed."""
 
     def __init__(self, result: Tensor) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
 """What a model hands to its decoder for a prompt with images, in the place of tokens alone.
 
-A picture is computed once: the model's own forward is run up to its decoder, and what that is called with is kept.
+A picture is computed once: the model's own forward is run up to its decoder, and what that is called with is cached.
 Behind the prompt there is text only, so that tails need no picture, but the place where the prompt ends: a picture of
 many tokens may take few positions (M-RoPE, arXiv 2409.12191, section 2.1).
 """
@@ -24,7 +24,7 @@ from .head import forward_as
 from .sites import WORKING, decoder_of
 
 KNOWN = {"inputs_embeds", "position_ids", "visual_pos_masks", "deepstack_visual_embeds", "ple_input_ids"}
-"""What a decoder may be given of a prompt with pictures, and is given again."""
+"""What a decoder may take of a prompt with pictures, and takes again."""
 LEFT = {"input_ids", "attention_mask", "use_cache", "cache", "past_key_values", "cache_position"}
 """What is settled anew for each batch."""
 
@@ -35,7 +35,7 @@ class ImageInputs:
 
     Attributes:
         embeddings: ``[T, H]`` of its tokens, pictures' in their places; None where no picture is left in the part that
-            is kept.
+            is stored.
         positions: ``[A, T]`` rotary positions on A axes; None: 0 … T-1.
         deep: ``[n, T, H]`` what is added behind each of the first n decoder layers (DeepStack, arXiv 2406.04334), 0 at
             text; None: nothing.
@@ -66,7 +66,7 @@ class ImageInputs:
         return any(bool(seen[:past, past:].any()) for seen in self.sees.values())
 
     def places(self, places: Tensor) -> Tensor:
-        """Rotary positions ``[A, …]`` of tokens ``[…]``, told by their numbers; text follows a prompt one by one."""
+        """Rotary positions ``[A, …]`` of tokens ``[…]``, by their numbers; text follows a prompt one by one."""
         if self.positions is None:
             return places[None]
         inside, last = self.positions[:, places.clamp(max=len(self.shown) - 1)], int(self.positions.max())
@@ -79,7 +79,7 @@ class _Taken(Exception):
 
 @torch.no_grad()
 def image_inputs_of(model: PreTrainedModel, prompt: Prompt) -> ImageInputs | None:
-    """What the decoder is given for a prompt with pictures; None for a text.
+    """What the decoder takes for a prompt with pictures; None for a text.
 
     Raises:
         ModelError: the family's decoder needs more of pictures than is known here.

@@ -1,7 +1,7 @@
 """Read and replace routing, for as long as a ``with`` block lasts.
 
-A *rule* sees what the router chose and may give other experts and weights for some rows. Rows it does not name keep
-the model's own output, bit for bit. Where that happens is a matter of style, see ``styles.py``.
+An *interceptor* sees what the router chose and may set other experts and weights for some rows. Rows it does not name
+keep the model's own output, bit for bit. Where that happens is a matter of style, see ``styles.py``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .sites import Site
 from .styles import Change, Decide
 
 
-class Rule(Protocol):
+class Interceptor(Protocol):
     """What to do with the routing of one MoE layer."""
 
     def __call__(self, position: int, index: Tensor, weights: Tensor) -> Change | None:
@@ -34,8 +34,8 @@ class Rule(Protocol):
 
 
 @contextmanager
-def intercepted(sites: Sequence[Site], rule: Rule) -> Iterator[None]:
-    """Route by ``rule`` inside the block; afterwards the model is as it was, also after an exception.
+def intercepted(sites: Sequence[Site], interceptor: Interceptor) -> Iterator[None]:
+    """Route by ``interceptor`` inside the block; afterwards the model is as it was, also after an exception.
 
     Raises:
         ModelError: on leaving, if from the first layer that asked on one did not: the routing was not replaced there
@@ -46,7 +46,7 @@ def intercepted(sites: Sequence[Site], rule: Rule) -> Iterator[None]:
     def asking(position: int) -> Decide:
         def decide(index: Tensor, weights: Tensor) -> Change | None:
             fired.add(position)
-            return rule(position, index, weights)
+            return interceptor(position, index, weights)
 
         return decide
 
@@ -92,7 +92,7 @@ def recorded(sites: Sequence[Site], rows: Tensor | None = None) -> Iterator[Reco
 
     Args:
         sites: the model's MoE layers.
-        rows: ``[R]`` which of a call's tokens are read, so that no others are kept; None: every one.
+        rows: ``[R]`` which of a call's tokens are read, so that no others are stored; None: every one.
     """
     recording = Recording()
 

@@ -32,8 +32,8 @@ def with_mass(weights: Tensor, total: Tensor) -> Tensor:
 
 def top(weights: Tensor, k: int) -> Tensor:
     """Only the k largest weights of each row, rescaled to the row's mass."""
-    index, kept = sparse(weights, k)
-    return with_mass(torch.zeros_like(weights).scatter(-1, index, kept), mass(weights))
+    index, largest = sparse(weights, k)
+    return with_mass(torch.zeros_like(weights).scatter(-1, index, largest), mass(weights))
 
 
 def core_size(n: int | None, experts: int) -> int:

@@ -27,7 +27,7 @@ class Modules:
 
     Attributes:
         attributes: of each, the model itself first.
-        kept: what was found out about the model, and is let go of together with these modules.
+        cache: what was found out about the model; it is let go of together with these modules.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -35,7 +35,7 @@ class Modules:
         self.attributes = [vars(module) for module in modules]
         self._children = [module._modules for module in modules]
         self._known = list(values(self._children))
-        self.kept: dict[str, Any] = {}
+        self.cache: dict[str, Any] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
         """In a copy or a pickle of the model nothing is in their place: it has other modules."""
@@ -56,7 +56,7 @@ def modules_of(model: nn.Module) -> Modules:
 
 
 def forget_modules(model: nn.Module) -> None:
-    """Let go of a model's modules, and so of all that was kept with them: it counts as changed."""
+    """Let go of a model's modules, and so of all that was cached with them: it counts as changed."""
     vars(model).pop(_PLACE, None)
 
 

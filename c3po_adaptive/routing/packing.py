@@ -6,7 +6,7 @@ Three layouts, from the cheapest to the one that asks least of a model:
   mask keeps options from seeing each other, so the last token is computed once, however many options there are.
 - ``rows``: a sequence for each option (one for all that are single tokens), the last token in front of each. For models
   whose layers carry a state along the sequence, or make their own masks.
-- ``whole``: the same, with the whole prompt in each sequence and nothing kept in a cache.
+- ``whole``: the same, with the whole prompt in each sequence and nothing cached.
 
 Where a pathway acts on an earlier token of the prompt, the tail begins there.
 """

@@ -97,7 +97,7 @@ def prefill_finals(
 ) -> list[ScoredTail]:
     """What predicts the scored tokens of prompts that are laid out alike, along the model's own routing or a rule's.
 
-    A prefill of which nothing is kept that tails could start from.
+    A prefill that stores nothing for tails to start from.
 
     Raises:
         ShapeError: a prompt without tokens.
@@ -213,7 +213,7 @@ def _run_tails(
 
 
 def _call(model: PreTrainedModel, parts: Sequence[_Part]) -> tuple[TokenBatch, ModelInputs]:
-    """A batch of tails behind their prefixes, padded on the right: how they lie, and what the decoder is given."""
+    """A batch of tails behind their prefixes, padded on the right: how they lie, and what the decoder takes."""
     packed = [p for _, _, p in parts]
     batch = laid_out(packed, [prompt.lengths for prompt, _, _ in parts])
     cache = _cache(model, [before for _, before, _ in parts], packed, batch.owner)
@@ -233,5 +233,5 @@ def _cache(
         return None
     width, cache = max(p.past for p in packed), DynamicCache(config=model.config)
     parts = zip(*(p.cache for p in prefixes), strict=True)
-    cache.layers = [layer_of(joined(kept, owner), width) for kept in parts]
+    cache.layers = [layer_of(joined(part, owner), width) for part in parts]
     return cache

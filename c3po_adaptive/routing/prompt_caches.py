@@ -1,4 +1,4 @@
-"""What a sample's prompt leaves behind in a model's cache: cut out of a batch, kept, and laid side by side again.
+"""What a sample's prompt leaves behind in a model's cache: cut out of a batch, stored, and laid side by side again.
 
 A cache layer holds tensors that grow with the sequence (keys, values, an indexer's keys) and, in recurrent or
 convolutional layers, states that are overwritten. The first are padded on the left like the prompts; the second are
@@ -58,8 +58,8 @@ def _without_padding(name: str, tensor: Tensor, length: int) -> Tensor:
     axis = SEQUENCE_AXIS.get(name)
     if axis is None:
         return tensor.clone()
-    kept = min(length, tensor.shape[axis])  # a sliding window keeps its last tokens only
-    return tensor.narrow(axis, tensor.shape[axis] - kept, kept).clone()
+    last = min(length, tensor.shape[axis])  # a sliding window keeps its last tokens only
+    return tensor.narrow(axis, tensor.shape[axis] - last, last).clone()
 
 
 def joined(parts: Sequence[CacheSlice], owner: Tensor) -> CacheSlice:
@@ -73,13 +73,13 @@ def joined(parts: Sequence[CacheSlice], owner: Tensor) -> CacheSlice:
     )
 
 
-def layer_of(kept: CacheSlice, width: int) -> Any:
+def layer_of(part: CacheSlice, width: int) -> Any:
     """A cache layer that a model may use up: over joined samples whose longest prompt has ``width`` tokens.
 
     Updating it rebinds what grows, so that is shared; states are overwritten in place, so they are copied.
     """
-    layer = copy.copy(kept.shell)
-    for key, tensor in kept.tensors.items():
+    layer = copy.copy(part.shell)
+    for key, tensor in part.tensors.items():
         if isinstance(key, str):
             setattr(layer, key, tensor if key in SEQUENCE_AXIS else tensor.clone())
         else:
@@ -113,9 +113,9 @@ def overwritten(layers: Sequence[Any]) -> Iterator[None]:
         return
 
     def aside(tensor: Tensor) -> tuple[Tensor, int]:
-        kept = tensor.detach()
-        kept = kept.clone() if tensor.untyped_storage().data_ptr() in places else kept
-        return kept, kept._version
+        own = tensor.detach()
+        own = own.clone() if tensor.untyped_storage().data_ptr() in places else own
+        return own, own._version
 
     def back(found: tuple[Tensor, int]) -> Tensor:
         tensor, version = found

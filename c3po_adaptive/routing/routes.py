@@ -52,7 +52,7 @@ class Sequences:
 
         Args:
             real: ``[B, T]`` bool, no padding.
-            tokens: ``[B, T]`` ids of the call; None where it was given embeddings.
+            tokens: ``[B, T]`` ids of the call; None where it took embeddings.
 
         Raises:
             ShapeError: other numbers of sequences or of tokens.

@@ -70,7 +70,7 @@ class PathwayRule:
 
 
 def shift(routing: Tensor, change: Tensor) -> Tensor:
-    """``routing + change`` clipped at zero, each row's mass kept; rows ``[R, E]``.
+    """``routing + change`` clipped at zero, each row's mass preserved; rows ``[R, E]``.
 
     The clip is a kink where a row has no weight, and so is ω0 of every loss that answer tokens have a part in: there
     the gradient is the slope of raising an expert's weight (``clamp_min`` passes it at zero), and lowering it changes

@@ -25,19 +25,19 @@ class Groups:
 
     Attributes:
         count: how many there are.
-        kept: how many of them are looked at.
+        k: how many of them are looked at.
         pairs: whether a group counts by its two best experts together; if not, by its best one.
     """
 
     count: int
-    kept: int
+    k: int
     pairs: bool
 
     def outside(self, scores: Tensor, banned: Tensor) -> Tensor:
         """``[R, E]`` bool, experts of groups that are left out, by ``scores [R, E]``; banned ones count nothing."""
         inside = scores.masked_fill(banned, 0).unflatten(1, (self.count, -1))
         best = inside.topk(min(2, inside.shape[-1]) if self.pairs else 1, dim=-1).values.sum(-1)
-        left_out = torch.ones_like(best, dtype=torch.bool).scatter(1, best.topk(self.kept, dim=-1).indices, False)
+        left_out = torch.ones_like(best, dtype=torch.bool).scatter(1, best.topk(self.k, dim=-1).indices, False)
         return left_out.repeat_interleave(inside.shape[-1], dim=1)
 
 
@@ -45,9 +45,9 @@ def groups_of(router: nn.Module, *, pairs: bool) -> Groups | None:
     """A router's groups by its own settings; None: it has none."""
     counts = (getattr(router, name, None) for name in table().names["groups"])
     count = next((n for n in counts if isinstance(n, int)), 1)
-    kept = getattr(router, "topk_group", None)
-    limited = count > 1 and isinstance(kept, int) and getattr(router, "topk_method", "") != "greedy"
-    return Groups(count, int(kept), pairs) if limited and kept else None
+    k = getattr(router, "topk_group", None)
+    limited = count > 1 and isinstance(k, int) and getattr(router, "topk_method", "") != "greedy"
+    return Groups(count, int(k), pairs) if limited and k else None
 
 
 def selected(scores: Tensor, k: int, groups: Groups | None, banned: Tensor, forced: Tensor) -> Tensor:

@@ -118,7 +118,7 @@ def find_sites(model: PreTrainedModel) -> tuple[Site, ...]:
 
 
 def routed_parts(model: PreTrainedModel) -> Iterator[tuple[int, nn.Module, nn.Module, Style]]:
-    """Decoder layer, experts, router and style of every MoE layer, told from the structure alone.
+    """Decoder layer, experts, router and style of every MoE layer, found by the structure alone.
 
     Raises:
         ModelError: experts whose router cannot be found.
@@ -129,7 +129,7 @@ def routed_parts(model: PreTrainedModel) -> Iterator[tuple[int, nn.Module, nn.Mo
 
 
 def moe_layers(model: PreTrainedModel) -> tuple[int, ...]:
-    """Decoder layers that hold routed experts, told from the structure alone: no weight is looked at, none is run.
+    """Decoder layers that hold routed experts, found by the structure alone: no weight is looked at, none is run.
 
     Raises:
         ModelError: experts whose router cannot be found.
@@ -138,7 +138,7 @@ def moe_layers(model: PreTrainedModel) -> tuple[int, ...]:
 
 
 def no_layers(model: PreTrainedModel) -> str:
-    """What is said of a model none of whose layers is one, told from the structure alone."""
+    """What is said of a model none of whose layers is one, judged by the structure alone."""
     return (
         f"{type(model).__name__} has no MoE layer whose experts are called with (hidden, index, weights), "
         f"{_instead(model)}: re-mixing needs a Mixture-of-Experts model of transformers. {WORKING}"

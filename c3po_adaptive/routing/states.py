@@ -1,4 +1,4 @@
-"""Everything of a sample that ω cannot change, computed once and kept: what tail recomputation starts from."""
+"""Everything of a sample that ω cannot change, computed once and cached: what tail recomputation starts from."""
 
 from __future__ import annotations
 
@@ -71,10 +71,10 @@ class State:
     @property
     def nbytes(self) -> int:
         """Bytes of the tensors it holds, which a byte budget counts, with room for the tangent."""
-        kept = [self.entry, self.own, self.router, self.router_input, self.token_scores, self.final, self.final]
-        kept += [] if self.hidden is None else [self.hidden]
+        held = [self.entry, self.own, self.router, self.router_input, self.token_scores, self.final, self.final]
+        held += [] if self.hidden is None else [self.hidden]
         shown = [part for part in (self.packed.images, self.prompt.extra) if part is not None]
-        return sum(t.nbytes for t in kept) + sum(k.nbytes for k in self.cache) + sum(part.nbytes for part in shown)
+        return sum(t.nbytes for t in held) + sum(k.nbytes for k in self.cache) + sum(part.nbytes for part in shown)
 
 
 def tangent_of(model: PreTrainedModel, states: Sequence[State]) -> Tangent:
@@ -87,8 +87,8 @@ def tangent_of(model: PreTrainedModel, states: Sequence[State]) -> Tangent:
         normalizer, slope = (torch.cat(column) for column in zip(*parts, strict=True))
         for state, n, s in zip(lacking, normalizer.split(sizes), slope.split(sizes), strict=True):
             state.keep_tangent(n.clone(), s.clone())
-    kept = [s.tangent for s in states if s.tangent is not None]
-    return Tangent(*(torch.cat([getattr(t, name) for t in kept]) for name in ("hidden", "normalizer", "slope")))
+    tangents = [s.tangent for s in states if s.tangent is not None]
+    return Tangent(*(torch.cat([getattr(t, name) for t in tangents]) for name in ("hidden", "normalizer", "slope")))
 
 
 def normalized(state: State, tokens: Tensor) -> Tensor:
@@ -97,7 +97,7 @@ def normalized(state: State, tokens: Tensor) -> Tensor:
 
 
 def by_option(tokens: Tensor, option: Tensor, lengths: Sequence[float]) -> Tensor:
-    """``[C]`` the sum of each option's ``tokens [M]``, told apart by ``option [M]`` (-1: of none), over its length."""
+    """``[C]`` the sum of each option's ``tokens [M]``, by ``option [M]`` (-1: of none), over its length."""
     of_one = option >= 0
     return tokens.new_zeros(len(lengths)).index_add(0, option[of_one], tokens[of_one]) / torch.tensor(lengths)
 
@@ -180,7 +180,7 @@ class TailBatch(TokenBatch):
 
     @cached_property
     def cache(self) -> list[CacheSlice]:
-        """The samples' caches side by side, one per entry of ``State.cache``; empty if nothing was kept."""
+        """The samples' caches side by side, one per entry of ``State.cache``; empty if nothing was cached."""
         return [joined(parts, self.owner) for parts in zip(*(s.cache for s in self.states), strict=True)]
 
 

@@ -127,9 +127,9 @@ def _pairs(change: Change, index: Tensor, weights: Tensor, n_experts: int) -> tu
     # Pairs of the rows that change, r * n of them, then those of all others, (R - r) * k, as the router made them.
     every = torch.arange(len(index), device=index.device)
     rows = every if change.rows is None else change.rows
-    kept = torch.ones(len(index), dtype=torch.bool, device=index.device).index_fill(0, rows, False)
-    tokens = torch.cat([rows.repeat_interleave(change.index.shape[1]), every[kept].repeat_interleave(index.shape[1])])
-    experts = torch.cat([change.index.flatten(), index[kept].flatten()])
-    gates = torch.cat([change.weights.to(weights.dtype).flatten(), weights[kept].flatten()])
+    left = torch.ones(len(index), dtype=torch.bool, device=index.device).index_fill(0, rows, False)
+    tokens = torch.cat([rows.repeat_interleave(change.index.shape[1]), every[left].repeat_interleave(index.shape[1])])
+    experts = torch.cat([change.index.flatten(), index[left].flatten()])
+    gates = torch.cat([change.weights.to(weights.dtype).flatten(), weights[left].flatten()])
     order = experts.sort(stable=True).indices  # the experts run one after another, each over its own pairs
     return order, tokens[order], gates[order], torch.bincount(experts, minlength=n_experts).tolist()

@@ -92,7 +92,7 @@ def skipped(layers: Iterable[nn.Module]) -> Iterator[None]:
 
 @contextmanager
 def entering(layers: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
-    """Collect the hidden states that enter each of the given decoder layers."""
+    """Collect the hidden states that enter each of these decoder layers."""
     taken: list[Tensor] = []
 
     def hook(module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> None:
@@ -132,7 +132,7 @@ def _cache(model: PreTrainedModel, batch: TailBatch, start: int, first: int) -> 
     if not batch.cache:
         return None
     width, cache = max(batch.past), DynamicCache(config=model.config)
-    some = next(state for kept in batch.cache for state in kept.tensors.values())  # a layer of experts alone has none
+    some = next(state for part in batch.cache for state in part.tensors.values())  # a layer of experts alone has none
     for i, layer in enumerate(cache.layers):
         cache.layers[i] = layer_of(batch.cache[i - first], width) if i >= start else passed_by(layer, some, width)
     return cache

@@ -41,7 +41,7 @@ class Trace:
         revision: commit of the Hub that the model was loaded from; "" of a folder, or where nobody knows.
         tokenizer: identity of the tokenizer that the tokens are of; "" where nobody knows.
         pieces: text of token ids, of those that are known.
-        prompt: how many of the tokens were given, the others generated; 0 where nobody knows.
+        prompt: how many of the tokens are the prompt's, the others generated; 0 where nobody knows.
         engine: what ran the model; "" where nobody knows.
         dtype: of the weights, such as "bfloat16", and what quantized some; "" where nobody knows.
 
@@ -218,7 +218,7 @@ def _dense(experts: Tensor, n_experts: int) -> Tensor:
 class Replayed:
     """A rule that forces a trace; what was not recorded is left to the model.
 
-    With ids alone the router weighs the experts that it is given, as it weighs its own choice.
+    With ids alone the router weighs the prescribed experts, as it weighs its own choice.
     """
 
     trace: Trace

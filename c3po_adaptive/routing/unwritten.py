@@ -1,4 +1,4 @@
-"""Whether tensors still hold the numbers that they held, told without reading one."""
+"""Whether tensors still hold the numbers that they held, found without reading one."""
 
 from __future__ import annotations
 

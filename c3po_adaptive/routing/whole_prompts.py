@@ -56,7 +56,7 @@ class WholePrompts:
     Attributes:
         model: whose they are.
         flops: its matrix sizes.
-        start: the decoder layer that runs begin with. What enters there is computed once a prompt, and kept: nothing
+        start: the decoder layer that runs begin with. What enters there is computed once a prompt, and cached: nothing
             below may change while it is.
     """
 
@@ -125,7 +125,7 @@ class WholePrompts:
 
     @torch.no_grad()
     def _entered(self, prompts: Sequence[Prompt], packed: Sequence[Packed], inputs: ModelInputs) -> Tensor:
-        """``[N, S, H]`` what enters decoder layer ``start``, kept from the first time on."""
+        """``[N, S, H]`` what enters decoder layer ``start``, cached from the first time on."""
         if any(prompt not in self._entering for prompt in prompts):
             layers = list(decoder_layers(self.model))
             with skipped(layers[self.start :]), entering([layers[self.start]]) as entries:

@@ -22,11 +22,11 @@ class OfExperts(NamedRule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        given = self.experts
-        there = isinstance(given, tuple) and bool(given) and all(type(one) is int and one >= 0 for one in given)
-        if not there or len(set(given)) < len(given):
+        experts = self.experts
+        there = isinstance(experts, tuple) and bool(experts) and all(type(one) is int and one >= 0 for one in experts)
+        if not there or len(set(experts)) < len(experts):
             raise SettingError(
-                f"Expected {self.name}.experts to be different numbers from 0 on, got {given!r}; give some."
+                f"Expected {self.name}.experts to be different numbers from 0 on, got {experts!r}; give some."
             )
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Whether a rule leaves a token the experts that it uses, told before there is a model."""
+"""Whether a rule leaves a token the experts that it uses, found before there is a model."""
 
 from __future__ import annotations
 

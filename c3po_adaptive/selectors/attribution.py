@@ -52,7 +52,7 @@ class Attribution(ScoredLayers):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "method", method_name(self.method))  # one name, so that runs can be told apart
+        object.__setattr__(self, "method", method_name(self.method))  # one name, as it identifies runs
         chosen = METHODS[self.method]
         check_use(self.method, self.baseline, self.groups)
         if chosen.by_group and self.groups == "layer" and self.rank == "score":

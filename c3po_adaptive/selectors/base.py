@@ -15,8 +15,8 @@ class LayerSelector(Checked, ABC):
 
     Attributes:
         needs_neighbours: False for a selector that never looks at references; then none are retrieved for it.
-        needs_label: True only for upper bounds: such a selector is given a ``LabeledProblem``.
-        needs_truth: likewise; such a selector is told what a planted fault did (``Problem.truth``).
+        needs_label: True only for upper bounds: such a selector gets a ``LabeledProblem``.
+        needs_truth: likewise; such a selector sees what a planted fault did (``Problem.truth``).
         varies: what it leaves to chance, in words, where others choose or learn; "": nothing. It is a control by that.
     """
 
@@ -47,7 +47,7 @@ class LayerSelector(Checked, ABC):
         return 0
 
     def prepare(self, training: TrainingReferences) -> Self:
-        """This selector after it learned from references, which it is given once; most have nothing to learn.
+        """This selector after it learned from references, which it gets once; most have nothing to learn.
 
         What it learned is a field with ``repr=False``.
         """

@@ -1,6 +1,6 @@
 """Files that are named by what they are of and by a hash: altered, cut short or renamed, they are found out when read.
 
-``<of>.<checksum>.<kind>``, where the checksum is of both the name and what the file holds. What is kept under such a
+``<of>.<checksum>.<kind>``, where the checksum is of both the name and what the file holds. What is stored under such a
 name takes long to compute, and can be computed again.
 """
 

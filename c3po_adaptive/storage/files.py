@@ -98,7 +98,7 @@ def scratch_folder(folder: Path) -> Iterator[Path]:
 
 
 def take_place(writing: Path, path: Path) -> None:
-    """Put a file where another is, or none, in one step; the mode of what it replaces is kept.
+    """Put a file where another is, or none, in one step, with the mode of what it replaces.
 
     Raises:
         OSError: something else stands there, or is read-only; or as it comes from the disk.

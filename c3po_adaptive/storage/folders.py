@@ -1,4 +1,4 @@
-"""Where things are kept between runs, and where no run belongs."""
+"""Where things are stored between runs, and where no run belongs."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class OnHub(ABC):
 
     @classmethod
     def _fetched(cls, folder: Path) -> Self:
-        """The same as ``_read``, of a folder that belongs to the Hub's cache: nothing is to be kept beside it."""
+        """The same as ``_read``, of a folder that belongs to the Hub's cache: nothing is to be stored beside it."""
         return cls._read(folder)
 
     def save_pretrained(self, folder: str | Path, *, license: str | None = None) -> Path:
@@ -116,7 +116,7 @@ class OnHub(ABC):
     def from_pretrained(
         cls, name_or_path: str | Path, *, revision: str | None = None, token: str | bool | None = None
     ) -> Self:
-        """Read a folder, or a repository of the Hub, which is kept in its cache.
+        """Read a folder, or a repository of the Hub, which is cached.
 
         Args:
             name_or_path: a folder, or ``user/name``.
@@ -178,7 +178,7 @@ class OnHub(ABC):
 
 
 class _Store(Protocol):
-    """Where folders are kept that are not here; ``plugins/hub`` is one."""
+    """Where folders are stored that are not here; ``plugins/hub`` is one."""
 
     def card(self, what: object, name: str, license: str | None) -> str:
         """The text of the card of a set or a pathway, with the snippet that loads it by ``name``."""

@@ -1,4 +1,4 @@
-"""One hash for whatever has to be told apart: configurations, questions, files, and who learned what."""
+"""One hash for whatever has to be identified: configurations, questions, files, and who learned what."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def versions() -> dict[str, str | None]:
 
 
 def routing_versions() -> dict[str, str]:
-    """Of the packages that decide how a model routes: what is kept of a model belongs to these."""
+    """Of the packages that decide how a model routes: what is cached of a model belongs to these."""
     return {name: version(name) for name in ROUTING_PACKAGES}
 
 

@@ -17,7 +17,7 @@ SCHEMA = 2
 
 
 class Ours(BaseModel):
-    """What a file of ours holds at least; the rest is kept as it is."""
+    """What a file of ours holds at least; the rest stays as it is."""
 
     model_config = ConfigDict(extra="allow")
     newest: ClassVar[int] = SCHEMA

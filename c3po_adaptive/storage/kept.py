@@ -1,4 +1,4 @@
-"""What takes long to compute and can be computed again: kept in a folder under all that decides it, computed once."""
+"""What takes long to compute and can be computed again: stored in a folder under all that decides it, computed once."""
 
 from __future__ import annotations
 
@@ -59,12 +59,12 @@ def kept(folder: Path, identity: Any, compute: Callable[[], T], form: Form[T], o
     """The value that ``compute`` gives, from a file if it was computed before.
 
     The file is written whole or not at all; of two processes that compute the same, both write the same. Where the
-    folder cannot be written, the value is kept by nobody, with a warning.
+    folder cannot be written, the value is not stored, with a warning.
 
     Args:
         folder: also of other values.
         identity: all that decides the value, as JSON has it.
-        compute: called if nothing is kept under that identity.
+        compute: called if nothing is stored under that identity.
         form: how the value stands in a file.
         of: what the file's name begins with, for people.
 

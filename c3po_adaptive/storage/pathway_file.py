@@ -33,7 +33,7 @@ class Origin(BaseModel):
         revision: the commit that it was loaded from there.
         dtype: of its weights.
         prompts: SHA-256 of each sample's text (as a JSON string).
-        texts: the texts themselves, where they were to be kept.
+        texts: the texts themselves, where they were to be saved.
         versions: of the packages that decide how a model routes.
     """
 

@@ -1,4 +1,4 @@
-"""Pictures: files or images in memory, read in one way, and told apart by what they show."""
+"""Pictures: files or images in memory, read in one way, and identified by what they show."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def claim(folder: Path | str, config: Values, model: str | None = None) -> str:
     Args:
         folder: of the run.
         config: of the run, with what else identifies it.
-        model: its name, kept for readers beside the command; what is held to be the same is in ``config``.
+        model: its name, for readers, beside the command; what is held to be the same is in ``config``.
 
     Returns:
         Hash of the configuration, as written to ``config.json``.

@@ -37,7 +37,7 @@ class Arm(RemixSettings):
         draws: how often it answers each question, each time by the next seed: a control that is drawn at random says
             more in many draws, and by 99 of them an arm gets a p among them.
         preset: strategies and settings that go together (``c3po``, ``nearest``), below what the arm says itself;
-            parameters without a name are of the preset's strategy. What is kept of a run has them one by one.
+            parameters without a name are of the preset's strategy. A run's records have them one by one.
     """
 
     called: ClassVar[str] = "settings of an arm"
@@ -53,8 +53,8 @@ class Arm(RemixSettings):
 
     @model_validator(mode="before")
     @classmethod
-    def _on_a_preset(cls, given: Any) -> Any:
-        return _on_its_preset(given) if isinstance(given, Mapping) else given
+    def _on_a_preset(cls, value: Any) -> Any:
+        return _on_its_preset(value) if isinstance(value, Mapping) else value
 
     @field_validator(*ROLES, mode="before")
     @classmethod
@@ -81,14 +81,14 @@ class Arm(RemixSettings):
 
     def plain_in(self, run: RemixSettings) -> dict[str, object]:
         """Plain values, without the settings that are the run's."""
-        given = self.model_dump(mode="json")
-        return {k: v for k, v in given.items() if k not in RemixSettings.model_fields or v != getattr(run, k)}
+        values = self.model_dump(mode="json")
+        return {k: v for k, v in values.items() if k not in RemixSettings.model_fields or v != getattr(run, k)}
 
     def apart_from(self, run: RemixSettings) -> dict[str, object]:
         """The settings that identify it in a run's results: seed and filter only where they are not the run's."""
-        given = self.remixing.model_dump()
+        values = self.remixing.model_dump()
         common = {"seed", "max_similarity"}
-        return {k: v for k, v in given.items() if k not in common or v != getattr(run, k)}
+        return {k: v for k, v in values.items() if k not in common or v != getattr(run, k)}
 
 
 def in_a_run(arms: Any, run: Mapping[str, object]) -> Any:
@@ -127,10 +127,10 @@ class OnOneArm(OnQuestions):
 
     @model_validator(mode="before")
     @classmethod
-    def _settings_of_the_study(cls, given: Any) -> Any:
-        if not isinstance(given, Mapping):
-            return given
-        return {**given, "arm": in_a_run({"arm": given.get("arm", {})}, given)["arm"]}
+    def _settings_of_the_study(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        return {**value, "arm": in_a_run({"arm": value.get("arm", {})}, value)["arm"]}
 
     @field_serializer("arm")
     def _plain_arm(self, arm: Arm) -> dict[str, object]:

@@ -34,7 +34,7 @@ class Asked:
     Attributes:
         questions: those that are asked, each once.
         references: those that may be learned from.
-        again: questions that are left out because they were given before, each with the one that is asked.
+        again: repeated questions, which are left out, each with the one that is asked.
         poisoned: what was done to both on purpose, in a sentence.
         before: the references as they were before that; None: nothing was done.
     """
@@ -95,7 +95,7 @@ def poisoned_in_words(data: Data) -> list[str]:
 
 
 def counted_once(data: Data) -> list[str]:
-    """A line for each data set in which questions were given again."""
+    """A line for each data set with repeated questions."""
     return [_given_again(asked.again, "questions", name) for name, asked in data.items() if asked.again]
 
 
@@ -221,7 +221,7 @@ def _asked(dataset: Dataset) -> tuple[list[Question], list[tuple[Question, Quest
 
 
 def references_of(dataset: Dataset) -> list[Question]:
-    """Those that stand beside them; what is given twice there teaches twice, and no interval is over references."""
+    """Those that stand beside them; what stands there twice teaches twice, and no interval is over references."""
     placed = [(source, q) for source in dataset.references for q in _drawn(source, dataset)]
     # By its id a question finds itself among the references, to leave itself out.
     return [q for _, q in unique(placed, dataset.name)] if placed else []

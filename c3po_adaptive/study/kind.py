@@ -93,7 +93,7 @@ class Study(ABC, Generic[C]):
         """
 
     def foretold(self, config: C) -> Iterator[str]:
-        """What it could find at all, in words, where that can be told before it is run."""
+        """What it could find at all, in words, where that is known before it is run."""
         yield from ()
 
     @abstractmethod
@@ -132,7 +132,7 @@ def claimed(out: Path | str, config: Values, model: str | None = None) -> Iterat
     Args:
         out: the folder.
         config: what is run, with what else identifies it.
-        model: its name, kept for readers.
+        model: its name, for readers.
 
     Raises:
         DataError: it cannot be written, holds another run, is not ours, or another process runs in it.

@@ -1,4 +1,4 @@
-"""What a study takes, told before it runs, from the model's configuration and tokenizer, and where its weights are at
+"""What a study takes, estimated before it runs: from the model's configuration and tokenizer; where its weights are at
 hand and small, from plain answers that are timed; once it was begun, from the pace of its own.
 """
 
@@ -47,7 +47,7 @@ def foresee(config: OnQuestions, data: Data, times: int, weights: Footprint) -> 
     FLOPs are those of plain answers, and of the references' prompts once: matrices of the model times tokens. Re-mixing
     costs more; a finished run says how much of each arm, in such answers. ``room`` is what is free, in bytes, where the
     model would be loaded; None: not known. ``minutes`` are those of these FLOPs at the pace of a few plain answers,
-    which are given for it; None: the weights are not at hand, or large.
+    which are asked for it; None: the weights are not at hand, or large.
 
     Raises:
         ModelError: its tokenizer cannot be read.
@@ -103,7 +103,7 @@ def _tokenizer(config: OnQuestions) -> tuple[PreTrainedTokenizerBase, list[str]]
 
 
 def _tokens(questions: Sequence[Question], format: Format, tokenizer: Any, longest: int) -> float:
-    """Of all their prompts and options, told from some of them; images are not counted."""
+    """Of all their prompts and options, estimated from some of them; images are not counted."""
     some = spread(questions, SAMPLE)
     prompts = [format.prompt(replace(question, images=()), tokenizer, longest) for question in some]
     each = [len(prompt.ids) + sum(map(len, prompt.options)) for prompt in prompts]
@@ -123,7 +123,7 @@ def left(folder: Path | None, kind: type[Any], data: Data, arms: Mapping[str, in
     the mean pace. References that are not prepared yet are not counted.
 
     Args:
-        folder: of the run that was begun; None: nothing is told.
+        folder: of the run that was begun; None: nothing is reported.
         kind: of its records, which say how long they took.
         arms: how often each arm answers a question, by the name that records have.
 

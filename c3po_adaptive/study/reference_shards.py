@@ -1,4 +1,4 @@
-"""Shards of reference sets, and of the states that are kept of them, computed wherever an executor computes."""
+"""Shards of reference sets, and of the states that are stored of them, computed wherever an executor computes."""
 
 from __future__ import annotations
 

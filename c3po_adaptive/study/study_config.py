@@ -47,7 +47,7 @@ class _Loader(yaml.SafeLoader):
         return value
 
     def construct_yaml_int(self, node: Any) -> int:
-        """Of 64 bits, as all that is kept."""
+        """Of 64 bits, as all that is stored."""
         value: int = super().construct_yaml_int(node)
         if not -(2**63) <= value < 2**63:
             raise yaml.constructor.ConstructorError(None, None, "a whole number beyond 64 bits", node.start_mark)

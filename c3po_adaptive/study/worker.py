@@ -39,7 +39,7 @@ UNKNOWN = 1 << 30
 class Worker(ABC, Generic[C]):
     """Computes pieces; its fields are plain data, and all that a process that it is sent to gets of it.
 
-    What takes long to load (model, references) is kept where it is called.
+    What takes long to load (model, references) is cached where it is called.
 
     Attributes:
         config: of the study.
@@ -88,7 +88,7 @@ class Worker(ABC, Generic[C]):
 
     @property
     def counted_once(self) -> list[str]:
-        """A line for each data set in which questions were given again."""
+        """A line for each data set with repeated questions."""
         return counted_once(self.data)
 
     @cached_property

@@ -17,7 +17,7 @@ def matched(text: str, choices: Sequence[str]) -> int:
     """The choice that a text equals (exact match), ``NO_CHOICE`` if it equals none.
 
     Case, punctuation, articles and white space do not count, as in SQuAD (Rajpurkar et al. 2016, arXiv 1606.05250);
-    where two choices are told apart by these alone, as 5 and -5, case and white space do not count.
+    where two choices differ in these alone, as 5 and -5, case and white space do not count.
     """
     bare = [_bare(choice) for choice in choices]
     fold = _bare if all(bare) and len(set(bare)) == len(bare) else _folded

@@ -182,16 +182,16 @@ class Format(ABC):
                 "Expected a tokenizer with a chat template for chat=True, got one without; leave chat out, or load an "
                 "-Instruct or -chat model."
             )
-        turns, told = [], ""
+        turns, before = [], ""
         for shot in self.shots:
             if isinstance(shot, str):
-                told += f"{shot}\n\n"
+                before += f"{shot}\n\n"
                 continue
             asked = self._marked(shot)
             turns += [("user", asked.prompt), ("assistant", asked.options[shot.answer or 0].strip())]
         _check_texts(question)
         own = self._marked(question)
-        messages = [{"role": role, "content": text} for role, text in [*turns, ("user", told + own.prompt)]]
+        messages = [{"role": role, "content": text} for role, text in [*turns, ("user", before + own.prompt)]]
         prompt = cast(str, tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
         space = "" if prompt[-1:].isspace() else " "
         options, given = (tuple(space + text.strip() for text in texts) for texts in (own.options, own.given))
@@ -222,7 +222,7 @@ class Cloze(Format):
     lm-evaluation-harness, whose choices bring their own delimiter.
 
     Attributes:
-        partial: tasks whose choices fill a blank, and are then given: the rest of the sentence alone is scored, if
+        partial: tasks whose choices fill a blank: the rest of the sentence alone is scored, if
             there is any (Trinh and Le 2018, arXiv 1806.02847, *partial* evaluation; what WinoGrande is reported by).
     """
 
@@ -309,8 +309,8 @@ def as_format(spec: str | Mapping[str, Any] | Format) -> Format:
     """A format of its name, of a mapping ``{"name": …, **settings}``, or as it is."""
     if isinstance(spec, Format):
         return spec
-    given = {"name": spec} if isinstance(spec, str) else {str(key): value for key, value in spec.items()}
-    return format_by_name(given.pop("name", ""), **given)
+    parameters = {"name": spec} if isinstance(spec, str) else {str(key): value for key, value in spec.items()}
+    return format_by_name(parameters.pop("name", ""), **parameters)
 
 
 def format_key(format: str | Format) -> str:

@@ -40,7 +40,7 @@ SPLITS = ("train", "dev", *DEMO_SPLITS)
 def load_questions(
     source: str | Path, *, split: str | None = None, limit: int | None = None, usual: Sequence[str] = ()
 ) -> list[Question]:
-    """Questions of a JSONL file or a JSON array; which of the two is told by the content.
+    """Questions of a JSONL file or a JSON array; the content says which of the two.
 
     A row is either ours, ``{"question", "choices": [str], "answer", "id"?, "task"?, "subject"?, "split"?, "about"?,
     "images"?: [path of a picture, from the file's folder]}``, or CommonsenseQA's, ``{"question": {"stem", "choices":
@@ -51,7 +51,7 @@ def load_questions(
     Args:
         source: the file.
         split: keep only questions of that split.
-        usual: splits of which the first that the file has is kept where none is named; every question if it has none.
+        usual: splits of which the first that the file has is taken where none is named; every question if it has none.
         limit: keep at most that many, in the order of a hash of their ids: the same ones on every machine, spread over
             the whole file, and the first 50 of ``limit=100`` are those of ``limit=50``. None keeps file order.
 
@@ -183,7 +183,7 @@ def unique(placed: list[Placed], name: str) -> list[Placed]:
 
 
 def given_again(questions: Iterable[Question]) -> list[tuple[Question, Question]]:
-    """Questions that were given before, each with the first of its kind.
+    """Repeated questions, each with the first of its kind.
 
     It is the same question if the text and the images are the same and so are the choices, in whatever order: by
     whatever id, of whatever subject, and even if another choice is said to be right.
@@ -197,10 +197,10 @@ def of_split(placed: list[Placed], split: str | None, name: str, usual: Sequence
     """Those of a split; of none: of the first usual one that there is, else all of them."""
     present = {question.split for _, question in placed}
     split = split if split is not None else next((one for one in usual if one in present), None)
-    kept = [(where, question) for where, question in placed if split in (None, question.split)]
-    if placed and not kept:
+    found = [(where, question) for where, question in placed if split in (None, question.split)]
+    if placed and not found:
         raise DataError(_no_split(name, str(split), sorted(present - {""})))
-    return kept
+    return found
 
 
 def first(placed: Iterable[Placed], limit: int | None) -> list[Question]:
@@ -348,7 +348,7 @@ def _choices(choices: list[Any], where: str) -> tuple[str, ...]:
 
 
 def _answer(answer: int | str, choices: tuple[str, ...], where: str) -> int:
-    """The place of the right choice, given as such, by its text, or by its letter; what might mean two is refused."""
+    """The place of the right choice, from its place, its text or its letter; what might mean two is refused."""
     last = len(choices) - 1
     if isinstance(answer, int):
         if not 0 <= answer <= last:

@@ -36,7 +36,7 @@ GROUP = "c3po_adaptive.sources"
 ``mine:NAME:SPLIT`` calls that of ``mine`` with ``(NAME, split=SPLIT, usual=USUAL)``, see ``questions``. It gives rows
 as a JSONL file has them (``load_questions``), or questions, each behind the place that it is from, for messages; and
 raises a ``C3POError`` where it has none. Where the sets are its own, and none is another source's of that name, it has
-the attribute ``sets``, names of some: tables call them ``mine:NAME``, and who misspells one is told of them. One that
+the attribute ``sets``, names of some: tables call them ``mine:NAME``, and who misspells one is shown them. One that
 is had without its prefix, too, has ``takes(name) -> bool``, which says of which names, and ``names``, those it is known
 by, for who misspells one. They are looked up without the registry: questions are read before there is one.
 """
@@ -166,9 +166,9 @@ def _unknown(name: str) -> UnknownNameError:
     if path.name != name and is_folder(path.parent):
         known = {str(path.parent / entry.name) for entry in path.parent.iterdir()}
     else:
-        kept = {file.name.split(".")[0] for file in Path(data).glob("*.*.jsonl")} if data else set()
+        files = {file.name.split(".")[0] for file in Path(data).glob("*.*.jsonl")} if data else set()
         sets = (f"{point.name}:{s}" for point in points for s in getattr(_loaded(point), "sets", ()))
-        known = {"demo", *taken, *kept, *sets}
+        known = {"demo", *taken, *files, *sets}
     hint = suggestion(name, sorted(known), "name a file, a folder or one of these.")
     absent = "" if taken else f" As for the Hub's: {elsewhere.where('benchmarks', ROLE)}"
     return UnknownNameError(

@@ -58,8 +58,8 @@ def as_questions(
     if isinstance(questions, str | Question):
         return as_questions([questions], None if choices is None else [choices])  # type: ignore[list-item]
     each = choices if isinstance(choices, list | tuple) else [choices]
-    if told := [one for one in each if isinstance(one, str)]:
-        raise SettingError(f'Expected choices as a list of texts, ["a stone", "a boat"], got the text {told[0]!r}.')
+    if texts := [one for one in each if isinstance(one, str)]:
+        raise SettingError(f'Expected choices as a list of texts, ["a stone", "a boat"], got the text {texts[0]!r}.')
     if not isinstance(questions, list | tuple) or not isinstance(choices, list | tuple | None):
         raise SettingError(
             f"Expected questions, and choices, as lists, got {type(questions).__name__} and {type(choices).__name__}."

@@ -87,7 +87,7 @@ def findings(role: str, strategy: Any) -> Iterator[Finding]:
 
 
 def _next(name: str, contract: Contract, strategy: Any, before: Sequence[Finding]) -> Finding:
-    """What a test finds; what fails for a reason that was told already is told once."""
+    """What a test finds; a reason to fail is reported once."""
     failing = [one for one in before if one.outcome == "fails"]
     test = getattr(contract, name)
     if any(one.test == _title(contract.first) for one in failing):

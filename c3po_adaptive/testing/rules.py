@@ -46,7 +46,7 @@ class RuleContract(Contract):
         check_identity("rule", rule)
 
     def test_edits_a_choice(self, rule: NamedRule) -> None:
-        """``edit(choice)`` returns a ``Choice`` of the same tokens and experts, without NaN, and leaves the given one.
+        """``edit(choice)`` returns a ``Choice`` of the same tokens and experts, without NaN, and leaves its argument.
 
         ``dataclasses.replace(choice, scores=…)``; scores are ``[R, E]``, ``banned`` and ``forced`` ``[E]`` of bool.
         """

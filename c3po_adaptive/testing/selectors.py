@@ -130,7 +130,7 @@ class SelectorContract(Contract):
         expect(same, "the same mask whether a label is known or not", "another")
 
     def test_asks_for_the_neighbours_that_it_looks_at(self, selector: LayerSelector) -> None:
-        """With ``needs_neighbours = False`` it never looks at neighbours, nor at their loss: it may be given none.
+        """With ``needs_neighbours = False`` it never looks at neighbours, nor at their loss: it may get none.
 
         Say ``needs_neighbours: ClassVar[bool] = True``, or use ``problem.entropy`` and ``problem.margin``.
         """

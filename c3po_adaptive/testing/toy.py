@@ -56,7 +56,7 @@ def toy_problem(
         told: add the truth of a fault: experts of the last two layers, exchanged with their neighbours.
     """
     source = Generator().manual_seed(seed)
-    kept = slice(None) if only is None else slice(only, only + 1)
+    part = slice(None) if only is None else slice(only, only + 1)
 
     def pathways(*shape: int) -> tuple[Tensor, Tensor]:
         router = (2 * torch.randn(*shape, E, generator=source)).softmax(-1)
@@ -92,15 +92,15 @@ def toy_problem(
     if selected is not None:
         rows = torch.tensor([row in (selected or (L - 2, L - 1)) for row in range(L)])
         mask = torch.zeros_like(router).scatter(-1, router.topk(core, -1).indices, 1.0).bool() & rows[:, None]
-    single = torch.ones(B, 1)[kept]
-    label_loss, *distances = (quadratic(goal[kept, None], single) for goal in hidden)
+    single = torch.ones(B, 1)[part]
+    label_loss, *distances = (quadratic(goal[part, None], single) for goal in hidden)
 
     def scores(weights: Tensor, running: Tensor | None = None) -> Tensor:
         return -torch.stack([distance(weights, running) for distance in distances], 1)
 
     hidden_state = torch.randn(references, 8, generator=source)
     read, read_by_references = (torch.randn(count, L, 8, generator=source) for count in (B, references))
-    middle = own.mean(0).expand_as(known)  # where the references start, whichever sample is kept
+    middle = own.mean(0).expand_as(known)  # where the references start, whatever ``only`` says
 
     def of_neighbours(artifact: ReferenceArtifact) -> Tensor:
         each = artifact.compute(
@@ -119,7 +119,7 @@ def toy_problem(
             )
         )
         there = (index >= 0).view(*index.shape, *[1] * (each.ndim - 1))
-        return (each[index] * there)[kept]
+        return (each[index] * there)[part]
 
     def distance_to_each(weights: Tensor, running: Tensor | None = None) -> Tensor:
         goals = torch.stack([known, known.roll(1, 0), known.roll(2, 0)], 1)
@@ -127,27 +127,27 @@ def toy_problem(
         return found if running is None else found * running[:, None]
 
     made: Problem = Problem(
-        own=own[kept],
-        router=router[kept],
-        router_input=read[kept],
+        own=own[part],
+        router=router[part],
+        router_input=read[part],
         layers=tuple(range(2, 2 + L)),  # as if the first two decoder layers were dense
-        neighbours=Neighbours(index[kept], similarity[kept], weight[kept]),
-        neighbour_pathways=near[kept],
+        neighbours=Neighbours(index[part], similarity[part], weight[part]),
+        neighbour_pathways=near[part],
         reference_pathways=known,
-        loss=quadratic(near[kept], weight[kept]),
+        loss=quadratic(near[part], weight[part]),
         scores=scores,
-        own_scores=scores(own[kept]),
+        own_scores=scores(own[part]),
         of_neighbours=of_neighbours,
-        generators=tuple(Generator().manual_seed(seed + b) for b in range(B)[kept]),
+        generators=tuple(Generator().manual_seed(seed + b) for b in range(B)[part]),
         within=lambda selection: made,
-        selection=None if mask is None else Selection(mask[kept]),
-        truth=_exchanged(own[kept]) if told else None,
+        selection=None if mask is None else Selection(mask[part]),
+        truth=_exchanged(own[part]) if told else None,
     )
     if labeled:
         made = LabeledProblem(
             **{f.name: getattr(made, f.name) for f in fields(Problem)},
             label_loss=label_loss,
-            answers=torch.arange(B)[kept] % 3,
+            answers=torch.arange(B)[part] % 3,
             answered=lambda weights: scores(weights).argmax(-1),
         )
     return altered(made)

@@ -1,4 +1,4 @@
-"""What an arm's gain has to be told from, and what it could have reached, as arms that say so."""
+"""What an arm's gain has to go beyond, and what it could have reached, as arms that say so."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ class Controlled:
         return self.registry.strategies(self.arm.specs)
 
     def _some(self, role: str, *names: str) -> Values:
-        """Those parameters of a strategy that it has, as they are given or as they are by default."""
+        """Those parameters of a strategy that it has, as set or by default."""
         described = self.registry.describe(getattr(self._made, role))
         return {name: value for name, value in described.items() if name in names and name != "name"}
 

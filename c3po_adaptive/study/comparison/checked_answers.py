@@ -1,4 +1,4 @@
-"""An answerer's answers, refused where records cannot be made of them; what fails is told by arm and question."""
+"""An answerer's answers, refused where records cannot be made of them; what fails is named by arm and question."""
 
 from __future__ import annotations
 

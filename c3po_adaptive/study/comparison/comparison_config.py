@@ -53,7 +53,7 @@ class Compared(Settings):
 
 _PairOrMapping = Annotated[
     Annotated[tuple[str, str], Tag("pair")] | Annotated[Compared, Tag("mapping")],
-    Discriminator(lambda given: "mapping" if isinstance(given, Mapping | Compared) else "pair"),
+    Discriminator(lambda value: "mapping" if isinstance(value, Mapping | Compared) else "pair"),
 ]
 
 
@@ -100,12 +100,12 @@ class ComparisonConfig(OnQuestions):
 
     @model_validator(mode="before")
     @classmethod
-    def _settings_of_the_run(cls, given: Any) -> Any:
-        if not isinstance(given, Mapping):
-            return given
-        arms = given.get("arms", DEMO_ARMS)
+    def _settings_of_the_run(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping):
+            return values
+        arms = values.get("arms", DEMO_ARMS)
         there = {name: arm for name, arm in arms.items() if arm is not None} if isinstance(arms, Mapping) else arms
-        return {**given, "arms": in_a_run(there, given)}
+        return {**values, "arms": in_a_run(there, values)}
 
     @model_validator(mode="after")
     def _arms_are_there(self) -> ComparisonConfig:
@@ -155,7 +155,7 @@ class ComparisonConfig(OnQuestions):
         if not names:
             return self
         arms = {name: arm for name, arm in self.arms.items() if name in (*names, self.baseline)}
-        compare = [given for given, each in zip(self.compare, self.compared, strict=True) if {*each.pair} <= {*arms}]
+        compare = [entry for entry, each in zip(self.compare, self.compared, strict=True) if {*each.pair} <= {*arms}]
         controlled = [name for name in self.controlled if name in arms]
         one = {key: name for key in ("standard", "headline") if (name := getattr(self, key)) in arms}
         rest = {"standard": None, "headline": None, "compare": compare, "controlled": controlled}

@@ -88,8 +88,8 @@ class ComparisonStudy(StudyInPieces[ComparisonConfig, ComparisonWorker]):
         config = self.parse(claimed)
         data: Data = {}
         if questions:
-            given = [q for source in questions for q in read_questions(source)]
-            data = {d.name: Asked(given, given) for d in config.datasets}
+            found = [q for source in questions for q in read_questions(source)]
+            data = {d.name: Asked(found, found) for d in config.datasets}
         else:
             try:
                 data = read_data(config)

@@ -38,7 +38,7 @@ Made = tuple[Answerer, Setting, AnsweringContext]
 
 @dataclass(frozen=True)
 class _Prepared:
-    """What is kept while data sets are asked that answerers are made from alike.
+    """What is cached while data sets are asked that answerers are made from alike.
 
     Attributes:
         taught: what these data sets have in common: see ``ComparisonWorker._taught``.
@@ -52,7 +52,7 @@ class _Prepared:
 
 
 class ComparisonWorker(Worker[ComparisonConfig]):
-    """Prepares references, and each arm's answerer, when its first piece comes; they are kept while data sets with the
+    """Prepares references, and each arm's answerer, when its first piece comes; they stay while data sets with the
     same references are asked.
     """
 
@@ -224,7 +224,7 @@ class ComparisonWorker(Worker[ComparisonConfig]):
 
     @cached_property
     def _plain_flops(self) -> Callable[[str], float]:
-        """What a plain answer takes, on average over a data set's questions: what one-time costs are told in."""
+        """What a plain answer takes, on average over a data set's questions: what one-time costs are reported in."""
 
         @cache
         def of(dataset: str) -> float:

@@ -1,4 +1,4 @@
-"""What a comparison could find at all, told before it is run, after the correction that its verdicts make."""
+"""What a comparison could find at all, computed before it is run, after the correction that its verdicts make."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Findable:
         comparisons: that share Holm's correction; 1: it is tested alone.
         least: in points: no smaller gain can be found, however it comes about.
         usual: in points: none smaller can where a fifth of the answers flip.
-        needed: questions by which ``WANTED`` could be found at best, and where a fifth of them flip; None: not told.
+        needed: questions by which ``WANTED`` could be found at best, and where a fifth of them flip; None: unknown.
     """
 
     dataset: str
@@ -63,8 +63,8 @@ def findable(config: ComparisonConfig, data: Data) -> list[Findable]:
     """What each test of a comparison could find, with power 0.8: gains over the base on each data set and on the mean
     over several; what is primary; and comparisons over kinds of question.
 
-    Of the others only those that are written down count among the comparisons that share a correction, so that what is
-    told is the least.
+    Of the others only those that are written down count among the comparisons that share a correction: this is a lower
+    bound.
     """
     sizes = {name: [len(part.questions)] for name, part in data.items()}
     again = DatasetsInWords(config.model_dump(mode="json")).again(sizes)
