@@ -123,7 +123,8 @@ class TestDemo:
         )
         command = ["demo", "--questions", "colors", "--split", "test", "--seed", "7", "--minutes", "0", *options]
         ended = CliRunner().invoke(app, [str(a) for a in command])
-        assert ended.exit_code == 3, ended.output
+        assert ended.exit_code == 3 and "the same command resumes from here" in ended.output
+        assert not (tmp_path / "r" / "summary.json").exists()
         command[command.index("--minutes") + 1] = "5"
         call(*command)
         found = json.loads((tmp_path / "r" / "summary.json").read_text())

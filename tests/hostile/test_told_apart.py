@@ -121,6 +121,14 @@ def test_a_worker_of_the_same_answers(sent):
     assert len(pickle.loads(sent)(PIECE)) == 3
 
 
+def test_a_run_is_not_resumed_with_another_model(place):
+    config = small_study(place)
+    STUDY.run(config, place / "run")
+    another_model(place, None)
+    with untouched(place / "run"), pytest.raises(DataError, match=r"differ in inputs\.model"):
+        STUDY.run(config, place / "run")
+
+
 class TestPluginsOfOneName:
     @pytest.fixture
     def files(self, place):

@@ -235,26 +235,7 @@ def test_the_embedder_is_the_configurations(place):
 
 
 class TestInterruption:
-    def test_resumed_run_gives_the_same_records(self, place, whole, tmp_path, monkeypatch):
-        append, written, after = Records.append, [], 24
-
-        def interrupted(self, row):
-            if len(written) == after:
-                raise KeyboardInterrupt
-            written.append(row)
-            append(self, row)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(Records, "append", interrupted)
-            with pytest.raises(KeyboardInterrupt):
-                evaluate(config(), tmp_path / "run")
-        assert len(rows(tmp_path / "run")) == after
-        summary = evaluate(config(), tmp_path / "run")
-        assert rows(tmp_path / "run") == close(whole[0])
-        assert summary["rows"] == close(whole[1]["rows"])
-        assert summary["comparisons"] == close(whole[1]["comparisons"])
-
-    @pytest.mark.parametrize("kept", [1, 7, 10, 21, 56, 58, 70])
+    @pytest.mark.parametrize("kept", [1, 21, 58])
     def test_is_drawn_as_far_as_it_went(self, two, tmp_path, kept):
         """At an arm's boundary (7 answers each, then 3) and within one, with what is missing in its head."""
         out = shutil.copytree(two, tmp_path / "run")
@@ -382,23 +363,6 @@ class TestArms:
         evaluate(config(arms=dict(reversed(ARMS.items()))), tmp_path / "run", model=load_moe_model(place / "model"))
         for arm in ARMS:
             assert of(rows(tmp_path / "run"), arm) == close(of(whole[0], arm))
-
-    def test_base_is_the_model_itself(self, place, whole):
-        model = load_moe_model(place / "model")
-        for record in of(whole[0], "base"):
-            assert record["scores"] == record["base_scores"]
-            assert (record["layers"], record["cost"]["total"]) == ([], 1.0)
-        asked = [json.loads(line) for line in (place / "first.jsonl").read_text().splitlines()]
-        scores = model.score_choices([q["question"] for q in asked], [q["choices"] for q in asked])
-        found = [r["scores"] for r in of(whole[0], "base")]
-        assert all(f == pytest.approx(s.tolist(), abs=1e-4) for f, s in zip(found, scores, strict=True))
-
-    def test_no_step_is_base_bit_for_bit(self, place, whole, tmp_path):
-        arms = {"base": ARMS["base"], "still": {"optimizer": {"name": "ngd", "steps": 0}, "selector": SMALL}}
-        evaluate(config(arms=arms), tmp_path / "run")
-        still, base = (of(rows(tmp_path / "run"), arm) for arm in ("still", "base"))
-        assert [r["scores"] for r in still] == [r["scores"] for r in base]
-        assert all(r["layers"] == [] for r in still)
 
     def test_only_the_oracle_sees_labels(self, place, whole, tmp_path):
         asked = [json.loads(line) for line in (place / "first.jsonl").read_text().splitlines()]
@@ -680,17 +644,6 @@ def test_seed_moves_only_what_draws(place, whole, tmp_path):
 
 
 class TestLongRuns:
-    def test_stop_after_some_minutes_and_go_on(self, place):
-        run = ["evaluate", "limited.yaml", "--out", "limited", "--set", "batch_size=3"]
-        (place / "limited.yaml").write_text(json.dumps(config().model_dump(mode="json", exclude={"batch_size"})))
-        first = CliRunner().invoke(app, [*run[:1], "--config", *run[1:], "--minutes", "0"])
-        assert first.exit_code == 3
-        assert "the same command resumes from here" in first.output
-        assert not (place / "limited" / "summary.json").exists()
-        again = CliRunner().invoke(app, [*run[:1], "--config", *run[1:], "--minutes", "10"])
-        assert again.exit_code == 0, again.output
-        assert (place / "limited" / "summary.json").is_file()
-
     def test_pathways_may_be_left_out(self, place):
         parsed = config(arms={name: ARMS[name] for name in ("base", "ngd")}).model_copy(update={"pathways": False})
         evaluate(parsed, place / "thin")
