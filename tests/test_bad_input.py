@@ -6,6 +6,7 @@ import re
 import pytest
 import torch
 import yaml
+from hostile.doors import BASE, SMALL, question
 from typer.testing import CliRunner
 
 from c3po_adaptive import DataError, Optimizer, ReferenceSet, load_moe_model
@@ -13,8 +14,7 @@ from c3po_adaptive.cli import app
 from c3po_adaptive.storage.lock import held
 from c3po_adaptive.testing import write_tiny_checkpoint
 
-SMALL = {"name": "fixed", "n": 2, "experts": 5}
-BASE = {"optimizer": "none", "selector": {"name": "fixed", "n": 0}}
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 
 def refused(*args):
@@ -28,10 +28,6 @@ def refused(*args):
     return messages[0]
 
 
-def question(id, answer=0, text="Is it so?"):
-    return {"id": id, "task": "t", "question": text, "choices": ["yes", "no"], "answer": answer}
-
-
 def write(path, rows):
     """A JSONL file of rows, of which texts are taken as they are."""
     path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
@@ -40,10 +36,9 @@ def write(path, rows):
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A folder with a model, another one, references and test questions; the cache is in it too."""
+    """A folder with a model, references and test questions; the cache is in it too."""
     folder = tmp_path_factory.mktemp("bad")
     write_tiny_checkpoint(folder / "model", "olmoe")
-    write_tiny_checkpoint(folder / "other", "olmoe", seed=1)
     write(folder / "references.jsonl", [question(f"r{i}", i % 2, f"Is {i} odd?") for i in range(12)])
     write(folder / "test.jsonl", [question(f"t{i}", i % 2, f"Is {i + 20} odd or not?") for i in range(4)])
     with pytest.MonkeyPatch.context() as patch:
@@ -120,25 +115,14 @@ class TestNames:
     @pytest.mark.parametrize(
         ("change", "expected"),
         [
-            (
-                {"arms": {"base": BASE, "x": {"optimizer": "ngdd"}}},
-                "Expected an optimizer, got 'ngdd'; did you mean 'ngd'.*There are .*mode-finding, ngd",
-            ),
             ({"arms": {"base": BASE, "x": {"kernel": "rbf"}}}, "Expected a kernel, got 'rbf'; there are .*gaussian, "),
-            ({"arms": {"base": BASE, "x": {"optimizer": {"name": "ngd", "step_count": 2}}}}, "got 'step_count'"),
-            (
-                {"arms": {"base": BASE, "x": {"optimiser": "ngd"}}},
-                r"arms.x.optimiser: an unknown key; did you mean 'optimizer'\? There are answerer, optimizer, "
-                r".*seed\.$",
-            ),
-            ({"arms": {"base": BASE, "x": {"mix": "all"}}}, "arms.x.mix: Input should be 'core' or 'top-k'"),
+            ({"arms": {"base": BASE, "x": {"optimiser": "ngd"}}}, r"arms.x.optimiser: an unknown key; did you mean"),
             (
                 {"modle": "model"},
                 r"Expected a run configuration, got modle: an unknown key; did you mean 'model'\? There are .* model, ",
             ),
             ({"batch_size": 0}, "batch_size: Input should be greater than or equal to 1"),
             ({"dtype": "float8"}, "Expected a dtype, got 'float8'; did you mean 'float32'.*There are auto, float32"),
-            ({"format": "essay"}, "Expected a format, got 'essay'; there are cloze, letter; choose"),
             ({"datasets": [{"name": "all", "questions": "demo"}]}, "datasets: .*expected data sets of different names"),
             ({"datasets": [{"name": "d", "questions": "demo"}] * 2}, r"datasets: .*got \['d', 'd'\]"),
             ({"arms": {"ngd": {}}}, "Expected an arm that leaves the model alone.*got ngd; add base"),
@@ -201,7 +185,6 @@ class TestRouting:
         ("selector", "expected"),
         [
             ({"name": "fixed", "n": 4, "experts": 5}, "Expected at most 3 layers .*, got 4; ask for fewer"),
-            ({"name": "attribution", "n": 4, "experts": 5}, "Expected at most 3 layers .*, got 4; ask for fewer"),
             ({"name": "random", "n": 2, "experts": 9}, "Expected at most 8 experts .*, got 9; ask for fewer"),
             ({"name": "fixed", "layers": [0, 7], "experts": 5}, r"Expected layers among .*\(0, 1, 2\), got \[7\]"),
         ],

@@ -217,13 +217,6 @@ class TestFolder:
         with pytest.raises(DataError, match=r"a folder to write to, got .*set'?: .*writable folder"):
             references.save(tmp_path / "file" / "set")
 
-    def test_card_is_json_with_hashes(self, references, tmp_path):
-        card = json.loads((references.save(tmp_path / "set") / "card.json").read_text())
-        assert {name: len(digest) for name, digest in card["files"].items()} == {
-            "questions.parquet": 64,
-            "tensors.safetensors": 64,
-        }
-
 
 class TestChecks:
     def test_another_model(self, references):

@@ -14,6 +14,8 @@ from c3po_adaptive.registry import new_registry
 from c3po_adaptive.study.comparison import STUDY
 from c3po_adaptive.testing import write_tiny_checkpoint
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 COLOURS = ("red", "blue", "green", "grey")
 TOPICS = ("the tides of the sea", "how bread is baked", "the moons of Jupiter", "bees and their hives")
 ASKED, KNOWN = 120, 80

@@ -2,10 +2,12 @@
 
 import json
 import shutil
+from functools import partial
 
 import own_plugin
 import pytest
 from records.made import plain
+from rounding import near
 from study.configs import parse_config, registry_of, with_all_arms
 from typer.testing import CliRunner
 
@@ -70,6 +72,11 @@ def place(tmp_path_factory):
         yield folder
 
 
+close = partial(near, by=5e-4, rel=1e-6)
+"""In a resumed run neighbours are prefilled in other company; scores have five digits, a calibration error is in points
+of 100."""
+
+
 def evaluate(*given, **how):
     """The summary as it stands in its file."""
     return plain(STUDY.run(*given, **how))
@@ -87,15 +94,6 @@ def rows(folder):
     """Records without the time they took."""
     lines = (folder / "records.jsonl").read_text().splitlines()
     return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
-
-
-def close(value):
-    """Up to the last digit: in a resumed run, neighbours are prefilled in other company."""
-    if isinstance(value, float):
-        return pytest.approx(value, abs=5e-4)  # scores have five digits, and a calibration error is in points of 100
-    if isinstance(value, dict):
-        return {k: close(v) for k, v in value.items()}
-    return [close(v) for v in value] if isinstance(value, list) else value
 
 
 def of(records, arm):
@@ -213,14 +211,6 @@ class TestWritten:
         assert "Table: likely beside texts" in page
         assert "Asked as cloze by tokens, generated." in page
         assert summary["letters", "base"]["format"] == "letters, generated"
-
-    def test_the_table_has_its_statistics(self, written):
-        out, _, records = written
-        kept = read_parquet(out / "records.parquet")
-        assert [(r.choice, r.correct, r.chosen_by) for r in sorted(kept, key=lambda r: r.key)] == [
-            (r["choice"], r["correct"], r["chosen_by"])
-            for r in sorted(records, key=lambda r: (r["arm"], r["dataset"], r["id"], r["seed"]))
-        ]
 
     def test_an_arm_that_writes_nothing_is_refused(self, place, tmp_path):
         told = {"answerer": {"name": "told", "text": str(place / "references.jsonl")}, "optimizer": "none"}
@@ -456,17 +446,6 @@ class TestDraws:
         assert row["accuracy"] == pytest.approx(100 * sum(right) / 21)
         assert len(drawn[1]["comparisons"]) == 1
 
-    def test_an_interrupted_run_has_whole_draws_alone(self, place, drawn, tmp_path):
-        out = shutil.copytree(place / "drawn", tmp_path / "run")
-        lines = (out / "records.jsonl").read_text().splitlines(keepends=True)
-        (out / "records.jsonl").write_text("".join(lines[:17]))
-        for name in ("summary.json", "report.html", "records.parquet"):
-            (out / name).unlink()
-        assert CliRunner().invoke(app, ["report", str(out)]).exit_code == 0
-        found = json.loads((out / "summary.json").read_text())
-        assert found["missing"] == ["of 7 questions of first, base answered 6, far answered 11 in 3 draws"]
-        assert [row["draws"] for row in found["rows"]] == [1, 1], "draws that are not whole are none"
-
 
 CONTROLS = ("shuffled labels", "random neighbours", "random change", "random layers")
 
@@ -661,13 +640,6 @@ class TestLongRuns:
                 parse_config({"model": "model", "arms": ARMS} | setting)
 
 
-def test_what_the_model_has_too_few_of_is_found_before_anything_is_run(place):
-    arms = {"base": ARMS["base"], "wide": {"selector": {"name": "gradient", "n": 2, "experts": 300}}}
-    with pytest.raises(SettingError, match=r"Arm wide: Expected at most \d+ experts .*got 300"):
-        evaluate(config(arms=arms), place / "wide")
-    assert not (place / "wide").exists()
-
-
 LEARNING = registry_of(own_plugin.FILE)
 PRACTISED = {"name": "practised", "n": 2, "experts": 5, "training": 32}
 
@@ -713,12 +685,6 @@ class TestNoTestQuestionChooses:
         asked = {row["id"] for row in rows(place / "held-out")}
         assert len(seen) == 32
         assert not asked & set(seen)
-
-    def test_too_few_references(self, place):
-        arms = {"base": ARMS["base"], "learned": {"optimizer": "ngd", "selector": PRACTISED | {"training": 256}}}
-        with pytest.raises(SettingError, match=r"Expected at least 256 references to train on, got 14 .*give more, or"):
-            evaluate(config(arms=arms), place / "few", registry=LEARNING)
-        assert not (place / "few").exists(), "found before anything is run"
 
 
 def test_shuffled_labels_are_other_labels(place):
