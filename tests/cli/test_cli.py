@@ -52,7 +52,7 @@ def start(*args, cwd):
     """A command as a user starts it."""
     command = [Path(sys.executable).with_name("c3po"), *map(str, args)]
     environment = os.environ | {"COLUMNS": "80"}
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=600)
 
 
 def read_lines(path):
