@@ -20,11 +20,12 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def undrawn():
     """Pictures are made ready, and not drawn, which takes most of a small run's time: for tests of something else."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("c3po_adaptive.report.plots.svg", lambda figure, label: f'<svg aria-label="{label}"></svg>')
+        for module in ("drawing", "plots"):
+            patch.setattr(f"c3po_adaptive.report.{module}.svg", lambda _, label: f'<svg aria-label="{label}"></svg>')
         yield
 
 

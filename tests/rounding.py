@@ -18,11 +18,11 @@ def assert_near(found, expected, by=1e-5, scale=None):
     torch.testing.assert_close(found, expected, atol=by * measure, rtol=0)
 
 
-def near(value, by=1e-5):
+def near(value, by=1e-5, rel=None):
     """For comparison with ``==``: a record, whose floats may be apart by ``by``, wherever in it they stand. What two
     threads add up comes out otherwise when a library takes one of them, as it does on a busy machine."""
     if isinstance(value, dict):
-        return {key: near(part, by) for key, part in value.items()}
+        return {key: near(part, by, rel) for key, part in value.items()}
     if isinstance(value, list):
-        return [near(part, by) for part in value]
-    return pytest.approx(value, rel=by, abs=by) if isinstance(value, float) else value
+        return [near(part, by, rel) for part in value]
+    return pytest.approx(value, rel=by if rel is None else rel, abs=by) if isinstance(value, float) else value

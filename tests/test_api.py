@@ -7,12 +7,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from routing.naive import moved, routed_model, shared_model
+from routing.naive import routed_model, shared_model
 from routing.toys import HashEmbedder, questions, reference_set
 
 from c3po_adaptive import Optimizer, default_registry
 from c3po_adaptive.errors import DataError, SettingError, UnknownNameError
-from c3po_adaptive.optimizers.none import NoStep
 from c3po_adaptive.references.build import build_reference_set
 from c3po_adaptive.remixing.presets import PRESETS
 from c3po_adaptive.settings import RemixSettings
@@ -150,23 +149,6 @@ class TestOptimize:
             assert type(generated) is type(model.generate(texts, **options))
         assert len(model.score_choices(TEXTS, CHOICES, routing=omega)) == 2
 
-    def test_replaced_weights_are_valid(self):
-        model, omega = shared_model("olmoe"), optimizer().optimize(TEXTS[0])
-        other = replace(omega, weights=moved(omega).weights)
-        assert not torch.equal(model.forward(TEXTS[0], other).logits, model.forward(TEXTS[0], omega).logits)
-        back = replace(omega, weights=omega.own)
-        assert torch.equal(model.forward(TEXTS[0], back).logits, model.forward(TEXTS[0]).logits)
-
-    def test_a_text_is_prefilled_once(self):
-        model, calls = routed_model("olmoe"), []
-        c3po = optimizer(model=model)
-        model.sites[0].experts.register_forward_pre_hook(lambda module, args: calls.append(len(args[0])))
-        omega = c3po.optimize(TEXTS[0])
-        calls.clear()
-        model.forward(TEXTS[0])
-        model.forward(TEXTS[0], routing=omega)
-        assert calls == [], "the first layer is below the changed ones"
-
     @pytest.mark.parametrize("text", [TEXTS[0], "A boat is made of ___ as a rule."])
     def test_with_a_format_it_sees_the_prompt_that_is_scored(self, text):
         model = shared_model("olmoe")
@@ -199,17 +181,6 @@ class TestAnswer:
         assert one.choice in (0, 1)
         assert len(one.neighbours) == 3
 
-    @pytest.mark.parametrize("name", ["cloze", "letter"])
-    def test_scores_are_those_of_score_choices(self, name):
-        model = shared_model("olmoe")
-        settings = {"optimizer": {"name": "none", "start": "core"}, "format": name, "settings": {"mix": "core"}}
-        c3po = Optimizer(model, embedder=HashEmbedder(), **STRATEGIES | settings)
-        answer = c3po.answer(TEXTS[0], CHOICES[0])
-        assert answer.base_scores == tuple(model.score_choices(TEXTS[0], CHOICES[0], format=name).tolist())
-        again = model.score_choices(TEXTS[0], CHOICES[0], routing=answer.pathway, format=name)
-        assert answer.scores == pytest.approx(again.tolist(), abs=1e-5)
-        assert answer.scores != answer.base_scores
-
     def test_default_embedder(self):
         """The only test here with the real sentence embedder: near-duplicates and neighbours by meaning."""
         asked = [
@@ -227,12 +198,6 @@ class TestAnswer:
         assert answer.neighbours[0][0] == "ship"
         assert all(math.isfinite(s) for s in answer.scores)
         assert answer.cost.embedding > 1e6
-
-
-class TestNames:
-    def test_name_mapping_or_instance(self):
-        for spec in ("none", {"name": "none"}, NoStep()):
-            assert optimizer(optimizer=spec).remixer.strategies.optimizer == NoStep()
 
 
 class TestPresets:

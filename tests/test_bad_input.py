@@ -1,23 +1,20 @@
 """Whatever is wrong with what a user gives: one clear error, no traceback, and nothing lost that was written before."""
 
-import dataclasses
 import json
 import re
-import shutil
 
 import pytest
 import torch
 import yaml
+from hostile.doors import BASE, SMALL, question
 from typer.testing import CliRunner
 
-from c3po_adaptive import DataError, ModelError, Optimizer, ReferenceSet, SettingError, ShapeError, load_moe_model
+from c3po_adaptive import DataError, Optimizer, ReferenceSet, load_moe_model
 from c3po_adaptive.cli import app
-from c3po_adaptive.models.embedded import builder
 from c3po_adaptive.storage.lock import held
 from c3po_adaptive.testing import write_tiny_checkpoint
 
-SMALL = {"name": "fixed", "n": 2, "experts": 5}
-BASE = {"optimizer": "none", "selector": {"name": "fixed", "n": 0}}
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 
 def refused(*args):
@@ -31,10 +28,6 @@ def refused(*args):
     return messages[0]
 
 
-def question(id, answer=0, text="Is it so?"):
-    return {"id": id, "task": "t", "question": text, "choices": ["yes", "no"], "answer": answer}
-
-
 def write(path, rows):
     """A JSONL file of rows, of which texts are taken as they are."""
     path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
@@ -43,10 +36,9 @@ def write(path, rows):
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A folder with a model, another one, references and test questions; the cache is in it too."""
+    """A folder with a model, references and test questions; the cache is in it too."""
     folder = tmp_path_factory.mktemp("bad")
     write_tiny_checkpoint(folder / "model", "olmoe")
-    write_tiny_checkpoint(folder / "other", "olmoe", seed=1)
     write(folder / "references.jsonl", [question(f"r{i}", i % 2, f"Is {i} odd?") for i in range(12)])
     write(folder / "test.jsonl", [question(f"t{i}", i % 2, f"Is {i + 20} odd or not?") for i in range(4)])
     with pytest.MonkeyPatch.context() as patch:
@@ -58,14 +50,6 @@ def place(tmp_path_factory):
 @pytest.fixture(scope="module")
 def model(place):
     return load_moe_model(place / "model")
-
-
-@pytest.fixture(scope="module")
-def refset(place):
-    """A reference set of the model, in a folder."""
-    result = CliRunner().invoke(app, ["refset", "build", "references.jsonl", "--model", "model", "--out", "set"])
-    assert result.exit_code == 0, result.output
-    return place / "set"
 
 
 def config(tmp_path, **changes):
@@ -116,10 +100,6 @@ class TestReferences:
         kept = [json.loads(line)["arm"] for line in (tmp_path / "run" / "records.jsonl").read_text().splitlines()]
         assert kept == ["base"] * 4
 
-    def test_none_given(self, place, tmp_path):
-        datasets = [{"name": "t", "questions": "test.jsonl", "split": None}]
-        assert "Expected a reference set for ngd with fixed, got none" in evaluate(tmp_path, datasets=datasets)
-
     @pytest.mark.parametrize("name", ["tensors.safetensors", "card.json"])
     def test_broken_set_in_the_cache_is_built_anew(self, place, model, monkeypatch, tmp_path, name):
         monkeypatch.setenv("C3PO_CACHE", str(tmp_path))
@@ -135,25 +115,14 @@ class TestNames:
     @pytest.mark.parametrize(
         ("change", "expected"),
         [
-            (
-                {"arms": {"base": BASE, "x": {"optimizer": "ngdd"}}},
-                "Expected an optimizer, got 'ngdd'; did you mean 'ngd'.*There are .*mode-finding, ngd",
-            ),
             ({"arms": {"base": BASE, "x": {"kernel": "rbf"}}}, "Expected a kernel, got 'rbf'; there are .*gaussian, "),
-            ({"arms": {"base": BASE, "x": {"optimizer": {"name": "ngd", "step_count": 2}}}}, "got 'step_count'"),
-            (
-                {"arms": {"base": BASE, "x": {"optimiser": "ngd"}}},
-                r"arms.x.optimiser: an unknown key; did you mean 'optimizer'\? There are answerer, optimizer, "
-                r".*seed\.$",
-            ),
-            ({"arms": {"base": BASE, "x": {"mix": "all"}}}, "arms.x.mix: Input should be 'core' or 'top-k'"),
+            ({"arms": {"base": BASE, "x": {"optimiser": "ngd"}}}, r"arms.x.optimiser: an unknown key; did you mean"),
             (
                 {"modle": "model"},
                 r"Expected a run configuration, got modle: an unknown key; did you mean 'model'\? There are .* model, ",
             ),
             ({"batch_size": 0}, "batch_size: Input should be greater than or equal to 1"),
             ({"dtype": "float8"}, "Expected a dtype, got 'float8'; did you mean 'float32'.*There are auto, float32"),
-            ({"format": "essay"}, "Expected a format, got 'essay'; there are cloze, letter; choose"),
             ({"datasets": [{"name": "all", "questions": "demo"}]}, "datasets: .*expected data sets of different names"),
             ({"datasets": [{"name": "d", "questions": "demo"}] * 2}, r"datasets: .*got \['d', 'd'\]"),
             ({"arms": {"ngd": {}}}, "Expected an arm that leaves the model alone.*got ngd; add base"),
@@ -165,49 +134,8 @@ class TestNames:
         assert re.search(expected, evaluate(tmp_path, **change), re.DOTALL)
         assert not (tmp_path / "run" / "records.jsonl").exists()
 
-    def test_arm(self, place, tmp_path):
-        message = refused("demo", "--arm", "ngd-atribution", "--model", "model", "--out", tmp_path / "run")
-        assert re.search("got 'ngd-atribution'; did you mean 'ngd-attribution' or .*There are ", message)
-        assert not (tmp_path / "run").exists()
-
-    def test_config_file(self, place, tmp_path):
-        assert "no.yaml does not exist; see studies/demo" in refused(
-            "evaluate", "--config", "no.yaml", "--out", tmp_path
-        )
-        (tmp_path / "bad.yaml").write_text("model: [")
-        assert "Expected a YAML configuration at" in refused("study", "plan", tmp_path / "bad.yaml")
-
-
-class TestModels:
-    def test_weights_cut_short(self, place, tmp_path):
-        cut = shutil.copytree(place / "model", tmp_path / "cut")
-        data = (cut / "model.safetensors").read_bytes()
-        (cut / "model.safetensors").write_bytes(data[: len(data) // 2])
-        with pytest.raises(ModelError, match="Could not load"):
-            load_moe_model(cut)
-
-    @pytest.mark.parametrize("altered", [True, False], ids=["altered", "cut short"])
-    def test_embedded_tensors(self, place, tmp_path, monkeypatch, altered):
-        tensors, whole = tmp_path / "tensors.safetensors", builder.TENSORS.read_bytes()
-        tensors.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]) if altered else whole[: len(whole) // 2])
-        monkeypatch.setattr(builder, "TENSORS", tensors)
-        message = refused("refset", "build", "references.jsonl", "--out", tmp_path / "x")
-        assert message == f"{tensors} is missing, cut short or altered; install c3po_adaptive again.\n"
-
-    def test_cache_that_cannot_be_written(self, place, tmp_path, monkeypatch):
-        (tmp_path / "file").write_text("")
-        monkeypatch.setenv("C3PO_CACHE", str(tmp_path / "file" / "cache"))
-        message = refused("refset", "build", "references.jsonl", "--out", tmp_path / "x")
-        assert re.search("Expected to write to .*file/cache.*free the disk, or set C3PO_CACHE", message)
-
 
 class TestFolders:
-    def test_run_folder_below_a_file(self, place, tmp_path):
-        (tmp_path / "file").write_text("mine")
-        message = refused("evaluate", "--config", config(tmp_path), "--out", tmp_path / "file" / "run")
-        assert re.search("Expected a folder to write to, got .*/file/run.*name another --out", message)
-        assert (tmp_path / "file").read_text() == "mine"
-
     def test_cache_below_a_file(self, place, tmp_path, monkeypatch):
         (tmp_path / "file").write_text("mine")
         monkeypatch.setenv("C3PO_CACHE", str(tmp_path / "file" / "cache"))
@@ -236,18 +164,6 @@ class TestFolders:
         assert "nowhere.jsonl" in message
         assert {p.name: p.read_bytes() for p in (tmp_path / "run").iterdir()} == before
 
-    def test_folder_of_another_run(self, place, tmp_path, monkeypatch):
-        arms = {"base": BASE}
-        run = CliRunner().invoke(
-            app, ["evaluate", "--config", str(config(tmp_path, arms=arms)), "--out", str(tmp_path / "run")]
-        )
-        assert run.exit_code == 0, run.output
-        before = {p.name: p.read_bytes() for p in (tmp_path / "run").iterdir()}
-        monkeypatch.setattr("c3po_adaptive.study.worker.load_model", None)  # it is refused before
-        message = evaluate(tmp_path, "--set", "seed=1", arms=arms)
-        assert re.search(r"to hold the run \w{12}, got \w{12} \(they differ in seed\); name another --out", message)
-        assert {p.name: p.read_bytes() for p in (tmp_path / "run").iterdir()} == before
-
     def test_report_of_no_run(self, place, tmp_path):
         """What is said to be done can be done: of one run this command takes no --out, and no --overwrite at all."""
         told = [refused("report", tmp_path)]
@@ -269,7 +185,6 @@ class TestRouting:
         ("selector", "expected"),
         [
             ({"name": "fixed", "n": 4, "experts": 5}, "Expected at most 3 layers .*, got 4; ask for fewer"),
-            ({"name": "attribution", "n": 4, "experts": 5}, "Expected at most 3 layers .*, got 4; ask for fewer"),
             ({"name": "random", "n": 2, "experts": 9}, "Expected at most 8 experts .*, got 9; ask for fewer"),
             ({"name": "fixed", "layers": [0, 7], "experts": 5}, r"Expected layers among .*\(0, 1, 2\), got \[7\]"),
         ],
@@ -279,23 +194,6 @@ class TestRouting:
         message = evaluate(tmp_path, arms={"base": BASE, "x": {"selector": selector}})
         assert re.search(f"Arm x: {expected}", message)
         assert not (tmp_path / "run").exists(), "it is found out before anything is run"
-
-    @pytest.mark.parametrize("value", [float("nan"), float("inf"), -0.1])
-    def test_weights_that_no_routing_has(self, model, value):
-        pathway = model.pathway("Is it so?")
-        weights = pathway.weights.clone()
-        weights[1, 2] = value
-        with pytest.raises(ShapeError, match=r"Expected finite routing weights >= 0.*clamp"):
-            dataclasses.replace(pathway, weights=weights)
-
-    def test_pathway_of_another_model_or_number(self, model):
-        two = model.pathway(["one", "two"])
-        with pytest.raises(ShapeError, match=r"Expected routing \(B, L, E\) = \(1, 3, 8\).*got \(2, 3, 8\)"):
-            model.forward("one", routing=two)
-
-    def test_question_without_choices(self, model, refset):
-        with pytest.raises(SettingError, match="Expected choices beside question texts"):
-            Optimizer(model, refset=refset, selector=SMALL).answer("Is it so?")
 
 
 PLUGIN = '''
@@ -309,7 +207,7 @@ class Broken(PathwayOptimizer):
     """Fails."""
     name: ClassVar[str] = "broken"
     def optimize(self, problem):
-        {optimize}
+        raise RuntimeError("optimizer fell over")
 
 @dataclass(frozen=True)
 class BrokenSelector(LayerSelector):
@@ -350,12 +248,6 @@ def register_layer_selectors():
 '''
 
 
-def plugin(tmp_path, optimize="raise RuntimeError('optimizer fell over')"):
-    path = tmp_path / "broken.py"
-    path.write_text(PLUGIN.format(optimize=optimize))
-    return path
-
-
 class TestPlugins:
     @pytest.mark.parametrize(
         ("arm", "expected"),
@@ -369,29 +261,10 @@ class TestPlugins:
     )
     def test_that_raises_in_the_run_is_named(self, place, tmp_path, arm, expected):
         arms = {"base": BASE, "x": {"selector": SMALL} | arm}
-        message = evaluate(tmp_path, "--plugin", plugin(tmp_path), "--unchecked", arms=arms)
+        (tmp_path / "broken.py").write_text(PLUGIN)
+        message = evaluate(tmp_path, "--plugin", tmp_path / "broken.py", "--unchecked", arms=arms)
         assert re.search(
             rf"Expected {expected} to work, got RuntimeError in \w+ at \S*broken.py:\d+: \w+ fell over; correct",
             message,
         )
         assert len((tmp_path / "run" / "records.jsonl").read_text().splitlines()) == 4, "base is kept"
-
-    @pytest.mark.parametrize(
-        "returned", ["None", "problem.own[:1]", "problem.own * float('nan')", "problem.own - 1", "problem.own.tolist()"]
-    )
-    def test_that_returns_no_routing_is_named(self, place, tmp_path, returned):
-        arms = {"base": BASE, "x": {"optimizer": "broken", "selector": SMALL}}
-        file = plugin(tmp_path, optimize=f"return {returned}")
-        assert "contract of its role, in which fail" in evaluate(tmp_path, "--plugin", file, arms=arms), (
-            "before a model is loaded"
-        )
-        message = evaluate(tmp_path, "--plugin", file, "--unchecked", arms=arms)
-        assert re.search("Expected optimizer 'broken' to (work|return finite weights|return weights)", message)
-
-    def test_that_takes_a_name_that_is_taken(self, place, tmp_path):
-        file = plugin(tmp_path)
-        file.write_text(file.read_text().replace('"broken"', '"ngd"'))
-        assert "Expected one optimizer called 'ngd'" in refused("plugins", "list", "--plugin", file)
-
-    def test_that_is_not_there(self, tmp_path):
-        assert "give the path of an existing .py file" in refused("plugins", "check", tmp_path / "no.py")

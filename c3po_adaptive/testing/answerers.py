@@ -96,11 +96,12 @@ class AnswererContract(Contract):
     first: ClassVar[str] = "test_an_answer_for_each_question"
     ASKED = tuple(toy_questions(6, "asked"))
 
-    def answers(self, answerer: AnswererStrategy, asked: Sequence[Question] = ASKED) -> list[Answer]:
-        """Of questions, by one that is made anew; whatever it does to the model is undone."""
+    def answers(self, answerer: AnswererStrategy, *asked: Sequence[Question]) -> list[list[Answer]]:
+        """Of each of several batches, by one that is made anew; whatever it does to the model is undone."""
         before = _weights()
         try:
-            return answerer.prepare(toy_context()).answer(list(asked))
+            made = answerer.prepare(toy_context())
+            return [made.answer(list(batch)) for batch in asked]
         finally:
             _model().model.load_state_dict(before)
 
@@ -116,7 +117,7 @@ class AnswererContract(Contract):
 
         ``context.plain(questions)`` gives the model's own answers with ``base_flops``; ``replace`` what differs.
         """
-        answers = self.answers(answerer)
+        (answers,) = self.answers(answerer, self.ASKED)
         expect(len(answers) == len(self.ASKED), f"{len(self.ASKED)} answers", len(answers))
         for question, answer in zip(self.ASKED, answers, strict=True):
             options = len(question.choices)
@@ -132,7 +133,7 @@ class AnswererContract(Contract):
 
         Seed what is drawn by ``context.settings.seed`` and the question's id.
         """
-        one, other = (self.answers(answerer) for _ in range(2))
+        (one,), (other,) = (self.answers(answerer, self.ASKED) for _ in range(2))
         expect([a.scores for a in one] == [a.scores for a in other], "the same scores twice", "others")
 
     def test_batch_equals_one_by_one(self, answerer: AnswererStrategy) -> None:
@@ -140,8 +141,8 @@ class AnswererContract(Contract):
 
         Keep nothing from one question to the next, and mask what pads.
         """
-        for question, a in zip(self.ASKED, self.answers(answerer), strict=True):
-            b = self.answers(answerer, [question])[0]
+        together, *alone = self.answers(answerer, self.ASKED, *([question] for question in self.ASKED))
+        for question, a, (b,) in zip(self.ASKED, together, alone, strict=True):
             off = max(abs(x - y) for x, y in zip(a.scores, b.scores, strict=True))
             expect(off <= 1e-4, f"{question.id} alone as in its batch", f"scores off by {off:.3g}")
 
@@ -152,8 +153,8 @@ class AnswererContract(Contract):
         """
         not_for(not answerer.prepare(toy_context()).needs_label, UPPER_BOUND)
         unlabeled = [replace(question, answer=None) for question in self.ASKED]
-        same = [a.scores for a in self.answers(answerer, unlabeled)] == [a.scores for a in self.answers(answerer)]
-        expect(same, "the same scores whether a label is known or not", "others")
+        one, other = ([a.scores for a in found] for found in self.answers(answerer, self.ASKED, unlabeled))
+        expect(one == other, "the same scores whether a label is known or not", "others")
 
     def test_leaves_the_model_as_it_was(self, answerer: AnswererStrategy) -> None:
         """Parameters, buffers and hooks of the model are as before, bit for bit.

@@ -308,7 +308,7 @@ def test_holm_is_over_the_whole_table():
     """Gains of all arms on all data sets are one family, comparisons with controls another; and of the verdicts' third,
     one for each arm that has controls on a data set, each has the largest p of these.
     """
-    summary = summarize(table({"ngd": (0.05, 0.02)}, datasets=("one", "two")), config={}, seed=0)
+    summary = summarize(table({"ngd": (0.05, 0.02)}, n=100, datasets=("one", "two")), config={}, seed=0)
     for is_gain in (True, False):
         family = [x for x in summary["comparisons"] if (x["b"] == "base") == is_gain]
         least = min(family, key=lambda x: x["p"])

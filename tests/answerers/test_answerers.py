@@ -8,6 +8,7 @@ import pytest
 import torch
 from models.pictured import QUESTIONS as SHOWN
 from models.pictured import seeing
+from own_plugin import By
 
 from c3po_adaptive import GRADIENT, KNOWN_AND_LOSS, rule_named, taught
 from c3po_adaptive.answerers import (
@@ -36,17 +37,7 @@ class Altered(AnswererStrategy):
     name: ClassVar[str] = "altered"
 
     def prepare(self, context):
-        return _Altered(self.change, context)
-
-
-@dataclass(frozen=True)
-class _Altered:
-    change: Callable
-    context: object
-    needs_label: ClassVar[bool] = False
-
-    def answer(self, questions):
-        return self.change(self.context.plain(questions), questions)
+        return By(lambda questions: self.change(context.plain(questions), questions))
 
 
 @dataclass(frozen=True)
@@ -56,7 +47,7 @@ class Plain(AnswererStrategy):
     name: ClassVar[str] = "plain"
 
     def prepare(self, context):
-        return _Altered(lambda answers, _: [replace(a, base_choice=None, base_scores=()) for a in answers], context)
+        return By(lambda asked: [replace(a, base_choice=None, base_scores=()) for a in context.plain(asked)])
 
 
 EACH = {

@@ -94,20 +94,8 @@ class TestOthers:
     def test_an_explanation(self, place, tmp_path):  # noqa: F811
         choices = ("--choice", "yes", "--choice", "no")
         given = ("--model", "model", "--refset", "references.jsonl", "--arm", "ngd", "--set", "optimizer.steps=2")
-        result = CliRunner().invoke(
-            app,
-            [
-                "explain",
-                "Is it?",
-                *choices,
-                *given,
-                "--set",
-                "selector.n=2",
-                "--json",
-                "--html",
-                str(tmp_path / "x.html"),
-            ],
-        )
+        shown = ("--set", "selector.n=2", "--json", "--html", str(tmp_path / "x.html"))
+        result = CliRunner().invoke(app, ["explain", "Is it?", *choices, *given, *shown])
         assert result.exit_code == 0, result.output
         found = json.loads(result.stdout)
         assert [o["option"] for o in found["options"]] == ["yes", "no"]

@@ -51,7 +51,7 @@ def data(place, monkeypatch):  # noqa: F811
     monkeypatch.setenv("C3PO_DATA", str(place / "bench"))
 
 
-KINDS = ("file", "bare", "folder", "benchmark", "of a split", "set")
+SOME = ("benchmark", "of a split", "set")
 
 
 def refused(*args):
@@ -67,7 +67,7 @@ def refused(*args):
 
 @pytest.mark.usefixtures("data")
 class TestReferences:
-    @pytest.mark.parametrize("kind", KINDS)
+    @pytest.mark.parametrize("kind", SOME)
     def test_of_a_study(self, sources, tmp_path, kind):
         asked = {"name": "t", "questions": "colors", "references": [sources[kind]]}
         config = {"model": "model", "datasets": [asked], "arms": ARMS}
@@ -79,11 +79,11 @@ class TestReferences:
             ("ngd", 4, "test"),
         ]
 
-    @pytest.mark.parametrize("kind", KINDS[:-1])
+    @pytest.mark.parametrize("kind", ["file", "bare", "folder", "benchmark", "of a split"])
     def test_of_a_set(self, sources, tmp_path, kind):
         assert call("refset", "build", sources[kind], "--model", "model", "--out", tmp_path / "set").startswith("20 ")
 
-    @pytest.mark.parametrize("kind", KINDS)
+    @pytest.mark.parametrize("kind", SOME)
     def test_of_an_explanation(self, sources, kind):
         arm = ("--arm", "ngd", "--set", "selector.n=2", "--set", "optimizer.steps=1")
         told = call(
@@ -111,19 +111,12 @@ class TestReferences:
 @pytest.mark.usefixtures("sources", "data")
 class TestDemo:
     def test_seed_split_and_minutes(self, tmp_path):
-        options = (
-            "--model",
-            "model",
-            "--references",
-            "bench",
-            "--arm",
-            "ngd-random-neighbours",
-            "--out",
-            tmp_path / "r",
-        )
-        command = ["demo", "--questions", "colors", "--split", "test", "--seed", "7", "--minutes", "0", *options]
+        options = ["--model", "model", "--references", "bench", "--arm", "ngd-random-neighbours"]
+        options += ["--questions", "colors", "--split", "test", "--seed", "7"]
+        command = ["demo", *options, "--out", tmp_path / "r", "--minutes", "0"]
         ended = CliRunner().invoke(app, [str(a) for a in command])
-        assert ended.exit_code == 3, ended.output
+        assert ended.exit_code == 3 and "the same command resumes from here" in ended.output
+        assert not (tmp_path / "r" / "summary.json").exists()
         command[command.index("--minutes") + 1] = "5"
         call(*command)
         found = json.loads((tmp_path / "r" / "summary.json").read_text())

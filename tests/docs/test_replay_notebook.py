@@ -23,19 +23,24 @@ def shown(notebook):
     return printed, pictures
 
 
+def executed(notebook, folder):
+    """It, run anew in a folder."""
+    again = nbformat.from_dict(json.loads(json.dumps(notebook)))
+    for cell in again.cells:
+        if cell.cell_type == "code":
+            cell.outputs = []
+    NotebookClient(again, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(folder)}}).execute()
+    return again
+
+
 def test_it_runs_and_prints_what_it_shows():
     kept = nbformat.read(FOLDER / "replay_in_training.ipynb", as_version=4)
     printed, pictures = shown(kept)
     assert "log-likelihoods are vLLM's, within 1e-4: True" in printed and "each router: [True, True]" in printed
     assert len(pictures) == 1 and pictures[0] < LARGEST
-    again = nbformat.from_dict(json.loads(json.dumps(kept)))
-    for cell in again.cells:
-        if cell.cell_type == "code":
-            cell.outputs = []
-    resources = {"metadata": {"path": str(FOLDER)}}
-    NotebookClient(again, timeout=120, kernel_name="python3", resources=resources).execute()
-    check_output(printed, shown(again)[0], "replay_in_training.ipynb")
-    assert len(shown(again)[1]) == 1
+    again = shown(executed(kept, FOLDER))
+    check_output(printed, again[0], "replay_in_training.ipynb")
+    assert len(again[1]) == 1
 
 
 def test_its_answer_is_the_one_that_vllm_gave():

@@ -3,7 +3,7 @@
 import pytest
 import yaml
 from hostile.doors import command
-from study.configs import load_config, parse_config, registry
+from study.configs import parse_config, registry
 from typer.testing import CliRunner
 
 from c3po_adaptive.cli import app
@@ -142,23 +142,6 @@ def test_twice_the_second_is_no_news():
     with pytest.raises(SettingError, match=r"leave the \+ out"):
         parse_config(COMPARISON, ["+arms.new.mix=core", "+arms.new.labels=own"])
     assert parse_config(COMPARISON, ["+arms.new.mix=core", "arms.new.labels=shuffled"]).arms["new"].labels == "shuffled"
-
-
-def test_defaults_are_there(tmp_path):
-    """Of a file that names no arms: those of the demo."""
-    (tmp_path / "run.yaml").write_text("{}")
-    assert load_config(tmp_path / "run.yaml", ["arms.ngd.mix=core"]).arms.keys() == DEMO_ARMS.keys()
-    assert {*load_config(tmp_path / "run.yaml", ["+arms.own.mix=core"]).arms} == {*DEMO_ARMS, "own"}
-    with pytest.raises(SettingError, match="did you mean 'ngd'"):
-        load_config(tmp_path / "run.yaml", ["arms.ndg.mix=core"])
-
-
-def test_files_bring_keys_of_their_own(tmp_path):
-    (tmp_path / "other.yaml").write_text("arms: {base: {optimizer: none}, other: {}}\n")
-    given = [f"@{tmp_path / 'other.yaml'}", "arms.other.mix=core"]
-    assert [*parse_config(COMPARISON, given).arms] == ["base", "other"]
-    with pytest.raises(SettingError, match="no 'adaptive' in arms"):
-        parse_config(COMPARISON, [given[0], "arms.adaptive.mix=core"])
 
 
 def test_of_a_list_that_is_none_or_a_record_that_is_text():

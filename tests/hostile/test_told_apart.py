@@ -32,6 +32,8 @@ from c3po_adaptive.study.comparison.comparison_worker import ComparisonWorker
 from c3po_adaptive.study.executor import Piece
 from c3po_adaptive.testing import write_tiny_checkpoint
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 ROOT = Path(__file__).parents[2]
 PIECE = Piece("toy", "still", 0)
 
@@ -119,6 +121,14 @@ def test_a_worker_of_anything_else_refuses(place, sent, change):
 
 def test_a_worker_of_the_same_answers(sent):
     assert len(pickle.loads(sent)(PIECE)) == 3
+
+
+def test_a_run_is_not_resumed_with_another_model(place):
+    config = small_study(place)
+    STUDY.run(config, place / "run")
+    another_model(place, None)
+    with untouched(place / "run"), pytest.raises(DataError, match=r"differ in inputs\.model"):
+        STUDY.run(config, place / "run")
 
 
 class TestPluginsOfOneName:

@@ -147,15 +147,6 @@ class TestAnotherModel:
             with pytest.raises(DataError, match=r"of this model .*one of 'olmoe'.*load that model with the same dtype"):
                 use()
 
-    def test_in_another_precision_it_is_another(self, pathway):
-        model = routed_model("olmoe")
-        model.model.bfloat16()
-        with pytest.raises(DataError, match=r"torch\.bfloat16.* got one of 'olmoe' .*float32"):
-            model.check(pathway)
-
-    def test_its_own_takes_it_again(self, pathway):
-        routed_model("olmoe").check(pathway, TEXT)
-
     def test_pathways_in_memory_are_taken_as_before(self, model, other):
         plain = moved(model.pathway(TEXT))
         assert plain.origin is None

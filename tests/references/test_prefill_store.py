@@ -111,19 +111,12 @@ class TestStore:
         assert "-bfloat16-" in shard.name
         assert open_store(references, model, folder, "cloze") is not None
 
-    @pytest.mark.parametrize("damage", ["cut", "altered", "missing"])
-    def test_a_broken_shard_is_named(self, place, damage):
+    def test_a_shard_that_went_meanwhile_is_named(self, place):
         model, references, folder = place
         store = build_store(references, model, folder)
         (shard,) = folder.glob("*.safetensors")
-        data = shard.read_bytes()
-        if damage == "missing":
-            shard.unlink()
-        else:
-            shard.write_bytes(data[: len(data) // 2] if damage == "cut" else data[:-1] + b"x")
-        with pytest.raises(
-            DataError, match=rf"{shard.name} is missing, cut short or altered.*; build it again: c3po refset"
-        ):
+        shard.unlink()
+        with pytest.raises(DataError, match=rf"{shard.name} is missing.*; build it again: c3po refset"):
             store.states(store.prompts[:1])
 
     def test_a_budget_below_one_state(self, place):

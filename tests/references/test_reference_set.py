@@ -190,12 +190,6 @@ class TestFolder:
         with pytest.raises(DataError, match=f"{name} is missing, cut short or altered"):
             ReferenceSet.load(tmp_path / "set")
 
-    @pytest.mark.parametrize("card", ["{", "[]", "{}"])
-    def test_broken_card(self, references, tmp_path, card):
-        (references.save(tmp_path / "set") / "card.json").write_text(card)
-        with pytest.raises(DataError, match=r"card\.json.*build"):
-            ReferenceSet.load(tmp_path / "set")
-
     def test_no_reference_set(self, tmp_path):
         with pytest.raises(DataError, match=r"a folder with card\.json"):
             ReferenceSet.load(tmp_path)
@@ -222,13 +216,6 @@ class TestFolder:
         (tmp_path / "file").write_text("")
         with pytest.raises(DataError, match=r"a folder to write to, got .*set'?: .*writable folder"):
             references.save(tmp_path / "file" / "set")
-
-    def test_card_is_json_with_hashes(self, references, tmp_path):
-        card = json.loads((references.save(tmp_path / "set") / "card.json").read_text())
-        assert {name: len(digest) for name, digest in card["files"].items()} == {
-            "questions.parquet": 64,
-            "tensors.safetensors": 64,
-        }
 
 
 class TestChecks:

@@ -349,6 +349,8 @@ class TestContractOfOptimizers:
             (lambda own, p: own.flip(-1), "own weights in layers that are not selected, got others"),
             (elsewhere, "no weight on experts that are neither selected nor"),
             (lambda own, p: own - 1, "finite weights >= 0"),
+            (lambda own, p: own[:1], r"of shape \(B, L, E\) = \(5, 3, 8\), got \(1, 3, 8\)"),
+            (lambda own, p: own.tolist(), "got list; return a tensor"),
         ],
     )
     def test_is_held(self, wrong, message):
@@ -485,15 +487,6 @@ class TestAnswers:
             assert together.scores == pytest.approx(alone.scores, abs=1e-4)
             assert together.layers == alone.layers
 
-    def test_same_seed_same_answer(self):
-        layers = {
-            seed: [a.layers for a in remixer(selector=RandomLayers(n=1, experts=6), seed=seed).answer(TEST)]
-            for seed in range(3)
-        }
-        again = [a.layers for a in remixer(selector=RandomLayers(n=1, experts=6), seed=1).answer(TEST)]
-        assert again == layers[1]
-        assert len(set(map(tuple, layers.values()))) > 1
-
     @pytest.mark.parametrize(
         "changes", [{}, {"optimizer": KernelRegression()}, {"selector": Attribution(n=1, experts=6)}], ids=str
     )
@@ -558,10 +551,6 @@ class TestCost:
         run = remixer(model=routed_model("olmoe"))
         first, second = (run.answer(TEST[:2]) for _ in range(2))
         assert [a.cost for a in first] == [a.cost for a in second]
-
-    def test_of_no_step_is_one_forward(self):
-        (answer,) = remixer(references=None, optimizer=NoStep()).answer(TEST[:1])
-        assert answer.cost.total == answer.base_flops
 
 
 class TestRawText:

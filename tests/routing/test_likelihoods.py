@@ -68,16 +68,9 @@ def test_along_pathways(family, scope):
     check(model.likelihoods_along(states, pathway), wanted)
 
 
-def test_they_are_the_scores_that_choices_are_made_by():
-    model = shared_model("olmoe")
-    asked = questions(5)
-    scores = model.score_choices(asked, format={"name": "cloze", "normalize": "none"})
-    found = model.likelihoods([model.encode(q) for q in asked])
-    torch.testing.assert_close(torch.cat([f.total for f in found]).float(), torch.cat(scores), atol=1e-4, rtol=0)
-
-
-@pytest.mark.parametrize("family", ["qwen3_next", "minimax", "jamba"])
-def test_of_layers_that_cannot_resume(family):
+@pytest.mark.parametrize("family", ["olmoe", "qwen3_next", "minimax", "jamba"])
+def test_they_are_the_scores_that_choices_are_made_by(family):
+    """Also where layers cannot resume."""
     model = routed_model(family)
     prompts = [model.encode(q) for q in questions(3)]
     found = model.likelihoods(prompts)

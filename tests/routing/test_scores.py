@@ -23,22 +23,6 @@ def test_scores_along_the_own_pathway_do_not_depend_on_where_another_would_act(f
 
 @pytest.mark.parametrize("family", FAMILIES)
 class TestTailScores:
-    def test_each_sample_acts_on_its_own_tails(self, family):
-        """Three questions, two samples: the scores of a naive forward of each question with its sample's ω."""
-        model = shared_model(family)
-        states = model.prefill([model.encode(q) for q in questions(3)])
-        own = torch.stack([s.own for s in model.prefill([model.encode_text(t) for t in ("Fish", "Birds fly")])])
-        pathway = moved(Pathway(own, own, model.layers), layers=(1, 2))
-        sample = torch.tensor([0, 1, 1])
-        tail = tail_scores_of(model, states, sample, own, pathway.changed())
-        with torch.no_grad():
-            scores = tail(pathway.weights)
-            for state, b, row in zip(states, sample.tolist(), scores, strict=True):
-                edit = along(pathway.weights[b], own[b], len(state.prompt.ids) - 1)
-                expected = choice_scores(model.model, state.prompt, edit)
-                torch.testing.assert_close(row[: len(expected)], expected, atol=1e-5, rtol=0)
-                assert (row[len(expected) :] == -torch.inf).all()
-
     def test_counts_each_samples_share(self, family):
         model = shared_model(family)
         states = model.prefill([model.encode(q) for q in questions(3)])
@@ -84,19 +68,6 @@ class TestTailScores:
                 alone = tail_scores_of(model, [state], torch.zeros(1).long(), own[[i]], active[[i]])
                 alone(weights[[i]])
                 assert together.spent[i] == alone.spent[0]
-
-    def test_order_of_tails_is_kept(self, family, monkeypatch):
-        monkeypatch.setattr("c3po_adaptive.routing.grouping.OVERHEAD", 0)  # as many groups as there are widths
-        model = shared_model(family)
-        states = model.prefill([model.encode(q) for q in questions(6)])
-        own = torch.stack([s.own for s in states])
-        pathway = moved(Pathway(own, own, model.layers))
-        with torch.no_grad():
-            tail = tail_scores_of(model, states, torch.arange(6), own, pathway.changed())
-            assert len(tail._groups(tuple(range(6)))) > 1
-            for i, row in enumerate(tail(pathway.weights)):
-                (alone,) = model.choice_scores([states[i]], pathway[[i]])
-                torch.testing.assert_close(row[: len(alone)], alone, atol=1e-5, rtol=0)
 
     def test_tokens_that_are_given_count_for_nothing(self, family):
         """Of prompts with and without them side by side; along the model's own pathway, and along another."""

@@ -15,6 +15,7 @@ from embedded_model.router import Moments, Routing, moments, routers
 from embedded_model.tensors import export, recipe_of
 from embedded_model.together import Together
 from embedded_model.together import loss_of as joint_loss
+from models.embedded.test_builder import tiny_llama
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from c3po_adaptive.errors import ModelError
@@ -30,22 +31,7 @@ TASKS = {0: 40, 1: 50, 2: 60}
 
 @pytest.fixture(scope="module")
 def dense():
-    config = LlamaConfig(
-        vocab_size=64,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=64,
-        initializer_range=0.2,
-        tie_word_embeddings=True,
-        bos_token_id=None,
-        eos_token_id=1,
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return LlamaForCausalLM(config).eval().requires_grad_(False)
+    return tiny_llama()
 
 
 @pytest.fixture(scope="module")
@@ -217,13 +203,7 @@ def test_the_sister_learns_together(dense, rows, states, tmp_path):
 
 def test_a_sweep_tries_what_is_not_done(tmp_path, monkeypatch):
     tokenizer = tiny_tokenizer()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        config = LlamaConfig(
-            vocab_size=len(tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=4,
-            num_attention_heads=4, num_key_value_heads=2, tie_word_embeddings=True,
-        )  # fmt: skip
-        dense = LlamaForCausalLM(config).eval().requires_grad_(False)
+    dense = tiny_llama(vocab_size=len(tokenizer))
     kinds = ("svamp_operation", "clinc_domain")
     rows = []
     for i, kind in enumerate(kinds):

@@ -14,6 +14,8 @@ from c3po_adaptive.registry import default_registry
 from c3po_adaptive.study.comparison import STUDY
 from c3po_adaptive.study.kinds import read_study
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 ARMS = Path(__file__).parents[2] / "studies" / "merged" / "arms.yaml"
 RIVALS = ARMS.parents[1] / "rivals" / "merged.yaml"
 CONFIG = yaml.safe_load(ARMS.read_text())

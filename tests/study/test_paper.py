@@ -13,6 +13,8 @@ from c3po_adaptive.study.comparison import STUDY
 from c3po_adaptive.study.data import read_data
 from c3po_adaptive.testing import write_tiny_checkpoint
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 PAPER = Path(__file__).parents[2] / "studies" / "paper"
 SETTINGS = {"benchmarks", "same_set", "olmoe", "deepseek"}
 """Files that others take keys from."""

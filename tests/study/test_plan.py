@@ -12,6 +12,8 @@ from c3po_adaptive.registry import new_registry
 from c3po_adaptive.study.comparison import STUDY
 from c3po_adaptive.testing import write_tiny_checkpoint
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 REAL = {
     "olmoe": OlmoeConfig(intermediate_size=1024, dtype="bfloat16"),
     "deepseek": DeepseekConfig(

@@ -1,6 +1,9 @@
 """The demo's arms that companions answer: the core's own tests run the others."""
 
+import pytest
 from cli.test_cli import FEW, call, place, rows  # noqa: F401 (place is a fixture)
+
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 
 def test_the_base_with_its_scores_corrected(place, tmp_path):  # noqa: F811

@@ -85,18 +85,8 @@ def test_a_dose_within_float32_may_be_too_large_for_half_of_it():
 
 @pytest.mark.parametrize("minutes", ["-1", "nan"])
 def test_minutes_that_are_none(place, tmp_path, minutes):
-    found = CliRunner().invoke(
-        app,
-        [
-            "audit",
-            str(place / "model"),
-            str(place / "questions.jsonl"),
-            "--out",
-            str(tmp_path / "out"),
-            "--minutes",
-            minutes,
-        ],
-    )
+    told = (place / "model", place / "questions.jsonl", "--out", tmp_path / "out", "--minutes", minutes)
+    found = CliRunner().invoke(app, ["audit", *map(str, told)])
     assert found.exit_code == 2
     assert f"expected minutes from 0 on, got {minutes}" in found.stderr
     assert not list(tmp_path.iterdir())

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import pytest
+from own_plugin import By
 from records.made import plain as kept
 from study.configs import parse_config
 
@@ -13,26 +14,25 @@ from c3po_adaptive.registry import new_registry
 from c3po_adaptive.study.comparison import STUDY
 from c3po_adaptive.testing import write_tiny_checkpoint
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 COLOURS = ("red", "blue", "green", "grey")
 TOPICS = ("the tides of the sea", "how bread is baked", "the moons of Jupiter", "bees and their hives")
 ASKED, KNOWN = 120, 80
 
 
-@dataclass(frozen=True)
-class By:
-    """Answers a question by what its subclass makes of it, surely."""
+def surely(context, choose):
+    """Answers each question by what a function makes of it."""
 
-    bench: object
-    choose: object
-    needs_label: ClassVar[bool] = False
-
-    def answer(self, questions):
+    def answer(questions):
         found = []
-        for question, plain in zip(questions, self.bench.plain(questions), strict=True):
-            choice = self.choose(question)
+        for question, plain in zip(questions, context.plain(questions), strict=True):
+            choice = choose(question)
             scores = tuple(0.0 if i == choice else -3.0 for i in range(len(question.choices)))
             found.append(replace(plain, choice=choice, scores=scores))
         return found
+
+    return By(answer)
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Longest(AnswererStrategy):
     name: ClassVar[str] = "longest"
 
     def prepare(self, bench):
-        return By(bench, lambda question: max(range(len(question.choices)), key=lambda i: len(question.choices[i])))
+        return surely(bench, lambda question: max(range(len(question.choices)), key=lambda i: len(question.choices[i])))
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Leaky(AnswererStrategy):
     name: ClassVar[str] = "leaky"
 
     def prepare(self, bench):
-        return By(bench, lambda question: self.answers[question.id])
+        return surely(bench, lambda question: self.answers[question.id])
 
     def used(self, strategies):
         return ("labels", "seed")

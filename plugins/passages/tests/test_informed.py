@@ -15,6 +15,8 @@ from c3po_adaptive.tasks.formats import Cloze
 from c3po_adaptive.testing import AnswererContract, toy_context, write_tiny_checkpoint
 from c3po_adaptive.testing.answerers import toy_questions
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 ASKED = toy_questions(5, "asked")
 FACTS = ["Wood floats on water.", "Stones sink.", "The sun is a star.", "Cows eat grass."]
 

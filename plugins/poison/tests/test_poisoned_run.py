@@ -16,6 +16,8 @@ from c3po_adaptive.study.executor import Piece
 from c3po_adaptive.study.study_config import OnQuestions
 from c3po_adaptive.testing import write_tiny_checkpoint
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 TOPICS = (("a kettle on the fire", 0), ("snow on the high hills", 1))
 NEAR = {
     "optimizer": {"name": "integrated-step", "lr": 5},

@@ -31,6 +31,8 @@ from c3po_adaptive.study.comparison.comparison_worker import ComparisonWorker
 from c3po_adaptive.study.executor import HERE, Piece
 from c3po_adaptive.study.reference_shards import build_set_by, build_store_by
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 ray = pytest.importorskip("ray")
 
 

@@ -84,6 +84,11 @@ class TestFetch:
             builder.fetch(tmp_path)
         assert list(tmp_path.iterdir()) == []
 
+    def test_a_cache_that_cannot_be_written(self, tmp_path, pip):
+        (tmp_path / "file").write_text("")
+        with pytest.raises(ArtifactError, match=r"Expected to write to .*file/cache.*free the disk, or set C3PO_CACHE"):
+            builder.fetch(tmp_path / "file" / "cache")
+
     def test_pip_that_fails_halfway_is_not_believed(self, tmp_path, pip):
         pip.answer = self.gives(CONTENT, code=1)
         with pytest.raises(ArtifactError, match="put the file there by hand"):
@@ -164,7 +169,11 @@ class TestBuild:
         monkeypatch.setattr(builder, "_assemble", make)
         assert (builder.build() / "model.safetensors").read_text() == cache.name
 
-    @pytest.mark.parametrize("damage", [lambda p: p.write_bytes(b"tens"), lambda p: p.unlink()], ids=["cut", "missing"])
+    @pytest.mark.parametrize(
+        "damage",
+        [lambda p: p.write_bytes(b"tens"), lambda p: p.write_bytes(p.read_bytes()[:-1] + b"x"), lambda p: p.unlink()],
+        ids=["cut", "altered", "missing"],
+    )
     def test_broken_tensors_are_refused_first(self, cache, damage, monkeypatch):
         monkeypatch.setattr(builder, "fetch", None)
         damage(builder.TENSORS)
@@ -179,24 +188,14 @@ class TestBuild:
         assert builder.build() != first
 
 
-def tiny_llama():
+def tiny_llama(**changes):
     """Four random dense layers, far from linear: weights of a normal size."""
-    config = LlamaConfig(
-        vocab_size=64,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=64,
-        initializer_range=0.2,
-        tie_word_embeddings=True,
-        bos_token_id=None,
-        eos_token_id=1,
-    )
+    sizes = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 4}
+    sizes |= {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64}
+    sizes |= {"initializer_range": 0.2, "tie_word_embeddings": True, "bos_token_id": None, "eos_token_id": 1}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return LlamaForCausalLM(config).eval().requires_grad_(False)
+        return LlamaForCausalLM(LlamaConfig(**sizes | changes)).eval().requires_grad_(False)
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -50,6 +51,7 @@ PROMPTS = [
 ]
 
 
+@cache
 def moe_families() -> list[str]:
     """Model types of transformers' causal language models whose configuration speaks of experts; deepseek; and those of
     ``READ_IMAGES``."""

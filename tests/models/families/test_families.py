@@ -19,17 +19,8 @@ from c3po_adaptive.routing.sites import find_sites
 from c3po_adaptive.testing import tiny_moe, tiny_tokenizer, write_tiny_checkpoint
 
 NAMED = [
-    *(
-        "olmoe",
-        "deepseek",
-        "flex_olmo",
-        "mixtral",
-        "qwen2_moe",
-        "qwen3_moe",
-        "qwen3_next",
-        "deepseek_v2",
-        "deepseek_v3",
-    ),
+    *("olmoe", "deepseek", "flex_olmo", "mixtral", "qwen2_moe", "qwen3_moe", "qwen3_next"),
+    *("deepseek_v2", "deepseek_v3"),
     *("glm4_moe", "gpt_oss", "phimoe", "dbrx", "granitemoe", "jamba", "llama4_text", "ernie4_5_moe", "hunyuan_v1_moe"),
     *("dots1", "minimax_m2", "lfm2_moe", "jetmoe"),
 ]

@@ -2,10 +2,12 @@
 
 import json
 import shutil
+from functools import partial
 
 import own_plugin
 import pytest
 from records.made import plain
+from rounding import near
 from study.configs import parse_config, registry_of, with_all_arms
 from typer.testing import CliRunner
 
@@ -70,6 +72,11 @@ def place(tmp_path_factory):
         yield folder
 
 
+close = partial(near, by=5e-4, rel=1e-6)
+"""In a resumed run neighbours are prefilled in other company; scores have five digits, a calibration error is in points
+of 100."""
+
+
 def evaluate(*given, **how):
     """The summary as it stands in its file."""
     return plain(STUDY.run(*given, **how))
@@ -87,15 +94,6 @@ def rows(folder):
     """Records without the time they took."""
     lines = (folder / "records.jsonl").read_text().splitlines()
     return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
-
-
-def close(value):
-    """Up to the last digit: in a resumed run, neighbours are prefilled in other company."""
-    if isinstance(value, float):
-        return pytest.approx(value, abs=5e-4)  # scores have five digits, and a calibration error is in points of 100
-    if isinstance(value, dict):
-        return {k: close(v) for k, v in value.items()}
-    return [close(v) for v in value] if isinstance(value, list) else value
 
 
 def of(records, arm):
@@ -214,14 +212,6 @@ class TestWritten:
         assert "Asked as cloze by tokens, generated." in page
         assert summary["letters", "base"]["format"] == "letters, generated"
 
-    def test_the_table_has_its_statistics(self, written):
-        out, _, records = written
-        kept = read_parquet(out / "records.parquet")
-        assert [(r.choice, r.correct, r.chosen_by) for r in sorted(kept, key=lambda r: r.key)] == [
-            (r["choice"], r["correct"], r["chosen_by"])
-            for r in sorted(records, key=lambda r: (r["arm"], r["dataset"], r["id"], r["seed"]))
-        ]
-
     def test_an_arm_that_writes_nothing_is_refused(self, place, tmp_path):
         told = {"answerer": {"name": "told", "text": str(place / "references.jsonl")}, "optimizer": "none"}
         with pytest.raises(SettingError, match=r"Arm told: .*, such as remix, as texts has .*, got told"):
@@ -235,26 +225,7 @@ def test_the_embedder_is_the_configurations(place):
 
 
 class TestInterruption:
-    def test_resumed_run_gives_the_same_records(self, place, whole, tmp_path, monkeypatch):
-        append, written, after = Records.append, [], 24
-
-        def interrupted(self, row):
-            if len(written) == after:
-                raise KeyboardInterrupt
-            written.append(row)
-            append(self, row)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(Records, "append", interrupted)
-            with pytest.raises(KeyboardInterrupt):
-                evaluate(config(), tmp_path / "run")
-        assert len(rows(tmp_path / "run")) == after
-        summary = evaluate(config(), tmp_path / "run")
-        assert rows(tmp_path / "run") == close(whole[0])
-        assert summary["rows"] == close(whole[1]["rows"])
-        assert summary["comparisons"] == close(whole[1]["comparisons"])
-
-    @pytest.mark.parametrize("kept", [1, 7, 10, 21, 56, 58, 70])
+    @pytest.mark.parametrize("kept", [1, 21, 58])
     def test_is_drawn_as_far_as_it_went(self, two, tmp_path, kept):
         """At an arm's boundary (7 answers each, then 3) and within one, with what is missing in its head."""
         out = shutil.copytree(two, tmp_path / "run")
@@ -383,23 +354,6 @@ class TestArms:
         for arm in ARMS:
             assert of(rows(tmp_path / "run"), arm) == close(of(whole[0], arm))
 
-    def test_base_is_the_model_itself(self, place, whole):
-        model = load_moe_model(place / "model")
-        for record in of(whole[0], "base"):
-            assert record["scores"] == record["base_scores"]
-            assert (record["layers"], record["cost"]["total"]) == ([], 1.0)
-        asked = [json.loads(line) for line in (place / "first.jsonl").read_text().splitlines()]
-        scores = model.score_choices([q["question"] for q in asked], [q["choices"] for q in asked])
-        found = [r["scores"] for r in of(whole[0], "base")]
-        assert all(f == pytest.approx(s.tolist(), abs=1e-4) for f, s in zip(found, scores, strict=True))
-
-    def test_no_step_is_base_bit_for_bit(self, place, whole, tmp_path):
-        arms = {"base": ARMS["base"], "still": {"optimizer": {"name": "ngd", "steps": 0}, "selector": SMALL}}
-        evaluate(config(arms=arms), tmp_path / "run")
-        still, base = (of(rows(tmp_path / "run"), arm) for arm in ("still", "base"))
-        assert [r["scores"] for r in still] == [r["scores"] for r in base]
-        assert all(r["layers"] == [] for r in still)
-
     def test_only_the_oracle_sees_labels(self, place, whole, tmp_path):
         asked = [json.loads(line) for line in (place / "first.jsonl").read_text().splitlines()]
         other = [q | {"answer": 1 - q["answer"]} for q in asked]
@@ -491,17 +445,6 @@ class TestDraws:
         right = [r["correct"] for r in of(drawn[0], "far")]
         assert row["accuracy"] == pytest.approx(100 * sum(right) / 21)
         assert len(drawn[1]["comparisons"]) == 1
-
-    def test_an_interrupted_run_has_whole_draws_alone(self, place, drawn, tmp_path):
-        out = shutil.copytree(place / "drawn", tmp_path / "run")
-        lines = (out / "records.jsonl").read_text().splitlines(keepends=True)
-        (out / "records.jsonl").write_text("".join(lines[:17]))
-        for name in ("summary.json", "report.html", "records.parquet"):
-            (out / name).unlink()
-        assert CliRunner().invoke(app, ["report", str(out)]).exit_code == 0
-        found = json.loads((out / "summary.json").read_text())
-        assert found["missing"] == ["of 7 questions of first, base answered 6, far answered 11 in 3 draws"]
-        assert [row["draws"] for row in found["rows"]] == [1, 1], "draws that are not whole are none"
 
 
 CONTROLS = ("shuffled labels", "random neighbours", "random change", "random layers")
@@ -680,17 +623,6 @@ def test_seed_moves_only_what_draws(place, whole, tmp_path):
 
 
 class TestLongRuns:
-    def test_stop_after_some_minutes_and_go_on(self, place):
-        run = ["evaluate", "limited.yaml", "--out", "limited", "--set", "batch_size=3"]
-        (place / "limited.yaml").write_text(json.dumps(config().model_dump(mode="json", exclude={"batch_size"})))
-        first = CliRunner().invoke(app, [*run[:1], "--config", *run[1:], "--minutes", "0"])
-        assert first.exit_code == 3
-        assert "the same command resumes from here" in first.output
-        assert not (place / "limited" / "summary.json").exists()
-        again = CliRunner().invoke(app, [*run[:1], "--config", *run[1:], "--minutes", "10"])
-        assert again.exit_code == 0, again.output
-        assert (place / "limited" / "summary.json").is_file()
-
     def test_pathways_may_be_left_out(self, place):
         parsed = config(arms={name: ARMS[name] for name in ("base", "ngd")}).model_copy(update={"pathways": False})
         evaluate(parsed, place / "thin")
@@ -706,13 +638,6 @@ class TestLongRuns:
         for setting in ({"headline": "none"}, {"compare": [["ngd", "absent"]]}, {"standard": "absent"}, *absent):
             with pytest.raises(SettingError, match=r"controlled and control_of to name arms, got .* base, "):
                 parse_config({"model": "model", "arms": ARMS} | setting)
-
-
-def test_what_the_model_has_too_few_of_is_found_before_anything_is_run(place):
-    arms = {"base": ARMS["base"], "wide": {"selector": {"name": "gradient", "n": 2, "experts": 300}}}
-    with pytest.raises(SettingError, match=r"Arm wide: Expected at most \d+ experts .*got 300"):
-        evaluate(config(arms=arms), place / "wide")
-    assert not (place / "wide").exists()
 
 
 LEARNING = registry_of(own_plugin.FILE)
@@ -760,12 +685,6 @@ class TestNoTestQuestionChooses:
         asked = {row["id"] for row in rows(place / "held-out")}
         assert len(seen) == 32
         assert not asked & set(seen)
-
-    def test_too_few_references(self, place):
-        arms = {"base": ARMS["base"], "learned": {"optimizer": "ngd", "selector": PRACTISED | {"training": 256}}}
-        with pytest.raises(SettingError, match=r"Expected at least 256 references to train on, got 14 .*give more, or"):
-            evaluate(config(arms=arms), place / "few", registry=LEARNING)
-        assert not (place / "few").exists(), "found before anything is run"
 
 
 def test_shuffled_labels_are_other_labels(place):
