@@ -52,8 +52,8 @@ def replay(
     foreign: bool = False,
     tokenizer: PreTrainedTokenizerBase | None = None,
 ) -> Tensor:
-    """Log-likelihood ``[T - 1]`` of a trace's tokens along its experts; differentiable in its weights. The model is left
-    as it was.
+    """Log-likelihood ``[T - 1]`` of a trace's tokens along its experts, differentiable in its weights. The model is
+    left as it was.
 
     Args:
         model: from ``load_moe_model``, or of transformers.

@@ -40,9 +40,7 @@ def as_routed(model: RoutedModel | nn.Module, tokenizer: PreTrainedTokenizerBase
 
 
 @contextmanager
-def borrowed(
-    model: RoutedModel | nn.Module, tokenizer: PreTrainedTokenizerBase | None = None
-) -> Iterator[RoutedModel]:
+def borrowed(model: RoutedModel | nn.Module, tokenizer: PreTrainedTokenizerBase | None = None) -> Iterator[RoutedModel]:
     """As ``as_routed``, for a block that only reads: afterwards a model of transformers, which may be in training, has
     its modes and what of it is trained again, and its tokenizer its padding.
 
