@@ -3,10 +3,9 @@
 import pytest
 import torch
 
-from c3po_adaptive import Optimizer, RoutedModel, load_moe_model, record, replay, replaying, rule_named
+from c3po_adaptive import Optimizer, RoutedModel, load_moe_model, record, replay, replaying, rule_named, write_trace
 from c3po_adaptive.errors import DataError, ModelError, SettingError
 from c3po_adaptive.models.traced import record as recorded
-from c3po_adaptive.models.traced import write_trace
 from c3po_adaptive.tasks.texts import as_questions
 from c3po_adaptive.testing import tiny_moe, tiny_tokenizer
 
