@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from .models.dense_models import dense_parent as dense_parent
     from .models.dense_models import load_dense_model as load_dense_model
     from .models.in_memory import as_routed as as_routed
+    from .models.in_memory import borrowed as borrowed
     from .models.loading import load_moe_model as load_moe_model
     from .models.loading import load_tokenizer as load_tokenizer
     from .models.loading import model_config as model_config
@@ -120,6 +121,8 @@ if TYPE_CHECKING:
     from .routing.states import State as State
     from .routing.styles import Change as Change
     from .routing.trace import Trace as Trace
+    from .routing.trace_file import read_trace as read_trace
+    from .routing.trace_file import write_trace as write_trace
     from .routing.whole_prompts import PromptPrefix as PromptPrefix
     from .routing.whole_prompts import WholePrompts as WholePrompts
     from .rules.base import NamedRule as NamedRule

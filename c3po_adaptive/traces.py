@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from .models import traced
-from .models.in_memory import as_routed
+from .models.in_memory import borrowed
 from .models.routed import RoutedModel
 from .models.traced import Trace
 from .registry import rule_named
@@ -25,7 +25,8 @@ def record(
     rule: str | Mapping[str, object] | Sequence[str] | RoutingRule | None = None,
     tokenizer: PreTrainedTokenizerBase | None = None,
 ) -> Trace:
-    """The experts that each token of a text uses, and what is added to it if wanted.
+    """The experts that each token of a text uses, and what is added to it if wanted. A model in training is read in
+    evaluation mode, and left as it was.
 
     Args:
         model: from ``load_moe_model``, or of transformers.
@@ -40,7 +41,8 @@ def record(
         UnknownNameError: there is no rule of that name.
     """
     along = rule if rule is None or callable(rule) else rule_named(rule)
-    return traced.record(as_routed(model, tokenizer), text, generate=generate, rule=along)
+    with borrowed(model, tokenizer) as routed:
+        return traced.record(routed, text, generate=generate, rule=along)
 
 
 def replay(
@@ -50,7 +52,8 @@ def replay(
     foreign: bool = False,
     tokenizer: PreTrainedTokenizerBase | None = None,
 ) -> Tensor:
-    """Log-likelihood ``[T - 1]`` of a trace's tokens along its experts.
+    """Log-likelihood ``[T - 1]`` of a trace's tokens along its experts, differentiable in its weights. The model is
+    left as it was.
 
     Args:
         model: from ``load_moe_model``, or of transformers.
@@ -64,4 +67,5 @@ def replay(
         ModelError: ids alone, for routers that cannot weigh others.
     """
     held = trace if isinstance(trace, Trace) else read_trace(Path(trace))
-    return traced.replay(as_routed(model, tokenizer), held, foreign=foreign)
+    with borrowed(model, tokenizer) as routed:
+        return traced.replay(routed, held, foreign=foreign)

@@ -3,10 +3,9 @@
 import pytest
 import torch
 
-from c3po_adaptive import Optimizer, RoutedModel, load_moe_model, record, replay, replaying, rule_named
-from c3po_adaptive.errors import SettingError
+from c3po_adaptive import Optimizer, RoutedModel, load_moe_model, record, replay, replaying, rule_named, write_trace
+from c3po_adaptive.errors import DataError, SettingError
 from c3po_adaptive.models.traced import record as recorded
-from c3po_adaptive.models.traced import write_trace
 from c3po_adaptive.tasks.texts import as_questions
 from c3po_adaptive.testing import tiny_moe, tiny_tokenizer
 
@@ -27,6 +26,23 @@ def test_it_goes_with_its_tokenizer_wherever_a_loaded_one_does(model):
     found = record(model, TEXT, tokenizer=tokenizer)
     assert torch.equal(found.experts, recorded(routed, TEXT).experts)
     torch.testing.assert_close(replay(model, found, tokenizer=tokenizer), replay(routed, found))
+
+
+def test_what_only_reads_it_leaves_it_as_it_was(model):
+    tokenizer = tiny_tokenizer()
+    tokenizer.padding_side, tokenizer.pad_token = "right", None
+    model.train().model.layers[0].eval()
+    model.lm_head.requires_grad_(False)
+    asked = [
+        lambda: [one.training for one in model.modules()],
+        lambda: [one.requires_grad for one in model.parameters()],
+        lambda: (tokenizer.padding_side, tokenizer.pad_token),
+    ]
+    before = [ask() for ask in asked]
+    replay(model, record(model, TEXT, tokenizer=tokenizer), tokenizer=tokenizer)
+    with pytest.raises(DataError):
+        record(model, "a", tokenizer=tokenizer)
+    assert [ask() for ask in asked] == before
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # PEFT's

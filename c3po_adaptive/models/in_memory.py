@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from ..errors import SettingError
+from ..routing.modules import answering
 from .replaying import transformers_model
 from .routed import RoutedModel
 
@@ -30,7 +34,33 @@ def as_routed(model: RoutedModel | nn.Module, tokenizer: PreTrainedTokenizerBase
     base = transformers_model(model)
     if tokenizer is None:
         raise SettingError(
-            f"Expected a tokenizer beside {type(base).__name__}, got none; say tokenizer=…, the model's own (this "
-            "freezes the model)."
+            f"Expected a tokenizer beside {type(base).__name__}, got none; say tokenizer=…, the model's own."
         )
     return RoutedModel(base, tokenizer, name=str(base.config.name_or_path or type(base).__name__))
+
+
+@contextmanager
+def borrowed(model: RoutedModel | nn.Module, tokenizer: PreTrainedTokenizerBase | None = None) -> Iterator[RoutedModel]:
+    """As ``as_routed``, for a block that only reads: afterwards a model of transformers, which may be in training, has
+    its modes and what of it is trained again, and its tokenizer its padding.
+
+    Args:
+        model: a ``RoutedModel``, or a model of transformers, in PEFT's wrapper or without.
+        tokenizer: of a model of transformers.
+
+    Raises:
+        SettingError, ModelError: as ``as_routed``.
+    """
+    if isinstance(model, RoutedModel) or tokenizer is None:
+        yield as_routed(model, tokenizer)
+        return
+    base = transformers_model(model)
+    with answering(base):
+        trained = [parameter for parameter in base.parameters() if parameter.requires_grad]
+        side, pad = tokenizer.padding_side, tokenizer.pad_token
+        try:
+            yield as_routed(base, tokenizer)
+        finally:
+            tokenizer.padding_side, tokenizer.pad_token = side, pad
+            for parameter in trained:
+                parameter.requires_grad_()

@@ -12,7 +12,7 @@ import torch
 from c3po_benchmarks import holds_texts, texts_of
 from torch import Tensor
 
-from c3po_adaptive import DataError, Question, SettingError
+from c3po_adaptive import DataError, Question, SettingError, borrowed
 from c3po_adaptive.models.traced import Trace, is_trace, read_trace
 from c3po_adaptive.study import Progress, silent
 from c3po_adaptive.tasks import ASKED, questions
@@ -21,6 +21,9 @@ from .measure import kind_of
 from .statistics import RoutingStatistics, RoutingSums
 
 if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedTokenizerBase
+
     from c3po_adaptive import Format, LayerRouting, RoutedModel
     from c3po_adaptive.types import Prompt
 
@@ -34,12 +37,13 @@ PIECE = 1024
 
 def routing_statistics(
     source: str | Path | Iterable[Any],
-    model: RoutedModel | None = None,
+    model: RoutedModel | nn.Module | None = None,
     *,
     split: str | None = None,
     limit: int | None = None,
     format: str | Format = "cloze",
     progress: Progress = silent,
+    tokenizer: PreTrainedTokenizerBase | None = None,
 ) -> RoutingStatistics:
     """Statistics of a model's routing over a set of texts, which stream by: memory does not grow with their number.
 
@@ -47,14 +51,16 @@ def routing_statistics(
         source: a file of a trace, or a folder of them, whose subfolders are kinds; or texts (see
             ``c3po_benchmarks.texts_of``); or any source of questions (see ``c3po_adaptive.tasks.questions``), whose
             kinds are their subjects; or several traces, files of traces or questions themselves.
-        model: that is run on questions and texts; traces need none.
+        model: that is run on questions and texts; traces need none. From ``load_moe_model``, or of transformers, which
+            is left as it was.
         split: of a source of questions.
         limit: at most that many texts; of questions spread over the source.
         format: how questions are put.
         progress: shows how far it is.
+        tokenizer: of a model of transformers.
 
     Raises:
-        SettingError: questions and no model, or traces of several models.
+        SettingError: questions and no model, or one without its tokenizer; or traces of several models.
         DataError: nothing to count, or whatever reading a source raises.
     """
     files = trace_files(source)
@@ -62,18 +68,19 @@ def routing_statistics(
         traces = ((read_trace(file), kind) for file, kind in progress(files[:limit], "traces"))
         return _of_traces(traces, _called(source))
     if isinstance(source, str | Path):
-        run = _model(model)
-        if holds_texts(source):
-            texts = texts_of(source, limit=limit)
-            return _of_prompts(texts, lambda text: (run.encode_text(text), ""), run, str(source), progress)
-        asked = questions(source, split=split, limit=limit, usual=ASKED)
-        return _of_questions(asked, run, str(source), format, progress)
+        with borrowed(_given(model), tokenizer) as run:
+            if holds_texts(source):
+                texts = texts_of(source, limit=limit)
+                return _of_prompts(texts, lambda text: (run.encode_text(text), ""), run, str(source), progress)
+            asked = questions(source, split=split, limit=limit, usual=ASKED)
+            return _of_questions(asked, run, str(source), format, progress)
     several = islice(source, limit)
     first = next(several, None)
     every = chain([] if first is None else [first], several)
     if isinstance(first, Trace):
         return _of_traces(((trace, "") for trace in _all(Trace, every)), "traces")
-    return _of_questions(list(_all(Question, every)), _model(model), "questions", format, progress)
+    with borrowed(_given(model), tokenizer) as run:
+        return _of_questions(list(_all(Question, every)), run, "questions", format, progress)
 
 
 def _all(kind: type[T], texts: Iterable[object]) -> Iterator[T]:
@@ -124,7 +131,7 @@ def _called(source: Any) -> str:
     return str(source) if isinstance(source, str | Path) else f"{len(source)} files of traces"
 
 
-def _model(model: RoutedModel | None) -> RoutedModel:
+def _given(model: RoutedModel | nn.Module | None) -> RoutedModel | nn.Module:
     if model is None:
         raise SettingError("Expected a model to run questions on, got none; pass model=load_moe_model(…), or traces.")
     return model

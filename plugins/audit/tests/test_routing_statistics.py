@@ -16,12 +16,13 @@ from routing.naive import shared_model
 from scipy.stats import t as student
 from typer.testing import CliRunner
 
+from c3po_adaptive import load_moe_model
 from c3po_adaptive.cli import app
 from c3po_adaptive.errors import DataError, SettingError
 from c3po_adaptive.models.traced import record
 from c3po_adaptive.routing.trace import NONE, Recorder, Trace
 from c3po_adaptive.routing.trace_file import write_trace
-from c3po_adaptive.testing import write_tiny_checkpoint
+from c3po_adaptive.testing import tiny_moe, tiny_tokenizer, write_tiny_checkpoint
 from c3po_adaptive.types import Prompt, Question
 
 L, E = 6, 24
@@ -186,6 +187,15 @@ class TestTraces:
 
 
 class TestQuestions:
+    def test_a_model_in_memory_goes_with_its_tokenizer(self):
+        model = tiny_moe("olmoe").train()
+        with pytest.raises(SettingError, match="say tokenizer="):
+            routing_statistics(ASKED, model)
+        found = routing_statistics(ASKED, model, tokenizer=tiny_tokenizer())
+        loaded = routing_statistics(ASKED, load_moe_model(tiny_moe("olmoe"), tokenizer=tiny_tokenizer()))
+        assert np.array_equal(found.whole.counts, loaded.whole.counts)
+        assert all(one.training for one in model.modules()) and all(one.requires_grad for one in model.parameters())
+
     @pytest.mark.parametrize("family", ["olmoe", "qwen2_moe", "jamba"])
     def test_counts_are_those_of_plain_runs(self, family):
         """Prompts once, and every option's tokens but its last, which predicts nothing; in any layout of options."""

@@ -123,7 +123,7 @@ def _show(found: Ranking) -> None:
             f"the kind, too; of layer {worst} {100 * steady[worst]:.0f} %."
         )
     if rare := found.rare(FEW):
-        say(f"{len(rare)} of {len(found.experts)} experts are used by fewer than {FEW} texts, {_covered(rare)}.")
+        say(f"{len(rare)} of {len(found.experts)} experts are used by fewer than {FEW} texts; {_covered(rare)}.")
     if banned := [one for one in found.experts if one.ban_cost is not None]:
         say("What a ban of one expert costs, nats a token [95 %]:")
         costs = sorted(banned, key=lambda one: -(one.ban_cost or 0))
@@ -140,8 +140,8 @@ def _covered(rare: list[RankedExpert]) -> str:
     """By how many texts, and by which most."""
     unused = sum(not one.texts for one in rare)
     covering = Counter(text for one in rare for text in one.most).most_common(NAMED)
-    which = ", ".join(f"text {text} {count}" for text, count in covering)
-    return f"{unused} by none" + (f"; of the others {which}" if which else "")
+    which = ", ".join(f"text {text} uses {count}" for text, count in covering)
+    return f"{unused} of them by none" + (f". Of the other {len(rare) - unused}, {which}" if which else "")
 
 
 def _cost_row(one: RankedExpert) -> list[str]:

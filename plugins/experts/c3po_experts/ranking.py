@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
+from torch import nn
+from transformers import PreTrainedTokenizerBase
 
-from c3po_adaptive import DataError, RoutedModel
+from c3po_adaptive import DataError, RoutedModel, borrowed
 from c3po_adaptive.study import Progress, silent, write_text
 
 from .ban_cost import ban_costs
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 RESAMPLES = 999
 EXAMPLES = 3
 """Texts that are named of an expert."""
+SHOWN = 3
+"""Layers at either end, and experts of each, that a ranking prints."""
 LEAST, MOST = 2.5, 97.5
 """Percentiles of an interval of 95 %."""
 
@@ -88,6 +92,15 @@ class Ranking:
     experts: tuple[RankedExpert, ...]
     resampled: dict[int, Ints] = field(repr=False)
 
+    def __repr__(self) -> str:
+        """In a few lines: of some layers the experts that would be missed least on, and most."""
+        order = self._order()
+        each = [f"  layer {layer}: {_ends(experts)}" for layer, experts in order.items()]
+        if len(each) > 2 * SHOWN:
+            each[SHOWN:-SHOWN] = ["  …"]
+        size = f"{len(order)} layers × {len(self.experts) // max(len(order), 1)} experts"
+        return "\n".join([f"Ranking({self.model!r}: {size} by {self.texts} texts, least to most added", *each]) + ")"
+
     def least(self, share: float) -> dict[int, list[int]]:
         """The experts of each layer that would be missed least, as many as this share of them, by layer."""
         return {layer: sorted(each[: round(share * len(each))]) for layer, each in self._order().items()}
@@ -132,31 +145,48 @@ class Ranking:
         write_text(path, "\n".join(rows) + "\n")
 
 
+def _ends(experts: Sequence[int]) -> str:
+    """The first and the last of them."""
+    if len(experts) <= 2 * SHOWN:
+        return ", ".join(map(str, experts))
+    first, last = (", ".join(map(str, some)) for some in (experts[:SHOWN], experts[-SHOWN:]))
+    return f"{first}, …, {last}"
+
+
 def rank_experts(
-    model: RoutedModel,
+    model: RoutedModel | nn.Module,
     texts: Sequence[str],
     *,
     ban: str | Sequence[str] = (),
     seed: int = 0,
     progress: Progress = silent,
+    tokenizer: PreTrainedTokenizerBase | None = None,
 ) -> Ranking:
     """Rank the experts of each layer by what they add to a set of texts.
 
     Args:
-        model: along whose own routing.
+        model: along whose own routing; from ``load_moe_model``, or of transformers, which is left as it was.
         texts: two at least, which are resampled for intervals.
         ban: of which experts it is also tried what their ban costs, each by itself: ``least:2`` or ``most:2`` of each
             layer, or ``3,5@16``; a text or several.
         seed: of the resampling.
         progress: shows how many are read.
+        tokenizer: of a model of transformers.
 
     Raises:
         DataError: fewer than two texts, or one that the model cannot read.
-        SettingError: another text for ``ban``, or experts that there are not.
+        SettingError: no tokenizer; another text for ``ban``, or experts that there are not.
         ModelError: experts whose outputs cannot be had one by one, or which a rule cannot ban.
     """
     if len(texts) < 2:
         raise DataError(f"Expected two texts or more, which intervals are over, got {len(texts)}; give more.")
+    with borrowed(model, tokenizer) as routed:
+        return _ranked(routed, texts, ban, seed, progress)
+
+
+def _ranked(
+    model: RoutedModel, texts: Sequence[str], ban: str | Sequence[str], seed: int, progress: Progress
+) -> Ranking:
     chosen(ban, dict.fromkeys(model.layers, range(model.n_experts)))  # refused before texts are read
     each = [outputs_of(model, text) for text in progress(texts, "experts")]
     used, added = (torch.stack([getattr(one, name) for one in each]).numpy() for name in ("used", "added"))

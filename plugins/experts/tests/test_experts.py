@@ -1,6 +1,7 @@
 """Experts ranked by what they add: held against sums by hand."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from c3po_experts import rank_experts
 from c3po_experts.outputs import outputs_of
 from typer.testing import CliRunner
 
-from c3po_adaptive import DataError, ModelError, RoutedModel, read_routing
+from c3po_adaptive import DataError, ModelError, RoutedModel, SettingError, read_routing
 from c3po_adaptive.cli import app
 from c3po_adaptive.testing import tiny_moe, tiny_tokenizer, write_tiny_checkpoint
 
@@ -79,6 +80,25 @@ def test_how_steady_the_least_are_and_which_are_rare():
     assert set(found.steady(1.0).values()) == {1.0}
 
 
+def test_a_model_in_memory_is_read_with_its_tokenizer_and_left_as_it_was():
+    model = tiny_moe("qwen3_moe").train()
+    with pytest.raises(SettingError, match="say tokenizer="):
+        rank_experts(model, TEXTS)
+    found = rank_experts(model, TEXTS, ban="most:1", tokenizer=tiny_tokenizer())
+    assert found.experts == rank_experts(model_of("qwen3_moe"), TEXTS, ban="most:1").experts
+    assert all(one.training for one in model.modules()) and all(one.requires_grad for one in model.parameters())
+
+
+def test_a_ranking_prints_in_brief():
+    found = rank_experts(model_of("qwen3_moe"), TEXTS)
+    said = repr(found).splitlines()
+    assert said[0] == "Ranking('qwen3_moe': 3 layers × 8 experts by 4 texts, least to most added" and len(said) == 4
+    (least, most) = ([one.expert for one in found.experts if one.layer == 1 and one.rank == rank] for rank in (1, 8))
+    assert said[2].strip().startswith(f"layer 1: {least[0]}, ") and said[2].endswith(f", {most[0]}")
+    many = replace(found, experts=tuple(one._replace(layer=i) for i in range(60) for one in found.experts[:8]))
+    assert repr(many).count("\n") < 9 and "layer 59: " in repr(many), "of the first layers and the last"
+
+
 @pytest.mark.parametrize("family", ["olmoe", "deepseek_v3", "mixtral", "gpt_oss", "granitemoe", "dbrx"])
 def test_other_families(family):
     assert sum(one.saliency > 0 for one in rank_experts(model_of(family), TEXTS[:2]).experts) > 3
@@ -100,5 +120,10 @@ def test_the_command_writes_a_row_an_expert(tmp_path):
     rows = [json.loads(line) for line in (tmp_path / "ranking.jsonl").read_text().splitlines()]
     assert len(rows) == 3 * 8 and rows[0]["rank"] == 1 and rows[0]["fingerprint"]
     assert "4 texts" in done.output
+    used = [{number for number in range(4) if number in row["most"]} for row in rows if row["texts"] < 3]
+    first = sum(0 in texts for texts in used)
+    said = " ".join(done.output.split())
+    assert f"{len(used)} of 24 experts are used by fewer than 3 texts; {used.count(set())} of them by none." in said
+    assert f"text 0 uses {first}" in said
     again = CliRunner().invoke(app, command)
     assert again.exit_code == 1, "what is there is left"

@@ -18,10 +18,6 @@ class Load:
 
     def __init__(self, layers: tuple[int, ...], experts: int) -> None:
         self.layers, self.experts = layers, experts
-        self.clear()
-
-    def clear(self) -> None:
-        """Begin anew."""
         self._counts: dict[int, Tensor] = {}
         """Of each layer ``[E + 2]``: tokens of each expert, the sum of entropies, and tokens."""
 

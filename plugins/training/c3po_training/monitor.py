@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import Trainer, TrainerCallback
 
-from c3po_adaptive import ModelError, SeenRouting, read_routing, watching
+from c3po_adaptive import ModelError, SeenRouting, SettingError, read_routing, watching
 
 from .load import Load
 
@@ -36,27 +36,50 @@ class MoEMonitor(TrainerCallback):
     - ``moe/drift``: of the experts that tokens of the first batch used as the model began, the share that they no
       longer use; each time for one forward of at most eight sequences, without gradients.
 
-    Padding does not count where ``attention_mask [B, T]`` tells it, nor do evaluation, generation, and what gradient
-    checkpointing runs again. Of several processes the load is that of all.
+    Padding does not count where ``attention_mask [B, T]`` tells it, nor do evaluation, generation, what reads the model
+    between steps, and what gradient checkpointing runs again. Of several processes the load is that of all.
 
     Args:
         by_layer: log ``moe/max_vio/LAYER`` and ``moe/dead_experts/LAYER``, too, for each MoE layer, by its index in the
             decoder.
         drift: whether to ask the model as it is now, each time.
+
+    Attributes:
+        load: of the experts, since the last log; None before training.
+        logged: what the last log was made of; None before there is one.
     """
 
     def __init__(self, *, by_layer: bool = False, drift: bool = True) -> None:
         self.by_layer, self.drift = by_layer, drift
         self.load: Load | None = None
+        self.logged: Load | None = None
+        self._said: dict[str, float] = {}
         self._first = self._counting = self._asking = False
         self._open = ExitStack()
         self._real: Tensor | None = None
         self._probe: dict[str, Tensor] = {}
         self._began: Tensor | None = None
 
+    def __repr__(self) -> str:
+        if self.load is None:
+            return "MoEMonitor(watches nothing yet)"
+        said = ", ".join(f"{name} {value:.4g}" for name, value in self._said.items() if "/" not in name)
+        size = f"{len(self.load.layers)} layers × {self.load.experts} experts"
+        return f"MoEMonitor({size}; last logged: {said or 'nothing yet'})"
+
     def attach(self, trainer: Trainer) -> MoEMonitor:
-        """Watch a trainer, before those who report what it logs."""
-        trainer.callback_handler.callbacks.insert(0, self)
+        """Watch a trainer, before those who report what it logs.
+
+        Raises:
+            SettingError: another monitor watches it, which would log under the same names.
+        """
+        callbacks = trainer.callback_handler.callbacks
+        if any(isinstance(one, MoEMonitor) and one is not self for one in callbacks):
+            raise SettingError(
+                "Expected one MoEMonitor of a trainer, got a second, which would log under the same names; keep the "
+                "first, or take it away: trainer.remove_callback(MoEMonitor)."
+            )
+        callbacks[:] = [self, *(one for one in callbacks if one is not self)]
         self._first = True
         return self
 
@@ -66,19 +89,22 @@ class MoEMonitor(TrainerCallback):
         Raises:
             ModelError: the model is dense, or its routing cannot be reached.
         """
-        if args.report_to and not self._first:
+        if not self._first:
+            deaf = ", ".join(args.report_to) + " and callbacks before it" if args.report_to else "callbacks before it"
             warnings.warn(
-                f"MoEMonitor was given as a callback, so {', '.join(args.report_to)} will not have what it logs, only "
-                "the trainer's own log; say MoEMonitor().attach(trainer) instead.",
+                f"MoEMonitor was given as a callback, so {deaf} will not have what it logs, only the trainer's own log "
+                "and callbacks behind it; say MoEMonitor().attach(trainer) instead.",
                 stacklevel=2,
             )
         self.close()
         model: nn.Module = kwargs["model"]
-        self._probe, self._began = {}, None
+        self.logged, self._said, self._probe, self._began = None, {}, {}, None
         layers, experts = self._open.enter_context(watching(model, self._see))
         self.load = Load(layers, experts)
         called = model.register_forward_pre_hook(self._called, with_kwargs=True)
         self._open.callback(called.remove)
+        left = model.register_forward_hook(self._left, always_call=True)
+        self._open.callback(left.remove)
 
     def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Say what was seen since it was last said, in a log of the loss."""
@@ -93,7 +119,7 @@ class MoEMonitor(TrainerCallback):
             return
         if self._began is not None:
             found["drift"] = _drift(self._began, self._experts(kwargs["model"]))
-        self.load.clear()
+        self.logged, self.load, self._said = self.load, Load(self.load.layers, self.load.experts), found
         said = {f"moe/{name}": value for name, value in found.items()}
         logs.update(said)
         if state.log_history:
@@ -122,6 +148,10 @@ class MoEMonitor(TrainerCallback):
             parts = {"input_ids": ids} if mask is None else {"input_ids": ids, "attention_mask": mask}
             self._probe = {name: part[:PROBE].clone() for name, part in parts.items()}
             self._began = self._experts(model)
+
+    def _left(self, *args: Any) -> None:
+        """Count nothing until the next call: others may read the model's layers in between."""
+        self._counting = False
 
     def _see(self, routing: SeenRouting) -> None:
         if self.load is not None and self._counting and not self._asking and not routing.again:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import Trainer
 
-from c3po_adaptive import SettingError, replaying
+from c3po_adaptive import SettingError, Trace, replaying
 
 ROUTES = "routes"
 """What they are called in a batch."""
@@ -20,8 +20,9 @@ class ReplayedTrainer(Trainer):
     """A trainer that routes each batch as its ``routes`` say (``replaying``), forward and backward.
 
     As a first base it makes another trainer one: ``class Replayed(ReplayedTrainer, GRPOTrainer)``. Routes are expert
-    ids ``[B, T, L, k]`` beside padded tokens, or a list of ids ``[T_i, L, k]``, a sequence each. ``TrainingArguments``
-    have to keep the column: ``remove_unused_columns=False``.
+    ids ``[B, T, L, k]`` beside padded tokens, or a list of ids ``[T_i, L, k]`` or of traces, a sequence each. Traces
+    may be of the model as it was; where they have weights, these are used, and the router gets no gradients.
+    ``TrainingArguments`` have to keep the column: ``remove_unused_columns=False``.
     """
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
@@ -40,12 +41,9 @@ class ReplayedTrainer(Trainer):
             SettingError: it has none; or as ``replaying``.
         """
         if inputs.get(ROUTES) is None:
-            raise SettingError(
-                f"Expected {ROUTES!r} in each batch, got {', '.join(inputs)}; say remove_unused_columns=False, and let "
-                "the collator keep them: with_routes(collator)."
-            )
+            raise _missing("batch", inputs)
         rest = {name: value for name, value in inputs.items() if name != ROUTES}
-        along = replaying(self.accelerator.unwrap_model(model), inputs[ROUTES])
+        along = replaying(self.accelerator.unwrap_model(model), inputs[ROUTES], foreign=True)
         if model.training:
             self._replays.enter_context(along)
             return super().compute_loss(model, rest, *args, **kwargs)
@@ -54,10 +52,25 @@ class ReplayedTrainer(Trainer):
 
 
 def with_routes(collate: Callable[[Sequence[Mapping[str, Any]]], Mapping[str, Any]]) -> Callable[..., dict[str, Any]]:
-    """A collator that keeps each row's ``routes [T, L, k]`` beside what another makes of the rest."""
+    """A collator that keeps each row's ``routes``, ids ``[T, L, k]`` or a trace, beside what another makes of the rest.
+
+    Raises:
+        SettingError: when it is called, of rows without.
+    """
 
     def collated(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        for row in rows:
+            if row.get(ROUTES) is None:
+                raise _missing("row", row)
         rest = [{name: value for name, value in row.items() if name != ROUTES} for row in rows]
-        return {**collate(rest), ROUTES: [torch.as_tensor(row[ROUTES]) for row in rows]}
+        routes = [row[ROUTES] for row in rows]
+        return {**collate(rest), ROUTES: [one if isinstance(one, Trace) else torch.as_tensor(one) for one in routes]}
 
     return collated
+
+
+def _missing(part: str, names: Iterable[str]) -> SettingError:
+    return SettingError(
+        f"Expected {ROUTES!r} in each {part}, got {', '.join(names)}; say remove_unused_columns=False, and let the "
+        "collator keep them: with_routes(collator)."
+    )

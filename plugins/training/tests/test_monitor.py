@@ -5,7 +5,7 @@ import torch
 from c3po_training import MoEMonitor
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from c3po_adaptive import ModelError, read_routing
+from c3po_adaptive import ModelError, SettingError, read_routing
 from c3po_adaptive.testing import tiny_moe
 
 E = 8
@@ -134,12 +134,52 @@ def test_nothing_is_left_on_the_model(model, tmp_path):
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
 
 
-def test_a_callback_that_reporters_do_not_hear_says_so(model, tmp_path):
-    trainer = trainer_of(model, tmp_path, [MoEMonitor(drift=False)])
-    trainer.args.report_to = ["wandb"]
-    with pytest.warns(UserWarning, match=r"wandb will not have .*attach"):
+@pytest.mark.parametrize(("report_to", "deaf"), [([], "callbacks before it"), (["wandb"], "wandb and callbacks")])
+def test_a_callback_that_reporters_do_not_hear_says_so(model, tmp_path, report_to, deaf):
+    before, behind = Reported(), Reported()
+    trainer = trainer_of(model, tmp_path, [before, MoEMonitor(drift=False), behind])
+    trainer.args.report_to = report_to
+    with pytest.warns(UserWarning, match=rf"{deaf}.* will not have .*attach"):
         trainer.train()
     assert "moe/max_vio" in logged(trainer)[0] and "moe/drift" not in logged(trainer)[0]
+    assert ["moe/max_vio" in one.heard[0] for one in (before, behind)] == [False, True]
+
+
+def test_attached_again_it_is_attached_once_and_a_second_one_is_refused(model, tmp_path):
+    monitor = MoEMonitor(drift=False)
+    trainer = trainer_of(model, tmp_path, [Reported(), monitor])
+    monitor.attach(trainer).attach(trainer)
+    with pytest.raises(SettingError, match=r"one MoEMonitor .*remove_callback"):
+        MoEMonitor().attach(trainer)
+    trainer.train()  # warnings are errors
+    assert len(logged(trainer)) == 2 and trainer.callback_handler.callbacks.count(monitor) == 1
+
+
+def test_what_reads_the_model_between_steps_does_not_count(model, tmp_path):
+    trainer = trainer_of(model, tmp_path, [Reading()], logging_steps=5)
+    monitor = MoEMonitor(drift=False).attach(trainer)
+    trainer.train()
+    tokens = sum(int(row["attention_mask"].sum()) for row in rows())
+    assert monitor.load.counts.sum(-1).tolist() == [2 * tokens] * model.config.num_hidden_layers
+
+
+class Reading(TrainerCallback):
+    """Looks at the model's routing after each step."""
+
+    def on_step_end(self, args, state, control, *, model, **kwargs):
+        read_routing(model, {"input_ids": torch.tensor([[5, 6, 7]])})
+
+
+def test_what_was_last_logged_stays_and_is_printed(model, tmp_path):
+    trainer = trainer_of(model, tmp_path)
+    monitor = MoEMonitor(drift=False)
+    assert repr(monitor) == "MoEMonitor(watches nothing yet)"
+    monitor.attach(trainer)
+    trainer.train()
+    assert not monitor.load.counts.any(), "nothing was trained on since"
+    said = {name.removeprefix("moe/"): value for name, value in logged(trainer)[-1].items() if "moe/" in name}
+    assert monitor.logged.told() == said
+    assert repr(monitor).startswith(f"MoEMonitor(3 layers × 8 experts; last logged: max_vio {said['max_vio']:.4g}, ")
 
 
 def test_a_dense_model_is_refused(tmp_path):

@@ -5,7 +5,7 @@ import torch
 from c3po_training import MoEMonitor, ReplayedTrainer, with_routes
 from transformers import DataCollatorForLanguageModeling, TrainingArguments
 
-from c3po_adaptive import SettingError, read_routing, replaying
+from c3po_adaptive import SettingError, read_routing, record, replaying
 from c3po_adaptive.testing import tiny_moe, tiny_tokenizer
 
 TEXTS = ("the boat floats on water", "who sells bread", "a stone sinks", "so")
@@ -34,7 +34,7 @@ def routed(model, tokenizer):
 
 def arguments(folder, **more):
     given = {"report_to": "none", "use_cpu": True, "disable_tqdm": True, "save_strategy": "no", "max_steps": 1}
-    return TrainingArguments(str(folder), remove_unused_columns=False, **given, **more)
+    return TrainingArguments(str(folder), **{"remove_unused_columns": False, **given, **more})
 
 
 @pytest.mark.parametrize(("checkpointed", "accumulated"), [(False, 1), (True, 1), (True, 2)])
@@ -73,3 +73,28 @@ def test_a_batch_without_routes_is_refused(model, tokenizer, tmp_path):
     trainer = ReplayedTrainer(model, arguments(tmp_path), collate, train_dataset=plain)
     with pytest.raises(SettingError, match="with_routes"):
         trainer.train()
+
+
+def test_routes_that_the_trainer_took_out_are_missed_by_name(model, tokenizer, tmp_path):
+    collate = with_routes(DataCollatorForLanguageModeling(tokenizer, mlm=False))
+    given = arguments(tmp_path, remove_unused_columns=True)
+    trainer = ReplayedTrainer(model, given, collate, train_dataset=[*routed(model, tokenizer)])
+    with pytest.raises(SettingError, match="say remove_unused_columns=False"):
+        trainer.train()
+
+
+def test_a_row_may_bring_its_trace(model, tokenizer, tmp_path):
+    """Of the model as it was before it was trained; its weights are used, so that routers get no gradients."""
+    traces = [record(model, text, tokenizer=tokenizer, rule="ban:3") for text in TEXTS[:2]]
+    rows = [{"input_ids": trace.tokens.tolist(), "routes": trace} for trace in traces]
+    collate = with_routes(DataCollatorForLanguageModeling(tokenizer, mlm=False))
+    given = arguments(tmp_path, max_steps=2, logging_steps=1, optim="sgd", learning_rate=0.1, max_grad_norm=0)
+    before = [layer.mlp.gate.weight.detach().clone() for layer in model.model.layers]
+    batch = collate(rows)
+    with torch.no_grad(), replaying(model, batch.pop("routes")):
+        wanted = float(model(**batch).loss)
+    trainer = ReplayedTrainer(model, given, collate, train_dataset=rows)
+    trainer.train()
+    losses = [log["loss"] for log in trainer.state.log_history if "loss" in log]
+    assert losses[0] == pytest.approx(wanted, rel=1e-4) and losses[1] < losses[0]
+    assert all(torch.equal(layer.mlp.gate.weight, old) for layer, old in zip(model.model.layers, before, strict=True))
