@@ -103,7 +103,7 @@ class Optimizer:
     def __repr__(self) -> str:
         """What it does, part by part; what the preset did not set is marked."""
         usual, settings = preset_named(self._preset), self.remixer.settings.model_dump()
-        parts = {role: Registry.describe(strategy) for role, strategy in vars(self.remixer.strategies).items()}
+        parts = {role: Registry.describe(made) | made.said for role, made in vars(self.remixer.strategies).items()}
         lines = [f"Optimizer of {self.model.name!r}, by the preset {self._preset!r}:"]
         for role, of in parts.items():
             said = ", ".join(f"{key} {value}" for key, value in of.items() if key != "name")

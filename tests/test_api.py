@@ -290,6 +290,11 @@ class TestPresets:
         for text in (TEXTS[0], "Quite another thing 7?"):
             assert all(math.isfinite(score) for score in c3po.answer(text, CHOICES[0]).scores)
 
+    def test_the_nearest_says_which_rate_the_references_chose(self):
+        c3po = self.made(preset="nearest")
+        rate = re.search(r"lr (0, no step: no rate helped|[\d.]+, chosen by) 24 references", repr(c3po))
+        assert rate and rate[0] in str(c3po.explain(TEXTS[0], CHOICES[0]))
+
     def test_an_unknown_one_is_refused(self):
         with pytest.raises(UnknownNameError, match=r"preset, got 'c3op'; did you mean 'c3po'"):
             self.made(preset="c3op")

@@ -102,5 +102,5 @@ def in_words(strategy: Any) -> str:
         value = getattr(strategy, f.name)
         if f.repr and f.init and value != default_of(f):
             shown = "all" if value is None else in_words(value) if role_of(type(value)) else value
-            changed.append(f"{f.name} {shown}")
+            changed.append(f"{f.name} {strategy.said.get(f.name, shown)}")
     return f"{strategy.name} ({', '.join(changed)})" if changed else str(strategy.name)
