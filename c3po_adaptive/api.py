@@ -42,7 +42,8 @@ class Optimizer:
         model: from ``load_moe_model``; or of transformers, in PEFT's wrapper or without, which is frozen by this.
         refset: a source of labeled questions (run once, then kept in the cache): a file, a folder, a benchmark's name
             or ``demo``, see ``c3po_adaptive.tasks.questions``; a folder written by ``c3po refset build``; a
-            ``ReferenceSet``; the questions themselves; or None for strategies that use no neighbours.
+            ``ReferenceSet``; the questions themselves, or rows as a file has them; or None for strategies that use no
+            neighbours.
         preset: strategies and settings that go together, by name (``PRESETS``): ``c3po``, the paper's but for how
             questions are scored (its way is ``format="letter"``), or ``nearest``, what won in ``studies/answer``.
         optimizer: in place of the preset's: a name that ``c3po plugins list`` shows, or ``{"name": …, parameters}``, or
@@ -65,13 +66,14 @@ class Optimizer:
     Raises:
         DataError: the reference file or set is broken, of another model, or holds no success.
         UnknownNameError: a preset or a strategy that does not exist.
-        SettingError: a parameter or a setting that does not exist, or cannot take that value.
+        SettingError: a parameter or a setting that does not exist, or cannot take that value; a selector of more layers
+            or experts than the model has; no references for strategies that use some.
     """
 
     def __init__(
         self,
         model: RoutedModel | nn.Module,
-        refset: str | Path | ReferenceSet | Sequence[Question] | None = None,
+        refset: str | Path | ReferenceSet | Sequence[Question | Mapping[str, object]] | None = None,
         *,
         preset: str = "c3po",
         optimizer: Spec | PathwayOptimizer | None = None,
@@ -92,6 +94,7 @@ class Optimizer:
         strategies = (registry or default_registry()).strategies(specs)
         self._preset, self._given = preset, {role for role, spec in given.items() if spec is not None}
         self.model = model = as_routed(model, tokenizer)
+        strategies.selector.fits(model.layers, model.n_experts)
         self.format = None if format is None else as_format(format)
         asked = self.format or as_format("cloze")
         if isinstance(embedder, str):
@@ -140,6 +143,7 @@ class Optimizer:
                 )
             question = text
         elif isinstance(choices, list | tuple):
+            check_text(text)
             question = Question("question", text, tuple(choices), answer)
         else:
             raise SettingError(f"Expected two choices at least, as a list, or none, got {choices!r}.")

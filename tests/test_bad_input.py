@@ -10,7 +10,16 @@ import torch
 import yaml
 from typer.testing import CliRunner
 
-from c3po_adaptive import DataError, ModelError, Optimizer, ReferenceSet, SettingError, ShapeError, load_moe_model
+from c3po_adaptive import (
+    DataError,
+    ModelError,
+    Optimizer,
+    Question,
+    ReferenceSet,
+    SettingError,
+    ShapeError,
+    load_moe_model,
+)
 from c3po_adaptive.cli import app
 from c3po_adaptive.models.embedded import builder
 from c3po_adaptive.storage.lock import held
@@ -292,6 +301,17 @@ class TestRouting:
         two = model.pathway(["one", "two"])
         with pytest.raises(ShapeError, match=r"Expected routing \(B, L, E\) = \(1, 3, 8\).*got \(2, 3, 8\)"):
             model.forward("one", routing=two)
+
+    @pytest.mark.parametrize(("given", "wrong"), [
+        (("Is it?", ["yes", "no"], 0), r"question \['yes', 'no'\], choices 0"),
+        ((3, "Is it?", ("yes", "no")), "id 3"),
+        (("q", "Is it?", "yes"), "choices 'yes'"),
+        (("q", "Is it?", ("yes", None)), r"choices \('yes', None\)"),
+        (("q", "Is it?", ("yes", "no"), "no"), "answer 'no'"),
+    ])  # fmt: skip
+    def test_question_with_values_in_each_others_places(self, given, wrong):
+        with pytest.raises(DataError, match=rf'as Question\("boat", .*got {wrong}\.'):
+            Question(*given)
 
     def test_question_without_choices(self, model, refset):
         with pytest.raises(SettingError, match="Expected choices beside question texts"):
