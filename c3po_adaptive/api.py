@@ -13,7 +13,7 @@ from .references.build import as_reference_set
 from .references.embedding import Embedder, default_embedder
 from .references.model_embedding import own_embedder
 from .references.reference_set import ReferenceSet
-from .registry import Registry, default_registry, in_words
+from .registry import Registry, default_registry, in_words, said_of
 from .remixing.presets import preset_named
 from .remixing.remixer import Remixed, Remixer
 from .report.explanation import Explanation, explain
@@ -106,7 +106,7 @@ class Optimizer:
     def __repr__(self) -> str:
         """What it does, part by part; what the preset did not set is marked."""
         usual, settings = preset_named(self._preset), self.remixer.settings.model_dump()
-        parts = {role: Registry.describe(made) | made.said for role, made in vars(self.remixer.strategies).items()}
+        parts = {role: Registry.describe(made) | said_of(made) for role, made in vars(self.remixer.strategies).items()}
         lines = [f"Optimizer of {self.model.name!r}, by the preset {self._preset!r}:"]
         for role, of in parts.items():
             said = ", ".join(f"{key} {value}" for key, value in of.items() if key != "name")

@@ -37,11 +37,6 @@ class Checked:
     that of its base first.
     """
 
-    @property
-    def said(self) -> Mapping[str, str]:
-        """Parameters whose value alone would mislead a person, with what is said in its place; most have none."""
-        return {}
-
     def __post_init__(self) -> None:
         kind: Any = type(self)
         for name, hint, adapter in _checks(kind):

@@ -68,6 +68,7 @@ class IntegratedStep(SteppingOptimizer):
 
     @property
     def said(self) -> dict[str, str]:
+        """What a person reads of a rate that was left to references."""
         if self.lr is not None:
             return {}
         if self.dose == 0:
