@@ -94,12 +94,12 @@ class Optimizer:
         strategies = (registry or default_registry()).strategies(specs)
         self._preset, self._given = preset, {role for role, spec in given.items() if spec is not None}
         self.model = model = as_routed(model, tokenizer)
-        strategies.selector.fits(model.layers, model.n_experts)
         self.format = None if format is None else as_format(format)
         asked = self.format or as_format("cloze")
         if isinstance(embedder, str):
             embedder = own_embedder(embedder, model)
         embedder = embedder or default_embedder()
+        strategies.selector.fits(model.layers, model.n_experts)  # before references are read
         self.references = None if refset is None else as_reference_set(refset, model, embedder, asked)
         self.remixer = Remixer(model, self.references, strategies, embedder, asked, chosen)
 
