@@ -13,7 +13,7 @@ from .references.build import as_reference_set
 from .references.embedding import Embedder, default_embedder
 from .references.model_embedding import own_embedder
 from .references.reference_set import ReferenceSet
-from .registry import Registry, default_registry, in_words
+from .registry import Registry, default_registry, in_words, said_of
 from .remixing.presets import preset_named
 from .remixing.remixer import Remixed, Remixer
 from .report.explanation import Explanation, explain
@@ -42,7 +42,8 @@ class Optimizer:
         model: from ``load_moe_model``; or of transformers, in PEFT's wrapper or without, which is frozen by this.
         refset: a source of labeled questions (run once, then cached): a file, a folder, a benchmark's name
             or ``demo``, see ``c3po_adaptive.tasks.questions``; a folder written by ``c3po refset build``; a
-            ``ReferenceSet``; the questions themselves; or None for strategies that use no neighbours.
+            ``ReferenceSet``; the questions themselves, or rows as a file has them; or None for strategies that use no
+            neighbours.
         preset: strategies and settings that go together, by name (``PRESETS``): ``c3po``, the paper's but for how
             questions are scored (its way is ``format="letter"``), or ``nearest``, what won in ``studies/answer``.
         optimizer: in place of the preset's: a name that ``c3po plugins list`` shows, or ``{"name": …, parameters}``, or
@@ -65,13 +66,14 @@ class Optimizer:
     Raises:
         DataError: the reference file or set is broken, of another model, or holds no success.
         UnknownNameError: a preset or a strategy that does not exist.
-        SettingError: a parameter or a setting that does not exist, or cannot take that value.
+        SettingError: a parameter or a setting that does not exist, or cannot take that value; a selector of more layers
+            or experts than the model has; no references for strategies that use some.
     """
 
     def __init__(
         self,
         model: RoutedModel | nn.Module,
-        refset: str | Path | ReferenceSet | Sequence[Question] | None = None,
+        refset: str | Path | ReferenceSet | Sequence[Question | Mapping[str, object]] | None = None,
         *,
         preset: str = "c3po",
         optimizer: Spec | PathwayOptimizer | None = None,
@@ -97,13 +99,14 @@ class Optimizer:
         if isinstance(embedder, str):
             embedder = own_embedder(embedder, model)
         embedder = embedder or default_embedder()
+        strategies.selector.fits(model.layers, model.n_experts)  # before references are read
         self.references = None if refset is None else as_reference_set(refset, model, embedder, asked)
         self.remixer = Remixer(model, self.references, strategies, embedder, asked, chosen)
 
     def __repr__(self) -> str:
         """What it does, part by part; what the preset did not set is marked."""
         usual, settings = preset_named(self._preset), self.remixer.settings.model_dump()
-        parts = {role: Registry.describe(strategy) for role, strategy in vars(self.remixer.strategies).items()}
+        parts = {role: Registry.describe(made) | said_of(made) for role, made in vars(self.remixer.strategies).items()}
         lines = [f"Optimizer of {self.model.name!r}, by the preset {self._preset!r}:"]
         for role, of in parts.items():
             said = ", ".join(f"{key} {value}" for key, value in of.items() if key != "name")
@@ -140,6 +143,7 @@ class Optimizer:
                 )
             question = text
         elif isinstance(choices, list | tuple):
+            check_text(text)
             question = Question("question", text, tuple(choices), answer)
         else:
             raise SettingError(f"Expected two choices at least, as a list, or none, got {choices!r}.")

@@ -11,7 +11,9 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from numbers import Integral
 from pathlib import Path
+from reprlib import repr as short
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from ._printed import in_brief
@@ -93,6 +95,18 @@ class Question:
             images = [images]
         pictures = tuple(image if isinstance(image, Picture) else Picture(image) for image in images)
         object.__setattr__(self, "images", pictures)
+        self._check()
+
+    def _check(self) -> None:
+        """Refuse values in each other's places: the id stands first."""
+        texts = isinstance(self.choices, list | tuple) and all(isinstance(choice, str) for choice in self.choices)
+        fit = {"id": isinstance(self.id, str), "question": isinstance(self.question, str), "choices": texts}
+        fit["answer"] = self.answer is None or isinstance(self.answer, Integral)
+        if wrong := [f"{name} {short(getattr(self, name))}" for name, right in fit.items() if not right]:
+            raise DataError(
+                'Expected a question as Question("boat", "What floats?", ("a stone", "a boat"), 1): its id, the text, '
+                f"the choices, and the place of the right one or None, got {', '.join(wrong)}."
+            )
 
     @property
     def pictures(self) -> tuple[Picture, ...]:

@@ -60,7 +60,7 @@ def as_array(path):
 
 
 class TestReferences:
-    @pytest.mark.parametrize("kind", ["JSONL", "JSON array", "folder", "text", "questions"])
+    @pytest.mark.parametrize("kind", ["JSONL", "JSON array", "folder", "text", "questions", "rows"])
     def test_of_every_kind_give_the_same(self, kind, tmp_path):
         expected = optimizer().optimize(TEXTS)
         refset = {
@@ -69,6 +69,7 @@ class TestReferences:
             "folder": lambda: reference_set("olmoe").save(tmp_path / "set"),
             "text": lambda: str(reference_set("olmoe").save(tmp_path / "set")),
             "questions": lambda: list(reference_set("olmoe").questions),
+            "rows": lambda: json.loads(as_array(tmp_path / "rows.json").read_text()),
         }[kind]()
         c3po = optimizer(refset)
         assert [q.id for q in c3po.references.questions] == [f"r{i}" for i in range(24)]
@@ -78,6 +79,13 @@ class TestReferences:
     def test_of_no_kind_are_refused(self, given):
         with pytest.raises(DataError, match=r"or a list of Question as references, got (str|dict|int)"):
             optimizer(given)
+
+    def test_of_a_broken_row_are_refused_with_its_place(self):
+        whole = {"question": "Is it so?", "choices": ["yes", "no"], "answer": 0}
+        c3po = optimizer([whole, whole | {"id": "mine", "answer": 1}])
+        assert [q.id for q in c3po.references.questions] == ["references.0", "mine"]
+        with pytest.raises(DataError, match=r"references, index 1: expected the field 'answer'"):
+            optimizer([whole, {"question": "Is it so?", "choices": ["yes", "no"]}])
 
     def test_are_built_once(self, tmp_path, cache):
         file = as_jsonl(tmp_path / "questions.jsonl")
@@ -101,8 +109,20 @@ class TestReferences:
     def test_missing(self, tmp_path):
         with pytest.raises(DataError, match="there is none"):
             optimizer(tmp_path / "absent.jsonl")
-        with pytest.raises(SettingError, match="Expected a reference set for ngd"):
-            Optimizer(shared_model("olmoe"), embedder=HashEmbedder())
+        with pytest.raises(
+            SettingError, match=r'reference set for ngd .*refset=…: "demo", a file or .*list of Question'
+        ):
+            Optimizer(shared_model("olmoe"), embedder=HashEmbedder(), **STRATEGIES)
+
+
+@pytest.mark.parametrize(
+    ("given", "remedy"), [({}, '"fixed", "n": LAYERS'), ({"selector": "random"}, '"random", "n": LAYERS')]
+)
+def test_more_layers_than_the_model_has_are_refused_before_references_are_read(given, remedy):
+    model = shared_model("olmoe")
+    wanted = remedy.replace("LAYERS", str(len(model.layers)))
+    with pytest.raises(SettingError, match=rf'got 5; ask for fewer: selector=\{{"name": {wanted}\}}'):
+        Optimizer(model, "no such file.jsonl", embedder=HashEmbedder(), **given)
 
 
 def test_an_optimizer_prints_what_its_preset_set_and_what_not():
@@ -239,10 +259,11 @@ class TestPresets:
         assert (omega.scope, omega.top_k) == ("last", c3po.model.sites[0].top_k)
 
     def test_single_parts_are_replaced(self):
-        c3po = self.made(retriever={"name": "faiss-knn", "k": 5}, settings={"seed": 3})
+        small = {"selector": STRATEGIES["selector"]}
+        c3po = self.made(retriever={"name": "faiss-knn", "k": 5}, settings={"seed": 3}, **small)
         assert (c3po.remixer.strategies.retriever.k, c3po.remixer.strategies.optimizer.name) == (5, "ngd")
         assert (c3po.remixer.settings.loss, c3po.remixer.settings.seed) == ("likelihood", 3)
-        assert self.made(settings=RemixSettings()).remixer.settings.loss == "choices", "whole ones"
+        assert self.made(settings=RemixSettings(), **small).remixer.settings.loss == "choices", "whole ones"
 
     @pytest.mark.parametrize("parts", [{}, {"optimizer": "constant-integrated-step"}])
     def test_a_pool_in_which_one_data_set_has_a_handful(self, parts):
@@ -254,6 +275,11 @@ class TestPresets:
         c3po = Optimizer(shared_model("olmoe"), pool, **given, **parts)
         for text in (TEXTS[0], "Quite another thing 7?"):
             assert all(math.isfinite(score) for score in c3po.answer(text, CHOICES[0]).scores)
+
+    def test_the_nearest_says_which_rate_the_references_chose(self):
+        c3po = self.made(preset="nearest")
+        rate = re.search(r"lr (0, no step: no rate helped|[\d.]+, chosen by) 24 references", repr(c3po))
+        assert rate and rate[0] in str(c3po.explain(TEXTS[0], CHOICES[0]))
 
     def test_an_unknown_one_is_refused(self):
         with pytest.raises(UnknownNameError, match=r"preset, got 'c3op'; did you mean 'c3po'"):

@@ -9,7 +9,7 @@ import yaml
 from hostile.doors import BASE, SMALL, question
 from typer.testing import CliRunner
 
-from c3po_adaptive import DataError, Optimizer, ReferenceSet, load_moe_model
+from c3po_adaptive import DataError, Optimizer, Question, ReferenceSet, load_moe_model
 from c3po_adaptive.cli import app
 from c3po_adaptive.storage.lock import held
 from c3po_adaptive.testing import write_tiny_checkpoint
@@ -194,6 +194,17 @@ class TestRouting:
         message = evaluate(tmp_path, arms={"base": BASE, "x": {"selector": selector}})
         assert re.search(f"Arm x: {expected}", message)
         assert not (tmp_path / "run").exists(), "it is found out before anything is run"
+
+    @pytest.mark.parametrize(("given", "wrong"), [
+        (("Is it?", ["yes", "no"], 0), r"question \['yes', 'no'\], choices 0"),
+        ((3, "Is it?", ("yes", "no")), "id 3"),
+        (("q", "Is it?", "yes"), "choices 'yes'"),
+        (("q", "Is it?", ("yes", None)), r"choices \('yes', None\)"),
+        (("q", "Is it?", ("yes", "no"), "no"), "answer 'no'"),
+    ])  # fmt: skip
+    def test_question_with_values_in_each_others_places(self, given, wrong):
+        with pytest.raises(DataError, match=rf'as Question\("boat", .*got {wrong}\.'):
+            Question(*given)
 
 
 PLUGIN = '''

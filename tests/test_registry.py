@@ -473,6 +473,27 @@ class TestFile:
             Registry().load_file(tmp_path / name)
 
 
+INHERITING = """
+    from c3po_ones_d import Ones, dataclass, hookimpl
+
+    @dataclass(frozen=True)
+    class Threes(Ones):
+        "Three everywhere."
+        name = "threes"
+
+    @hookimpl
+    def register_kernels():
+        return [Threes]
+    """
+MORE = f"""
+    {PLUGIN.strip().replace('"ones"', '"more"')}
+
+    @hookimpl
+    def register_attacks():
+        return {{"more": print}}
+    """
+
+
 class TestInstalled:
     @pytest.fixture
     def install(self, install_package):
@@ -491,6 +512,24 @@ class TestInstalled:
         assert (entry.name, entry.module) == ("ones", "c3po_ones_a")
         assert list(registry.files) == ["ones"], "our companions are told by the version, as the built-ins are"
         assert "ones" not in registry.ours
+
+    def test_those_that_have_a_part_are_named_or_inherited_from_or_do_more(self, install, tmp_path):
+        install("c3po_ones_d", PLUGIN, "ones")
+        install("c3po_threes", INHERITING, "threes")
+        install("c3po_more", MORE, "more")
+        (tmp_path / "mine.py").write_text(textwrap.dedent(PLUGIN).replace('"ones"', '"mine"'))
+        registry = new_registry()
+        registry.load_file(tmp_path / "mine.py")
+        always = {"more", "mine.py"}
+        assert registry.files.keys() == always | {"ones", "threes"}
+
+        def met(spec):
+            return registry.files_of([registry.create("kernel", spec)]).keys() - always
+
+        assert registry.files_of(()).keys() == always
+        assert met("gaussian") == set()
+        assert met({"name": "sum", "left": "gaussian", "right": "ones"}) == {"ones"}
+        assert met("threes") == {"ones", "threes"}
 
     def test_broken_one_is_named(self, install):
         install("c3po_broken", "1 / 0", "broken")

@@ -83,7 +83,7 @@ def demo(
         for name, config in parsed.items():
             summaries[name] = carried_out(STUDY, config, folders[name], registry, run)
             if not run.as_json:
-                say(f"\n{name}, {MODELS[name]}:" if len(parsed) > 1 else "")
+                say(f"\n{', '.join(filter(None, (config.model, MODELS.get(config.model))))}:")
                 show(STUDY.table(summaries[name]), folders[name], wide=run.wide)
             tell_failed(summaries[name])
         if run.as_json:

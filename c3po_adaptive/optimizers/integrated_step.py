@@ -46,11 +46,13 @@ class IntegratedStep(SteppingOptimizer):
         floor: what is added to each weight before the step, as a share of its layer's mass: an expert without any
             could not gain by a factor.
         dose: the rate that references chose, learned.
+        chosen_by: how many they were.
     """
 
     lr: NonNegativeFloat | None = 50.0
     floor: NonNegativeFloat = FLOOR
     dose: float | None = field(default=None, repr=False, compare=False)
+    chosen_by: int = field(default=0, repr=False, compare=False)
     name: ClassVar[str] = "integrated-step"
     one_for_all: ClassVar[str] = "constant-integrated-step"
 
@@ -62,7 +64,17 @@ class IntegratedStep(SteppingOptimizer):
         if self.lr is not None:
             return self
         learned = training.once(self, lambda: {"dose": torch.tensor(self._best(training), dtype=torch.float64)})
-        return replace(self, dose=float(learned["dose"]))
+        return replace(self, dose=float(learned["dose"]), chosen_by=min(ASKED, training.known))
+
+    @property
+    def said(self) -> dict[str, str]:
+        """What a person reads of a rate that was left to references."""
+        if self.lr is not None:
+            return {}
+        if self.dose == 0:
+            return {"lr": f"0, no step: no rate helped {self.chosen_by} references"}
+        by = "the references" if self.dose is None else f"{self.chosen_by} references"
+        return {"lr": ("" if self.dose is None else f"{self.dose:g}, ") + f"chosen by {by}"}
 
     def optimize(self, problem: Problem) -> Tensor:
         return self.along(problem, self.slope(problem)) if has_neighbours(problem).any() else problem.own

@@ -21,7 +21,7 @@ from ..storage.folders import cache_folder, writable_folder
 from ..storage.identity import digest, routing_versions
 from ..storage.lock import in_turn
 from ..tasks.formats import Format, description, format_key
-from ..tasks.question_files import first, of_split, unique
+from ..tasks.question_files import first, of_split, read_question, unique
 from ..tasks.sources import LEARNED_FROM
 from ..tasks.sources import questions as read_questions
 from ..types import Question
@@ -185,9 +185,13 @@ def reference_shard(
 
 
 def as_reference_set(
-    refset: str | Path | ReferenceSet | Sequence[Question], model: RoutedModel, embedder: Embedder, format: Format
+    refset: str | Path | ReferenceSet | Sequence[Question | Mapping[str, object]],
+    model: RoutedModel,
+    embedder: Embedder,
+    format: Format,
 ) -> ReferenceSet:
-    """A reference set, read, or built of questions or a source of them, and cached under what it was built from.
+    """A reference set, read, or built of questions, rows of them (``read_question``) or a source of them, and cached
+    under what it was built from.
 
     Raises:
         DataError: as ``labeled_questions``, or something else than questions.
@@ -198,13 +202,20 @@ def as_reference_set(
         if is_reference_set(refset):
             return ReferenceSet.load(refset)
         refset = labeled_questions(refset)
-    questions: Sequence[Any] = refset if isinstance(refset, list | tuple) else [refset]
+    questions: list[Any] = [_read(*one) for one in enumerate(refset)] if isinstance(refset, list | tuple) else [refset]
     if strange := [one for one in questions if not isinstance(one, Question)]:
         raise DataError(
             "Expected a source of questions, a ReferenceSet or a list of Question as references, got "
             f"{type(strange[0]).__name__}."
         )
     return reference_set_of(questions, model, embedder, format)
+
+
+def _read(index: int, one: object) -> object:
+    """A reference, of a row if it is one."""
+    if not isinstance(one, Mapping):
+        return one
+    return read_question(one, f"references, index {index}", f"references.{index}")
 
 
 def labeled_questions(source: str | Path, *, split: str | None = None, limit: int | None = None) -> list[Question]:

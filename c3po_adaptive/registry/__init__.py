@@ -15,10 +15,10 @@ from ..rules.base import NamedRule
 from .brought import Registration
 from .registry import BUILTIN, Registry
 from .roles import OTHERS, ROLES, check_class, unknown
-from .specs import in_words
+from .specs import in_words, said_of
 
 __all__ = ["BUILTIN", "OTHERS", "ROLES", "Registration", "Registry", "check_class", "default_registry", "in_words"]
-__all__ += ["new_registry", "rule_named", "unknown"]
+__all__ += ["new_registry", "rule_named", "said_of", "unknown"]
 
 
 def new_registry(*, installed: bool = True) -> Registry:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from functools import reduce
 from importlib.metadata import entry_points
@@ -38,6 +40,8 @@ class Registry:
         self._table: dict[tuple[str, str], Registration] = {}
         self._others: dict[tuple[str, str], Any] = {}
         self._hashes: dict[str, list[str]] = {}
+        self._by_name: set[str] = set()
+        """Installed plugins that bring strategies alone: they have no part where none of these is named."""
         self.ours = {BUILTIN}
         """Plugins that come with the package: its version tells them apart, and its tests hold their contracts."""
         self.paths: tuple[str, ...] = ()
@@ -55,6 +59,15 @@ class Registry:
         Files of one name in several folders have one hash of them all, whatever their order.
         """
         return {name: own[0] if len(own) == 1 else digest(sorted(own)) for name, own in self._hashes.items()}
+
+    def files_of(self, used: Iterable[Any]) -> dict[str, str]:
+        """Those of ``files`` that have a part in a run: of installed plugins that bring strategies alone, those of the
+        ones that ``used`` strategies are, name, or inherit from.
+        """
+        words = {*re.findall(r"[a-z0-9-]+", json.dumps([describe(strategy) for strategy in used]))}
+        named = [entry.cls for entry in self._table.values() if entry.name in words]
+        met = {e.plugin for e in self._table.values() if any(issubclass(cls, e.cls) for cls in named)}
+        return {name: own for name, own in self.files.items() if name in met or name not in self._by_name}
 
     def register(self, plugin: Any, name: str) -> None:
         """Add what a module or object with ``hookimpl`` functions brings; all of it, or nothing.
@@ -124,6 +137,7 @@ class Registry:
                 plugin = point.load()
             except Exception as error:
                 raise broken(f"{point.name} = {point.value}", "while loading", error) from error
+            before = len(self._others)
             self.register(plugin, point.name)
             if point.dist is not None and point.dist.name == hookspecs.PROJECT:
                 self.ours.add(point.name)
@@ -132,6 +146,8 @@ class Registry:
             if sources:  # readers of traces have no part in a run
                 own = digest(sorted(digest_of_file(Path(file)) for file in sources if file))
                 self._hashes.setdefault(point.name, []).append(own)
+                if len(self._others) == before:
+                    self._by_name.add(point.name)
 
     def names(self, role: str) -> list[str]:
         """The strategies of a role, sorted; not the composites "sum", "product" and "then", which need parts."""

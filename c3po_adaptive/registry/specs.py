@@ -95,12 +95,18 @@ def describe(strategy: Any) -> dict[str, Any]:
         ) from error
 
 
+def said_of(strategy: Any) -> dict[str, str]:
+    """What a strategy says to a person in place of parameters whose value would mislead, by its ``said``, if any."""
+    found: dict[str, str] = getattr(strategy, "said", {})
+    return found
+
+
 def in_words(strategy: Any) -> str:
     """Its name, with the parameters that are not the defaults; None limits nothing: "all"."""
-    changed = []
+    changed, said = [], said_of(strategy)
     for f in fields(strategy):
         value = getattr(strategy, f.name)
         if f.repr and f.init and value != default_of(f):
             shown = "all" if value is None else in_words(value) if role_of(type(value)) else value
-            changed.append(f"{f.name} {shown}")
+            changed.append(f"{f.name} {said.get(f.name, shown)}")
     return f"{strategy.name} ({', '.join(changed)})" if changed else str(strategy.name)

@@ -114,7 +114,8 @@ class Remixer:
         s = self.strategies
         if self.references is None:
             raise SettingError(
-                f"Expected a reference set for {s.optimizer.name} with {s.selector.name}, got none; pass refset=…"
+                f"Expected a reference set for {s.optimizer.name} with {s.selector.name}, got none; pass refset=…: "
+                '"demo", a file or a folder of labeled questions, a built set, or a list of Question.'
             )
         self.references.check(self.model, self.format, self.embedder)
         self._of = fingerprint(self.model)

@@ -57,17 +57,16 @@ class Fixed(LayerSelector):
             if missing:
                 raise SettingError(f"Expected layers among the MoE layers {layers}, got {missing}.")
             return [layers.index(x) for x in self.layers]
-        count = len(layers) if self.layers == "all" else check_layers(self.n, problem_layers=layers)
+        count = len(layers) if self.layers == "all" else check_layers(self.n, layers, self.name)
         first = {"last": len(layers) - count, "middle": (len(layers) - count) // 2, "first": 0, "all": 0}[self.layers]
         return list(range(first, first + count))
 
 
-def check_layers(n: int, problem_layers: tuple[int, ...]) -> int:
-    """``n``, or SettingError if the model has fewer MoE layers."""
-    if n > len(problem_layers):
-        raise SettingError(
-            f"Expected at most {len(problem_layers)} layers (the model's MoE layers), got {n}; ask for fewer."
-        )
+def check_layers(n: int, problem_layers: tuple[int, ...], selector: str = "") -> int:
+    """``n``, or SettingError if the model has fewer MoE layers; the selector of that name takes fewer by its ``n``."""
+    if n > (most := len(problem_layers)):
+        fewer = f': selector={{"name": "{selector}", "n": {most}}}' if selector else ""
+        raise SettingError(f"Expected at most {most} layers (the model's MoE layers), got {n}; ask for fewer{fewer}.")
     return n
 
 

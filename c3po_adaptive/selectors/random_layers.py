@@ -26,10 +26,13 @@ class RandomLayers(LayerSelector):
     needs_neighbours: ClassVar[bool] = False
 
     def fits(self, layers: tuple[int, ...], experts: int) -> None:
-        check_layers(self.n, layers)
+        check_layers(self.n, layers, self.name)
         check_experts(self.experts, experts)
 
     def select(self, problem: Problem) -> Selection:
-        count, experts = check_layers(self.n, problem.layers), check_experts(self.experts, problem.own.shape[-1])
+        count, experts = (
+            check_layers(self.n, problem.layers, self.name),
+            check_experts(self.experts, problem.own.shape[-1]),
+        )
         draw = torch.stack([torch.rand(len(problem.layers), generator=g) for g in problem.generators])
         return Selection(core(problem.ranking, experts) & core(draw, count).unsqueeze(-1))

@@ -63,7 +63,7 @@ class ScoredLayers(LayerSelector):
         return check_experts(self.experts, problem.own.shape[-1])
 
     def _count(self, layers: tuple[int, ...]) -> int:
-        return len(layers) if self.n is None else check_layers(self.n, layers)
+        return len(layers) if self.n is None else check_layers(self.n, layers, self.name)
 
     @abstractmethod
     def score(self, problem: Problem) -> tuple[Tensor, Tensor | None]:

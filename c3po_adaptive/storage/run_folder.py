@@ -148,15 +148,26 @@ def _check_same(folder: Path | str, old: Values, new: Values) -> None:
         raise DataError(
             f"Expected {folder} to hold the run {digest(new)[:12]}, got {digest(old)[:12]} (they differ in "
             f"{', '.join(differing)}); name another --out, delete that run by --overwrite, or give its own settings "
-            "to resume it."
+            "and plugins to resume it."
         )
 
 
 def _where(key: str, before: Json, now: Json) -> str:
-    """A key, with the arms of it that differ: some are a configuration's, others were added as controls of these."""
-    if key != "arms" or not (isinstance(before, dict) and isinstance(now, dict)):
+    """A key, with the arms of it that differ: some are a configuration's, others were added as controls of these; or
+    with the plugins, and how."""
+    if key not in ("arms", "inputs.plugins") or not (isinstance(before, dict) and isinstance(now, dict)):
         return key
-    return f"arms: {'; '.join(sorted(arm for arm in before | now if before.get(arm) != now.get(arm)))}"
+    names = sorted(name for name in before | now if before.get(name) != now.get(name))
+    if key == "inputs.plugins":
+        names = [f"{name} {_how(name in before, name in now)}" for name in names]
+    return f"{key}: {'; '.join(names)}"
+
+
+def _how(before: bool, now: bool) -> str:
+    """In which way a plugin is another than when a run began."""
+    if before and now:
+        return "has another text than when it began"
+    return "was there when it began, and is not now" if before else "was not there when it began, and is now"
 
 
 def claimed_config(folder: Path | str) -> dict[str, Any]:

@@ -170,10 +170,13 @@ def load_model(config: OnQuestions) -> RoutedModel:
         )
 
 
-def inputs_of(model: RoutedModel, data: Data, registry: Registry, files: Mapping[str, str] | None = None) -> Values:
+def inputs_of(
+    model: RoutedModel, data: Data, plugins: Mapping[str, str], files: Mapping[str, str] | None = None
+) -> Values:
     """What decides a run's results beside its configuration: resumed with anything else it would be two runs in one.
 
     Args:
+        plugins: hashes of those that have a part in it, by name.
         files: paths of what these read, by the names that the configuration has for them.
 
     Raises:
@@ -185,7 +188,7 @@ def inputs_of(model: RoutedModel, data: Data, registry: Registry, files: Mapping
         "model": fingerprint(model),
         "questions": {name: digest([q.row() for q in asked.questions]) for name, asked in data.items()},
         "references": {name: digest([q.row() for q in asked.references]) for name, asked in data.items()},
-        "plugins": registry.files,
+        "plugins": dict(plugins),
         "versions": versions(),
     }
 

@@ -105,7 +105,7 @@ def _shards(
     executor: Executor, worker: Worker[OnQuestions], model: RoutedModel, questions: Sequence[Question]
 ) -> Shards:
     worker.data, worker.model = {SET: Asked(questions, ())}, model
-    worker.inputs = inputs_of(model, worker.data, new_registry())
+    worker.inputs = inputs_of(model, worker.data, new_registry().files_of(()))
 
     def compute(firsts: Sequence[int]) -> Iterator[tuple[int, Mapping[str, Tensor]]]:
         with closing(executor.map(worker, (Piece(SET, "", first // SHARD) for first in firsts))) as computed:

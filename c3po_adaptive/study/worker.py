@@ -140,7 +140,8 @@ class Worker(ABC, Generic[C]):
         """The rows of a piece, whatever the inputs of this process."""
 
     def used(self) -> Iterator[tuple[str, Any]]:
-        """Every strategy that its pieces meet, with its role.
+        """Every strategy that its pieces meet, with its role: plugins that are installed and bring none of them have no
+        part in the run, and it is resumed without them.
 
         Raises:
             UnknownNameError: a name that does not exist.
@@ -202,7 +203,7 @@ class Worker(ABC, Generic[C]):
         Raises:
             DataError: with what to do.
         """
-        check_folder(out, self.config.model_dump(mode="json"), self.registry.files)
+        check_folder(out, self.config.model_dump(mode="json"), self._plugins_used)
 
     def claim(self, out: Path | str) -> Values:
         """Claim a run's folder for the configuration and the inputs here, which others are held to; the inputs.
@@ -216,10 +217,14 @@ class Worker(ABC, Generic[C]):
         return self.inputs
 
     @property
+    def _plugins_used(self) -> dict[str, str]:
+        return self.registry.files_of(strategy for _, strategy in self.used())
+
+    @property
     def _inputs(self) -> Values:
         read = {name: self.at(name) for name in self.files}
         others = {name: fingerprint(model) for name, model in self.other_models.items()}
-        return {**inputs_of(self.model, self.data, self.registry, read), **others}
+        return {**inputs_of(self.model, self.data, self._plugins_used, read), **others}
 
     @cached_property
     def _differing(self) -> list[str]:

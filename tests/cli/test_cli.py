@@ -174,6 +174,9 @@ class TestDemo:
         assert sorted(told[len(ARMS) :]) == sorted(compared)
         assert all(line.endswith(".") for line in last)
 
+    def test_says_first_of_which_model_it_is(self, demo):
+        assert demo[0].startswith("\nmodel:\n")
+
     def test_table_shows_whole_names_in_a_pipe(self, demo):
         table = demo[0].partition("Report:")[0]
         assert all(arm in table for arm in ARMS)

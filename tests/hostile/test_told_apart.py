@@ -18,12 +18,14 @@ from typer.testing import CliRunner
 
 from c3po_adaptive.cli import app
 from c3po_adaptive.errors import DataError
+from c3po_adaptive.hookspecs import PROJECT
 from c3po_adaptive.optimizers._reference_artifacts import GRADIENT
 from c3po_adaptive.references.artifacts import of_references
 from c3po_adaptive.references.build import build_reference_set
 from c3po_adaptive.references.learned import damaged_beside, learned_once
 from c3po_adaptive.references.prefill_store import build_store, open_store
 from c3po_adaptive.references.reference_set import INDEX, ReferenceSet
+from c3po_adaptive.registry import new_registry
 from c3po_adaptive.settings import RemixSettings
 from c3po_adaptive.storage.checksummed import save_checksummed
 from c3po_adaptive.storage.kept import NAMED_TENSORS, kept
@@ -175,6 +177,24 @@ class TestPluginsOfOneName:
             os.utime(file, (1_000_000_000, 1_000_000_000))
             (entry,) = [e for e in registry_of(file).table() if e.name == "still"]
             assert entry.help == f"Stays where it is: {says}."
+
+
+def test_a_run_is_of_the_installed_plugins_that_its_arms_name(place, install_package):
+    """Nobody's other tools are a reason to begin anew."""
+    install_package("c3po_calm", plugin("calm"), PROJECT, "calm", "c3po_calm")
+    plain, there = small_study(place), new_registry()
+    assert ComparisonWorker.here(plain, there).claim(place / "plain")["plugins"] == {}
+    without = ComparisonWorker.here(plain, new_registry(installed=False))
+    without.check_folder(place / "plain")
+    without.claim(place / "plain")
+
+    raw = plain.model_dump(mode="json")
+    raw["arms"]["calm"] = {"optimizer": "calm", "selector": FIXED}
+    ComparisonWorker.here(parse_config(raw), there).claim(place / "using")
+    (place / "c3po_calm.py").write_text(plugin("calm", 1))
+    edited = ComparisonWorker.here(parse_config(raw), new_registry())
+    with pytest.raises(DataError, match=r"inputs\.plugins: calm has another text than when it began\)"):
+        edited.check_folder(place / "using")
 
 
 def prompts_of(model):

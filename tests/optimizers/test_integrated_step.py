@@ -10,8 +10,9 @@ from study.configs import with_all_arms
 from c3po_adaptive.errors import SettingError
 from c3po_adaptive.optimizers import ConstantIntegratedStep, IntegratedStep, Oracle
 from c3po_adaptive.optimizers._reference_artifacts import INTEGRATED_GRADIENT, integrated_gradient
+from c3po_adaptive.optimizers.integrated_step import ASKED
 from c3po_adaptive.problem import ReferenceBatch
-from c3po_adaptive.registry import default_registry
+from c3po_adaptive.registry import default_registry, in_words
 from c3po_adaptive.remixing.presets import preset_named
 from c3po_adaptive.testing import ToyTraining, toy_problem
 from c3po_adaptive.testing.toy import altered
@@ -145,11 +146,15 @@ class TestDose:
         assert chosen.rate == 100.0 and chosen.lr is None
         problem = toy_problem()
         assert torch.equal(chosen.optimize(problem), IntegratedStep(lr=100.0).optimize(problem))
+        assert in_words(chosen) == f"integrated-step (lr 100, chosen by {ASKED} references)"
+        assert in_words(replace(chosen, dose=None)) == "integrated-step (lr chosen by the references)"
+        assert in_words(Oracle(of=chosen)) == f"oracle (of {in_words(chosen)})"
 
     def test_is_nothing_where_every_step_harms(self):
         still = self.prepared(lambda weights, problem: (weights - problem.own).square().sum((1, 2)))
         problem = toy_problem()
         assert still.rate == 0 and torch.equal(still.optimize(problem), problem.own)
+        assert in_words(still) == f"integrated-step (lr 0, no step: no rate helped {ASKED} references)"
 
     def test_is_refused_where_no_reference_chose_it(self):
         with pytest.raises(SettingError, match="references to choose its rate by"):

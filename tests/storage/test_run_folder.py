@@ -41,6 +41,21 @@ def test_another_run_is_refused_with_what_differs(tmp_path):
             start()
 
 
+def test_plugins_that_differ_are_named_with_how(tmp_path):
+    before, now = ({"kind": "a", "inputs": {"plugins": of}} for of in ({"a": "1", "b": "1"}, {"b": "2", "c": "1"}))
+    claim(tmp_path, before)
+    wanted = (
+        r"differ in inputs\.plugins: a was there when it began, and is not now; b has another text than when it began; "
+        r"c was not there when it began, and is now\).* plugins to resume it"
+    )
+    for start in (
+        lambda: claim(tmp_path, now),
+        lambda: check_folder(tmp_path, {"kind": "a"}, now["inputs"]["plugins"]),
+    ):
+        with pytest.raises(DataError, match=wanted):
+            start()
+
+
 def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
     # Simulated: tests may run as root, whom permissions do not stop.
     def refuse(*_, **__):

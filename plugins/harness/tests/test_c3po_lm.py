@@ -224,7 +224,7 @@ def test_their_cache_of_answers_is_filled(olmoe, tasks, tmp_path):
         ({"optimizer": "none", "scope": "lsat"}, SettingError, "scope"),
         ({"optimizer": "ngdd", "refset": "x"}, UnknownNameError, "did you mean 'ngd'"),
         ({"selector": "fixed", "scope": "last"}, SettingError, "an optimizer beside selector, scope, got none"),
-        ({"optimizer": "ngd"}, SettingError, "a reference set for ngd"),
+        ({"optimizer": "ngd", "selector": SMALL}, SettingError, "a reference set for ngd"),
     ],
 )
 def test_arguments_that_cannot_be_are_refused(olmoe, options, error, said):

@@ -50,6 +50,8 @@ class TestNew:
         project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
         assert project["entry-points"]["c3po_adaptive"] == {f"my-{role}": module}
         assert f"c3po plugins check {folder / module}.py" in said
+        links = dict(re.findall(r"\[(\w+)\]\((.+?)\)", (folder / "README.md").read_text()))
+        assert links == {"C3PO": "https://arxiv.org/abs/2504.07964"}, "what a link says is where it leads"
 
     def test_keeps_its_contract(self, made):
         role, folder, _ = made
