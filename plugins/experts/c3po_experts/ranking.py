@@ -174,10 +174,15 @@ def rank_experts(
         tokenizer: of a model of transformers.
 
     Raises:
-        DataError: fewer than two texts, or one that the model cannot read.
+        DataError: no list, fewer than two texts, or one that the model cannot read.
         SettingError: no tokenizer; another text for ``ban``, or experts that there are not.
         ModelError: experts whose outputs cannot be had one by one, or which a rule cannot ban.
     """
+    if isinstance(texts, str):
+        raise DataError(
+            f"Expected a list of texts, got the text {texts!r:.80}; give several, or those of a file: "
+            "texts_of(FILE) of c3po_benchmarks."
+        )
     if len(texts) < 2:
         raise DataError(f"Expected two texts or more, which intervals are over, got {len(texts)}; give more.")
     with borrowed(model, tokenizer) as routed:

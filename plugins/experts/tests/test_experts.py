@@ -109,6 +109,8 @@ def test_what_cannot_be_ranked_is_refused():
         rank_experts(model_of("olmoe"), TEXTS[:1])
     with pytest.raises(ModelError, match="weighs elsewhere"):
         rank_experts(model_of("llama4_text"), TEXTS)
+    with pytest.raises(DataError, match=r"Expected a list of texts, got the text 'texts\.txt'"):
+        rank_experts(model_of("olmoe"), "texts.txt")
 
 
 def test_the_command_writes_a_row_an_expert(tmp_path):
