@@ -161,6 +161,9 @@ def watching(
     That is every call of the model: in training and evaluation, by ``generate``, and again where gradient checkpointing
     runs layers in ``backward``. Tokens come as the layer has them: B·T rows, padding among them.
 
+    Of routing that a block opened later replaces by weights (``replaying`` with weights or traces, rules), it sees what
+    the router chose itself; of ids alone, what is used.
+
     Args:
         model: a ``RoutedModel``, or one of transformers with PEFT's adapters or without.
         see: is called layer by layer; what it raises ends the call.
