@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from merged.choose import CONTROLS as EACHS_CONTROLS
 from merged.choose import chosen_arms, read_tries, settings, write_chosen
 
 from c3po_adaptive.cli.terminal import clear_errors
@@ -19,13 +20,7 @@ from .fresh import MIXTURE
 NEAREST = "nearest"
 BOUNDED = ("ngd, published", "ngd", NEAREST, "step")
 """Rows that descend: each has its oracle, which takes the same steps at the same rate towards the right answer."""
-CONTROLS: Mapping[str, Mapping[str, Any]] = {
-    "nearest, shuffled labels": {"labels": "shuffled"},
-    "nearest, random alike": {
-        "retriever": {"name": "random", "k": 300},
-        "kernel": {"name": "gaussian", "length_scale": 1000},
-    },
-}
+CONTROLS = {name.replace("each", NEAREST): other for name, other in EACHS_CONTROLS.items()}
 """What they have in the place of what ``nearest`` has."""
 app = typer.Typer(no_args_is_help=True)
 
