@@ -15,11 +15,11 @@ from .._printed import in_brief
 from ..errors import SettingError, ShapeError
 from ..routing.head import forward_as, projection
 from ..routing.image_inputs import as_it_was, on_device
-from ..routing.intercept import intercepted
+from ..routing.intercept import observed
 from ..routing.modules import hooked, lock_of
 from ..routing.packing import padded
 from ..routing.sites import Site, decoder_of, router_scores
-from ..routing.trace import NONE
+from ..routing.styles import NONE, widened
 from ..tasks.texts import listed
 from .replaying import in_backward, sites_of, transformers_model
 from .routed import RoutedModel
@@ -33,7 +33,7 @@ class TokenRouting:
         logits: ``[B, T, L, E]`` the routers' scores, float32; NaN at padding.
         weights: ``[B, T, L, k]`` what the experts' outputs are multiplied with (llama4: their inputs), float32; 0 at
             padding.
-        experts: ``[B, T, L, k]`` ids of the experts that are used; -1 at padding.
+        experts: ``[B, T, L, k]`` ids of the experts that are used; -1 at padding, and where a rule has fewer used.
         tokens: ``[B, T]`` token ids.
         real: ``[B, T]`` bool, no padding.
         layers: decoder layer index of each of the L MoE layers.
@@ -124,7 +124,7 @@ class SeenRouting:
     Attributes:
         position: of the MoE layer, 0 … L-1.
         weights: ``[R, k]`` what the experts' outputs are multiplied with (llama4: their inputs).
-        experts: ``[R, k]`` ids of the experts that are used.
+        experts: ``[R, k]`` ids of the experts that are used; -1, at weight zero, where a token uses fewer than others.
         output: of the router, as its family gives it.
         site: the layer itself.
     """
@@ -161,8 +161,8 @@ def watching(
     That is every call of the model: in training and evaluation, by ``generate``, and again where gradient checkpointing
     runs layers in ``backward``. Tokens come as the layer has them: B·T rows, padding among them.
 
-    Of routing that a block opened later replaces by weights (``replaying`` with weights or traces, rules), it sees what
-    the router chose itself; of ids alone, what is used.
+    Where routing is replaced (by ``replaying``, by rules), it sees what is used, whichever block was opened first; the
+    router's output stays its own.
 
     Args:
         model: a ``RoutedModel``, or one of transformers with PEFT's adapters or without.
@@ -197,7 +197,7 @@ def _watched(sites: Sequence[Site], see: Callable[[SeenRouting], None]) -> Itera
         see(SeenRouting(position, weights, index, outputs.pop(position), sites[position]))
 
     handles = [site.router.register_forward_hook(keeping(position)) for position, site in enumerate(sites)]
-    with hooked(handles), intercepted(sites, tell):
+    with hooked(handles), observed(sites, tell):
         yield
 
 
@@ -221,8 +221,10 @@ def _read(
         else:
             decoder(**named)
     read = [seen[position] for position in range(len(sites))]
+    k = max(one.experts.shape[1] for one in read)  # a rule may have layers that use more
+    each = ((one.logits, widened(one.weights.float(), k), widened(one.experts, k, NONE)) for one in read)
     logits, weights, experts = (
         torch.stack([part.to(tokens.device) for part in parts], 1).view(*tokens.shape, len(sites), -1)
-        for parts in zip(*((one.logits, one.weights.float(), one.experts) for one in read), strict=True)
+        for parts in zip(*each, strict=True)
     )
     return logits, weights, experts

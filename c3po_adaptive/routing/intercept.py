@@ -6,10 +6,11 @@ keep the model's own output, bit for bit. Where that happens is a matter of styl
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +34,13 @@ class Interceptor(Protocol):
         """
 
 
+Decided = tuple[Tensor, Tensor, Change | None]
+"""What an interceptor of a layer was asked, ``index [R, k]`` and ``weights [R, k]``, and what it said."""
+
+_OBSERVED: WeakKeyDictionary[nn.Module, list[list[Decided]]] = WeakKeyDictionary()
+"""Of experts that are observed: of each observer, what was decided in the call that is running."""
+
+
 @contextmanager
 def intercepted(sites: Sequence[Site], interceptor: Interceptor) -> Iterator[None]:
     """Route by ``interceptor`` inside the block; afterwards the model is as it was, also after an exception.
@@ -46,7 +54,10 @@ def intercepted(sites: Sequence[Site], interceptor: Interceptor) -> Iterator[Non
     def asking(position: int) -> Decide:
         def decide(index: Tensor, weights: Tensor) -> Change | None:
             fired.add(position)
-            return interceptor(position, index, weights)
+            change = interceptor(position, index, weights)
+            for decided in _OBSERVED.get(sites[position].experts, ()):
+                decided.append((index, weights, change))
+            return change
 
         return decide
 
@@ -61,6 +72,53 @@ def intercepted(sites: Sequence[Site], interceptor: Interceptor) -> Iterator[Non
             f"Expected the model to call its experts while routing was replaced, but no hook fired in layers {silent}: "
             "run the model inside the block, and uncompiled (torch.compile may ignore hooks added later)."
         )
+
+
+@contextmanager
+def observed(sites: Sequence[Site], see: Callable[[int, Tensor, Tensor], None]) -> Iterator[None]:
+    """Inside the block ``see`` is told what each layer has done with its tokens, whoever has replaced routing there.
+
+    Args:
+        sites: the model's MoE layers.
+        see: gets the position of the MoE layer, experts ``[R, n]``, ``NONE`` where a token uses fewer, and their
+            weights, zero there; after the experts were run.
+
+    Raises:
+        ModelError: as ``intercepted``.
+    """
+
+    def beginning(decided: list[Decided]) -> Callable[..., None]:
+        return lambda *_: decided.clear()
+
+    def telling(position: int, site: Site, decided: list[Decided]) -> Callable[..., None]:
+        def tell(*_: object) -> None:
+            experts, weights, _ = decided[0]
+            for change in site.style.lasting([change for _, _, change in decided if change is not None]):
+                experts, weights = change.over(experts, weights)
+            decided.clear()
+            see(position, experts, weights)
+
+        return tell
+
+    with ExitStack() as stack:
+        for position, site in enumerate(sites):
+            decided: list[Decided] = []
+            stack.enter_context(_listed(site.experts, decided))
+            stack.callback(site.router.register_forward_pre_hook(beginning(decided), prepend=True).remove)
+            stack.callback(site.experts.register_forward_hook(telling(position, site, decided)).remove)
+        stack.enter_context(intercepted(sites, lambda position, index, weights: None))
+        yield
+
+
+@contextmanager
+def _listed(experts: nn.Module, decided: list[Decided]) -> Iterator[None]:
+    """Inside the block what interceptors decide for these experts is written down, too."""
+    lists = _OBSERVED.setdefault(experts, [])
+    lists.append(decided)
+    try:
+        yield
+    finally:
+        lists[:] = [one for one in lists if one is not decided]
 
 
 @dataclass(eq=False)

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from ..errors import SettingError, ShapeError
-from .styles import Change
-from .trace import HEAVIEST, NONE, WHOLE, Trace, repeated
+from .styles import NONE, Change, widened
+from .trace import HEAVIEST, WHOLE, Trace, repeated
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,8 +179,10 @@ class Routes:
             return Change(None, experts, forced)
         width = max(experts.shape[1], index.shape[1])
         live = live.to(index.device)[:, None]
-        mixed = torch.where(live, _wide(index, width), _wide(experts, width))
-        return Change(None, mixed, torch.where(live, _wide(weights, width, 0), _wide(forced, width, 0)))
+        mixed = torch.where(live, _filled(index, width), _filled(experts, width))
+        heavy = torch.where(live, widened(weights, width), widened(forced, width))
+        used = torch.where(live[:, 0], index.shape[1], experts.shape[1])
+        return Change(None, mixed, heavy, None if experts.shape[1] == index.shape[1] else used)
 
 
 def _pieces(where: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -189,11 +191,9 @@ def _pieces(where: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return start, count, where.shape[1] - where.flip(1).long().argmax(1) - start == count
 
 
-def _wide(part: Tensor, width: int, fill: float | None = None) -> Tensor:
-    """``[R, width]``: filled up with a number, or with each row's first."""
-    missing = width - part.shape[1]
-    more = part[:, :1].expand(-1, missing) if fill is None else part.new_full((len(part), missing), fill)
-    return torch.cat([part, more], 1) if missing else part
+def _filled(index: Tensor, width: int) -> Tensor:
+    """``[R, n]`` filled up to ``[R, width]`` with each row's first."""
+    return torch.cat([index, index[:, :1].expand(-1, width - index.shape[1])], 1)
 
 
 def of_batch(experts: Tensor, weights: Tensor | None, layout: Layout) -> Routes:

@@ -6,16 +6,19 @@ are intercepted at their router instead.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 from torch.utils.hooks import RemovableHandle
 
 from .._printed import in_brief
 from .mixing import dense
+
+NONE = -1  # in the place of an expert: a token uses fewer, or was not recorded
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +38,26 @@ class Change:
     used: Tensor | None = None
     __repr__ = in_brief
 
+    @property
+    def experts(self) -> Tensor:
+        """``[r, n]`` the experts that are used, ``NONE`` in what fills short rows up, which stands behind them."""
+        if self.used is None:
+            return self.index
+        place = torch.arange(self.index.shape[1], device=self.index.device)
+        return self.index.masked_fill(place >= self.used.to(self.index.device)[:, None], NONE)
+
+    def over(self, experts: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Experts and weights ``[R, n]``, once they are changed."""
+        own, new = self.experts.to(experts.device), self.weights.to(weights)
+        if self.rows is None:
+            return own, new
+        width = max(experts.shape[1], own.shape[1])
+        rows = self.rows.to(experts.device)
+        return (
+            widened(experts, width, NONE).index_copy(0, rows, widened(own, width, NONE).to(experts.dtype)),
+            widened(weights, width).index_copy(0, rows, widened(new, width)),
+        )
+
 
 Decide = Callable[[Tensor, Tensor], Change | None]
 """From the router's choice, ``index [R, k]`` and ``weights [R, k]``, to another one for some rows, or None."""
@@ -47,6 +70,9 @@ class Style(Protocol):
 
     def intercept(self, experts: nn.Module, router: nn.Module, decide: Decide) -> list[RemovableHandle]:
         """Ask ``decide`` at each call of the layer, and do as it says. Rows that it leaves out stay bit for bit."""
+
+    def lasting(self, changes: Sequence[Change]) -> Sequence[Change]:
+        """Of those that several have decided in one call, in the order asked, what is put in, one over the other."""
 
 
 class Fused:
@@ -79,6 +105,9 @@ class Fused:
 
         return [experts.register_forward_pre_hook(before), experts.register_forward_hook(after)]
 
+    def lasting(self, changes: Sequence[Change]) -> Sequence[Change]:
+        return sorted(changes, key=lambda change: change.rows is not None)  # some rows are put in afterwards
+
 
 class DenseScores:
     """The router returns ``scores [R, E]`` that multiply every expert's *input* (llama4)."""
@@ -98,6 +127,9 @@ class DenseScores:
 
         return [router.register_forward_hook(after)]
 
+    def lasting(self, changes: Sequence[Change]) -> Sequence[Change]:
+        return changes
+
 
 class SortedGates:
     """The router returns token-expert pairs sorted by expert, and their gates (jetmoe)."""
@@ -116,6 +148,14 @@ class SortedGates:
             return (*_pairs(change, index, weights, logits.shape[1]), logits)
 
         return [router.register_forward_hook(after)]
+
+    def lasting(self, changes: Sequence[Change]) -> Sequence[Change]:
+        return changes[-1:]  # all pairs are made again, from the router's own
+
+
+def widened(part: Tensor, width: int, fill: int = 0) -> Tensor:
+    """``[R, n]`` filled up to ``[R, width]``."""
+    return pad(part, (0, width - part.shape[1]), value=fill)
 
 
 STYLES: dict[str, Style] = {"fused": Fused(), "dense_scores": DenseScores(), "sorted_gates": SortedGates()}

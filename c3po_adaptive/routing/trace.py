@@ -14,12 +14,12 @@ from torch.nn.functional import pad
 from ..elsewhere import drawn
 from ..errors import SettingError, ShapeError
 from .router_rules import LayerRouting, RoutingRule
+from .styles import NONE as NONE
 from .styles import Change
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-NONE = -1  # in the place of an expert: a token or a layer that was not recorded
 HEAVIEST = 2**15  # weight of an expert: far above what routers give, and still a number in float16
 LIMIT = 2**15  # of experts in a layer and of decoder layers: what a trace's file has room for
 SHOWN = 16  # numbers of a message
@@ -171,10 +171,7 @@ class Recorder:
         change = None if self.rule is None else self.rule(routing)
         if change is not None:
             rows = torch.arange(len(routing.real)) if change.rows is None else change.rows.cpu()
-            index, weights = change.index.cpu(), change.weights
-            if change.used is not None:  # what fills short rows up stands behind what is used
-                index = index.masked_fill(torch.arange(index.shape[1]) >= change.used.cpu()[:, None], NONE)
-            self._write(routing, index, weights, routing.real[rows], rows)
+            self._write(routing, change.experts.cpu(), change.weights, routing.real[rows], rows)
         return change
 
     def _write(

@@ -1,5 +1,7 @@
 """Router logits, weights and ids of every family in one call, with padding on either side."""
 
+from contextlib import ExitStack
+
 import pytest
 import torch
 from models.by_hand import FAMILIES, model_of
@@ -7,9 +9,12 @@ from models.test_replaying import LENGTHS, batch, recorded
 from rounding import assert_near
 from routing.naive import shared_model
 
-from c3po_adaptive import read_routing, watching
+from c3po_adaptive import read_routing, replaying, watching
 from c3po_adaptive.errors import DataError, SettingError, ShapeError
+from c3po_adaptive.models.replaying import sites_of
 from c3po_adaptive.models.traced import record
+from c3po_adaptive.routing.intercept import intercepted
+from c3po_adaptive.routing.styles import Change
 from c3po_adaptive.testing import tiny_moe
 
 MORE = ("phimoe", "zaya", "deepseek_v4", "jamba", "qwen3_next", "longcat_flash")
@@ -105,3 +110,55 @@ def test_watching_tells_what_each_layer_does_in_every_call():
         assert_near(one.logits[real], read.logits[..., one.position, :].flatten(0, 1)[real], by=2e-5)
     model(**inputs)
     assert len(seen) == 3 * L
+
+
+@pytest.mark.parametrize("family", ["olmoe", "llama4_text", "jetmoe"])
+@pytest.mark.parametrize("first", ["watching", "replaying"])
+def test_watching_tells_what_is_used_whichever_block_was_opened_first(family, first):
+    model, inputs, seen = made(family), batch("left"), []
+    own = read_routing(model, inputs)
+    real, k = own.real, own.experts.shape[-1] + 1
+    experts = (-own.logits.nan_to_num()).topk(k, -1).indices.masked_fill(~real[:, :, None, None], -1)
+    experts[real.nonzero()[0, 0], real.nonzero()[0, 1], 0] = -1  # one token routes itself in one layer
+    weights = torch.rand(experts.shape, generator=torch.Generator().manual_seed(1)).masked_fill(experts == -1, 0)
+    blocks = {"watching": lambda: watching(model, seen.append), "replaying": lambda: replaying(model, experts, weights)}
+    with blocks.pop(first)(), next(iter(blocks.values()))():
+        model(**inputs)
+    for one in seen:
+        wanted = experts[:, :, one.position].flatten(0, 1)
+        routed = (wanted >= 0).all(-1)
+        assert torch.equal(one.experts[routed], wanted[routed])
+        assert_near(one.weights[routed].float(), weights[:, :, one.position].flatten(0, 1)[routed], by=1e-6)
+        itself = ~routed & real.flatten()
+        assert (one.experts[itself, :-1] >= 0).all() and (one.experts[itself, -1:] == -1).all()
+        assert not one.weights[itself, -1:].any()
+    assert len(seen) == len(own.layers)
+
+
+@pytest.mark.parametrize("family", ["olmoe", "llama4_text", "jetmoe"])
+def test_of_blocks_in_each_other_watching_tells_what_the_model_does(family):
+    model, inputs, seen = made(family), batch("left"), []
+    own = read_routing(model, inputs)
+    sites, rows = sites_of(model), torch.tensor([1, 3])
+
+    def all_rows(position, index, weights):
+        return Change(
+            None, own.logits[..., position, :].flatten(0, 1).nan_to_num().argmin(-1, keepdim=True), weights[:, :1]
+        )
+
+    def some(position, index, weights):
+        return Change(rows, index[rows].flip(0), weights[rows].flip(0) / 2)
+
+    def output(*blocks):
+        with ExitStack() as stack, torch.no_grad():
+            for block in blocks:
+                stack.enter_context(block)
+            return model(**inputs).logits[own.real]
+
+    for order in ([some, all_rows], [all_rows, some]):
+        seen.clear()
+        changed = output(watching(model, seen.append), *(intercepted(sites, one) for one in order))
+        told = {one.position: Change(None, one.experts.clamp_min(0), one.weights) for one in seen}
+        again = output(intercepted(sites, lambda position, *_, told=told: told[position]))
+        assert_near(again, changed, by=1e-5)
+        assert (changed - output()).abs().max() > 1e-3

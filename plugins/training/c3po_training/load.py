@@ -34,7 +34,8 @@ class Load:
         if real is not None and real.numel() == len(experts):
             counts = real.reshape(-1).to(counts)
         found = counts.new_zeros(self.experts + 2)
-        found.scatter_add_(0, experts.reshape(-1).long(), counts[:, None].expand_as(experts).reshape(-1))
+        each = counts[:, None] * (experts >= 0)  # -1: a token that uses fewer
+        found.scatter_add_(0, experts.reshape(-1).long().clamp_min(0), each.reshape(-1))
         found[-2], found[-1] = (entropy * counts).sum(), counts.sum()
         before = self._counts.get(routing.position)
         self._counts[routing.position] = found if before is None else before + found

@@ -38,8 +38,7 @@ class MoEMonitor(TrainerCallback):
 
     Padding does not count where ``attention_mask [B, T]`` tells it, nor do evaluation, generation, what reads the model
     between steps, and what gradient checkpointing runs again. Of several processes the load is that of all.
-    Beside ``ReplayedTrainer`` it is the load of the routes where these are ids; of traces with weights it is that of
-    the router's own choices, which are not used.
+    Beside ``ReplayedTrainer`` it is the load of the routes that are replayed; the entropy stays the router's own.
 
     Args:
         by_layer: log ``moe/max_vio/LAYER`` and ``moe/dead_experts/LAYER``, too, for each MoE layer, by its index in the

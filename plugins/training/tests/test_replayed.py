@@ -1,5 +1,7 @@
 """Steps of trainers along routes: held against a step by hand."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from c3po_training import MoEMonitor, ReplayedTrainer, with_routes
@@ -65,6 +67,31 @@ def test_a_step_is_that_along_the_routes(model, tokenizer, tmp_path, checkpointe
     for name, tensor in model.named_parameters():
         torch.testing.assert_close(stepped[name], tensor.grad, atol=1e-5, rtol=1e-4, msg=name)
     assert monitor.load.counts.sum() == 2 * 3 * sum(len(row["input_ids"]) for row in rows), "of three layers, once"
+
+
+def test_a_monitor_counts_the_routes_of_traces_as_it_does_their_ids(model, tokenizer, tmp_path):
+    counted = []
+    for weights in (None, True):
+        rows, collate = [*routed(model, tokenizer)], DataCollatorForLanguageModeling(tokenizer, mlm=False)
+        for row, text in zip(rows, TEXTS, strict=True):
+            trace = record(model, text, tokenizer=tokenizer)
+            routes = row["routes"]
+            shares = torch.full(routes.shape, 0.5) if weights else None
+            row["routes"] = replace(trace, experts=routes.to(trace.experts.dtype), weights=shares)
+        trainer = ReplayedTrainer(
+            model, arguments(tmp_path, learning_rate=0.0), with_routes(collate), train_dataset=rows
+        )
+        monitor = MoEMonitor(drift=False).attach(trainer)
+        trainer.train()
+        counted.append((monitor.logged or monitor.load).counts)
+    assert torch.equal(*counted)
+    own = torch.zeros_like(counted[0])
+    for text in TEXTS:
+        with torch.no_grad():
+            read = read_routing(model.eval(), {"input_ids": torch.tensor([tokenizer(text)["input_ids"]])}).experts
+        for layer in range(own.shape[0]):
+            own[layer] += torch.bincount(read[0, :, layer].flatten(), minlength=own.shape[1])
+    assert not torch.equal(counted[0], own)
 
 
 def test_a_batch_without_routes_is_refused(model, tokenizer, tmp_path):
