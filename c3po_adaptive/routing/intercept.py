@@ -91,7 +91,7 @@ def observed(sites: Sequence[Site], see: Callable[[int, Tensor, Tensor], None]) 
         return lambda *_: decided.clear()
 
     def telling(position: int, site: Site, decided: list[Decided]) -> Callable[..., None]:
-        def tell(*_: object) -> None:
+        def tell(*called: object) -> None:
             experts, weights, _ = decided[0]
             for change in site.style.lasting([change for _, _, change in decided if change is not None]):
                 experts, weights = change.over(experts, weights)
