@@ -250,7 +250,10 @@ def test_answers_by_which_settings_are_chosen_are_kept():
         assert re.search(rf"`{path.name}`[^.]*(\.yaml`[^.]*)*were not kept", page), path
 
 
-UNASKED = [STUDIES / name / "protocol.yaml" for name in ("merged", "table")]
+UNASKED = [
+    *(STUDIES / "merged" / f"{part}protocol.yaml" for part in ("gains_", "labels_", "per_question_", "")),
+    STUDIES / "table" / "protocol.yaml",
+]
 """Protocols by which no test question was asked yet; their runs have no answers to hold them against."""
 
 
