@@ -15,6 +15,7 @@ NAMES = ["lora", "prefix-tuning", "prompt-tuning", "router-tuning", "tent"]
 EACH = {
     "tent": Tent(steps=2, lr=1e-2),
     "lora": LoRA(epochs=2, r=2, lr=1e-2),
+    "lora of the experts": LoRA(epochs=2, r=2, lr=1e-2, targets="experts", layers=(1, 2)),
     "lora of all linear layers": LoRA(epochs=2, r=2, lr=1e-2, targets="linear", layers=(1,)),
     "router-tuning": RouterTuning(epochs=2, lr=1e-2, layers="all"),
     "prompt-tuning": PromptTuning(epochs=2, tokens=4, lr=5e-2),

@@ -295,7 +295,10 @@ class TestRefused:
             (lambda: LoRA(r=0), "lora.r to be a whole number >= 1"),
             (lambda: LoRA(alpha=0), "lora.alpha to be a finite number > 0"),
             (lambda: LoRA(lr=0.0), "lora.lr to be a finite number > 0"),
-            (lambda: LoRA(targets="experts"), "lora.targets to be one of 'attention', 'linear', got 'experts'"),
+            (
+                lambda: LoRA(targets="routers"),
+                "lora.targets to be one of 'attention', 'linear', 'experts', got 'routers'",
+            ),
             (lambda: LoRA(layers="last"), "'all', 'last-five', or a list of whole numbers, got 'last'"),
             (lambda: LoRA(layers=()), "a list of whole numbers"),
             (lambda: RouterTuning(layers=(True,)), "a list of whole numbers"),
