@@ -1,5 +1,5 @@
-"""The best try of each arm, and what is asked of a model next, from ``studies/``: ``python -m merged.choose RUN
---questions FILE --out FOLDER``, with the folder of a run of ``arms.yaml``.
+"""The best try of each arm, and what is asked of a model next, from ``studies/``: ``python -m merged.choose RUN …
+--questions FILE --out FOLDER``, with the folder of a run of ``arms.yaml``, and of one of ``second.yaml``.
 """
 
 from __future__ import annotations
@@ -153,15 +153,30 @@ def table(found: Mapping[str, Sequence[Try]]) -> str:
     return "\n".join(lines)
 
 
+def read_several(runs: Sequence[Path]) -> tuple[dict[str, Any], dict[str, list[Try]]]:
+    """The same of several runs on the same questions: the first one's configuration, with the arms of all.
+
+    Raises:
+        DataError: one is no run, a try has not answered all questions, or one is in two runs.
+    """
+    (config, found), *others = [read_tries(run) for run in runs]
+    for other, more in others:
+        if twice := (config["arms"].keys() & other["arms"].keys()) - {BASE}:
+            raise DataError(f"Expected each try in one run, got {min(twice)!r} in two; take it out of one.")
+        config = {**config, "arms": config["arms"] | other["arms"]}
+        found |= {arm: [*found.get(arm, ()), *of] for arm, of in more.items() if arm != BASE}
+    return config, found
+
+
 @app.command()
 @clear_errors()
 def choose(
-    run: Annotated[Path, typer.Argument(help="Folder of a run of arms.yaml.")],
+    runs: Annotated[list[Path], typer.Argument(help="Folders of runs of arms.yaml, and of second.yaml.")],
     questions: Annotated[str, typer.Option(help="What the chosen arms are asked.")],
     out: Annotated[Path, typer.Option(help="A folder: test.yaml, tries.json.")],
 ) -> None:
     """Choose each arm's try by accuracy, then loss, and write the configuration that asks the chosen ones."""
-    config, found = read_tries(run)
+    config, found = read_several(runs)
     write_chosen(out, asked_next(config, settings(found), questions), found)
 
 

@@ -1,12 +1,15 @@
 """The questions of the protocol, from ``studies/``: ``python -m merged.fresh hidden_avg-8-0 --pool FOLDER --out FILE``.
 
-Of each kind of ``arms.yaml`` that a case's experts learned the last of ``KIND.fresh.jsonl``: ten of all 21, fourteen of
-the fifteen of a real merge. No split, expert, study or choice has them.
+Of each kind of ``arms.yaml`` which a case's experts learned the last of ``KIND.fresh.jsonl``: ten of all 21, fourteen of
+the fifteen of a real merge. No split, expert, study or choice has them. With ``--balanced`` as many of each right
+answer as can be, of ``KIND.references.jsonl`` behind the first hundred: the other file is what was left by splits that
+took as many of each, so in most kinds it has few right answers, or one.
 """
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +28,8 @@ from c3po_adaptive.types import Question
 from .finetunes import FAMILIES
 from .real import merge_named
 
-QUESTIONS = 210
+QUESTIONS, LABELED = 210, 100
+"""Asked of a case; and references of a kind that studies have learned from."""
 ARMS = Path(__file__).with_name("arms.yaml")
 app = typer.Typer(no_args_is_help=True)
 
@@ -49,6 +53,24 @@ def last_of(kind: str, pool: Path, number: int, before: int = 0) -> list[Questio
     return [replace(question, subject=kind) for question in every[len(every) - number - before :][:number]]
 
 
+def balanced_of(kind: str, pool: Path, number: int) -> list[Question]:
+    """Of a kind's references behind the first hundred, in turn one of each right answer, in the file's order.
+
+    Raises:
+        DataError: there are fewer.
+    """
+    left = questions(pool / f"{kind}.references.jsonl")[LABELED:]
+    if len(left) < number:
+        raise DataError(f"Expected {number} references of {kind} behind the first {LABELED}, got {len(left)}.")
+    turn: Counter[str] = Counter()
+    turns = {}
+    for question in left:
+        right = question.choices[question.answer or 0]
+        turns[question.id] = turn[right]
+        turn[right] += 1
+    return [replace(q, subject=kind) for q in sorted(left, key=lambda q: turns[q.id])[:number]]
+
+
 def write(asked: Iterable[Question], path: Path) -> None:
     """A file of questions."""
     write_text(path, "".join(json.dumps(question.row()) + "\n" for question in asked))
@@ -58,12 +80,14 @@ def write(asked: Iterable[Question], path: Path) -> None:
 @clear_errors()
 def fresh(
     case: Annotated[str, typer.Argument(help="A case, or fitted.")],
-    pool: Annotated[Path, typer.Option(help="Folder with KIND.fresh.jsonl.")],
+    pool: Annotated[Path, typer.Option(help="Folder with KIND.fresh.jsonl and KIND.references.jsonl.")],
     out: Annotated[Path, typer.Option(help="A file of questions.")],
+    balanced: Annotated[bool, typer.Option(help="As many of each right answer, of references not used.")] = False,
 ) -> None:
     """Write the questions that a case is asked once."""
     kinds = kinds_of(case)
-    asked = [question for kind in kinds for question in last_of(kind, pool, QUESTIONS // len(kinds))]
+    of = balanced_of if balanced else last_of
+    asked = [question for kind in kinds for question in of(kind, pool, QUESTIONS // len(kinds))]
     write(asked, out)
     typer.echo(f"{len(asked)} questions of {len(kinds)} kinds: {','.join(kinds)}")
 

@@ -135,3 +135,18 @@ def test_a_run_of_tries_is_followed_by_a_run_of_the_chosen_ones(tmp_path):
     assert [*config.arms] == ["base", "each", "one a cluster", "one a kind, told", *choose.CONTROLS, "nearest"]
     rows = STUDY.run(config, tmp_path / "asked", registry).rows
     assert {row.n for row in rows} == {12} and len(rows) == 7
+
+
+def test_tries_of_two_runs_are_chosen_among_as_if_they_were_of_one(monkeypatch):
+    runs = {"first": {"base": 3, "each / 1": 5, "one / 1": 4}, "second": {"base": 3, "one / 2": 6, "all": 2}}
+    monkeypatch.setattr(
+        choose,
+        "read_tries",
+        lambda run: ({"arms": {a: {} for a in runs[run]}, "of": run}, choose.tries(answers(runs[run]), runs[run])),
+    )
+    config, found = choose.read_several(["first", "second"])
+    assert config == {"of": "first", "arms": {"base": {}, "each / 1": {}, "one / 1": {}, "one / 2": {}, "all": {}}}
+    assert choose.settings(found) == {"base": "", "each": "1", "one": "2", "all": ""} and len(found["base"]) == 1
+    runs["second"]["each / 1"] = 5
+    with pytest.raises(DataError, match="each try in one run, got 'each / 1' in two"):
+        choose.read_several(["first", "second"])
