@@ -1,7 +1,7 @@
 """The questions of the protocol, from ``studies/``: ``python -m merged.fresh hidden_avg-8-0 --pool FOLDER --out FILE``.
 
-Of each kind of ``arms.yaml`` which a case's experts learned the last of ``KIND.fresh.jsonl``: ten of all 21, fourteen of
-the fifteen of a real merge. No split, expert, study or choice has them. With ``--balanced`` as many of each right
+Of each kind of ``arms.yaml`` that a case learned, the last of ``KIND.fresh.jsonl``: ten of all 21, fourteen of the
+fifteen of a real merge. No split, expert, study or choice has them. With ``--balanced`` as many of each right
 answer as can be, of ``KIND.references.jsonl`` behind the first hundred: the other file is what was left by splits that
 took as many of each, so in most kinds it has few right answers, or one.
 """
