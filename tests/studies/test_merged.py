@@ -1,6 +1,8 @@
 """Cases of routing that people leave wrong: what is done to the model, and to nothing else."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from c3po_adaptive.errors import DataError, UnknownNameError
 from c3po_adaptive.testing import write_tiny_checkpoint
 
+STUDY = Path(cases.__file__).parent
 TEXTS = ["A boat floats on water", "because it is light", "Stones sink"]
 
 
@@ -124,3 +127,13 @@ def test_rows_are_put_into_the_routers_named_alone(bed):
 def test_the_fitted_router_may_use_one_expert_alone(bed):
     assert cases.made("top-1", bed).config.num_experts_per_tok == 1
     assert cases.made("fitted", bed).config.num_experts_per_tok == 2
+
+
+def test_gates_of_the_protocol_are_those_that_were_kept():
+    folder = STUDY / "results" / "gates"
+    told = dict(re.findall(r"`([\w-]+)` ([+−][\d.]+ \[[^]]+\])", (STUDY / "protocol.md").read_text()))
+    for name, said in told.items():
+        gate = json.loads((folder / f"{name}.json").read_text())
+        gain, low, high = gate["told - as merged"]
+        assert said == f"{gain:+} [{low}, {high}]".replace("-", "−"), name
+    assert len(told) == 8
