@@ -1,9 +1,9 @@
 """The questions of the protocol, from ``studies/``: ``python -m merged.fresh hidden_avg-8-0 --pool FOLDER --out FILE``.
 
 Of each kind of ``arms.yaml`` that a case learned, the last of ``KIND.fresh.jsonl``: ten of all 21, fourteen of the
-fifteen of a real merge. No split, expert, study or choice has them. With ``--balanced`` as many of each right
-answer as can be, of ``KIND.references.jsonl`` behind the first hundred: the other file is what was left by splits that
-took as many of each, so in most kinds it has few right answers, or one.
+fifteen of a real merge. No split, expert, study or choice has them. With ``--balanced`` as many of each right answer as
+can be, of ``KIND.references.jsonl`` but the hundred that studies learn from: the other file is what was left by splits
+that took as many of each, so in most kinds it has few right answers, or one.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .finetunes import FAMILIES
 from .real import merge_named
 
 QUESTIONS, LABELED = 210, 100
-"""Asked of a case; and references of a kind that studies have learned from."""
+"""Asked of a case; and references of a kind that studies have learned from, as ``limit`` draws them."""
 ARMS = Path(__file__).with_name("arms.yaml")
 app = typer.Typer(no_args_is_help=True)
 
@@ -54,14 +54,17 @@ def last_of(kind: str, pool: Path, number: int, before: int = 0) -> list[Questio
 
 
 def balanced_of(kind: str, pool: Path, number: int) -> list[Question]:
-    """Of a kind's references behind the first hundred, in turn one of each right answer, in the file's order.
+    """Of a kind's references but the hundred that studies learn from, in turn one of each right answer, in the file's
+    order.
 
     Raises:
         DataError: there are fewer.
     """
-    left = questions(pool / f"{kind}.references.jsonl")[LABELED:]
+    path = pool / f"{kind}.references.jsonl"
+    labeled = {question.id for question in questions(path, limit=LABELED)}
+    left = [question for question in questions(path) if question.id not in labeled]
     if len(left) < number:
-        raise DataError(f"Expected {number} references of {kind} behind the first {LABELED}, got {len(left)}.")
+        raise DataError(f"Expected {number} references of {kind} beside the {LABELED} learned from, got {len(left)}.")
     turn: Counter[str] = Counter()
     turns = {}
     for question in left:

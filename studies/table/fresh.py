@@ -1,26 +1,25 @@
 """The questions of the protocol, from ``studies/``: ``python -m table.fresh --pool FOLDER --out FOLDER`` writes a file
 of each data set of ``tries.yaml``, and one of their mixture.
 
-Of each kind forty near the beginning of ``KIND.fresh.jsonl``: ``merged/`` asked from its end.
+Of each kind forty, in turn one of each right answer, of ``KIND.references.jsonl`` but the hundred that studies
+learn from, behind those that the second round of ``merged/`` asks.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 import yaml
-from merged.fresh import write
+from merged.fresh import balanced_of, write
 
 from c3po_adaptive.cli.terminal import clear_errors
-from c3po_adaptive.errors import DataError
 from c3po_adaptive.tasks import questions
 from c3po_adaptive.types import Question
 
-BEFORE, EACH, MIXED, REFERENCES = 30, 40, 20, 40
-"""Fresh questions of each kind that are passed over, that are asked, and of these in the mixture; its references."""
+BEFORE, EACH, MIXED, REFERENCES = 14, 40, 20, 40
+"""Questions of each kind that are passed over, that are asked, and of these in the mixture; its references."""
 MIXTURE = "mixture"
 TRIES = Path(__file__).with_name("tries.yaml")
 app = typer.Typer(no_args_is_help=True)
@@ -37,10 +36,7 @@ def fresh_of(kind: str, pool: Path) -> list[Question]:
     Raises:
         DataError: there are fewer.
     """
-    every = questions(pool / f"{kind}.fresh.jsonl")
-    if len(every) < BEFORE + EACH:
-        raise DataError(f"Expected {BEFORE + EACH} questions of {kind} that nobody was asked, got {len(every)}.")
-    return [replace(question, subject=kind) for question in every[BEFORE : BEFORE + EACH]]
+    return balanced_of(kind, pool, BEFORE + EACH)[BEFORE:]
 
 
 def known(kind: str, pool: Path) -> list[Question]:
@@ -51,7 +47,7 @@ def known(kind: str, pool: Path) -> list[Question]:
 @app.command()
 @clear_errors()
 def fresh(
-    pool: Annotated[Path, typer.Option(help="Folder with KIND.fresh.jsonl.")],
+    pool: Annotated[Path, typer.Option(help="Folder with KIND.references.jsonl.")],
     out: Annotated[Path, typer.Option(help="A folder: a file of each data set, and of the mixture.")],
 ) -> None:
     """Write the questions that are asked once."""
