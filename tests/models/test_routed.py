@@ -10,7 +10,7 @@ from routing.naive import FAMILIES, along, logits, moved, routed_model, shared_m
 from c3po_adaptive.errors import DataError, SettingError, ShapeError
 from c3po_adaptive.models.provenance import stack_pathways
 from c3po_adaptive.models.routed import RoutedModel
-from c3po_adaptive.tasks.texts import as_questions
+from c3po_adaptive.tasks.question_files import as_questions
 from c3po_adaptive.testing import tiny_moe, tiny_tokenizer
 from c3po_adaptive.types import Pathway, Question
 
