@@ -169,11 +169,7 @@ def _say_two(one: RoutingStatistics, other: RoutingStatistics, difference: LoadD
     say("elsewhere: the share of the second set's load that is on other experts than the first's")
     say("experts whose load changes most:")
     for change in difference.most_changed():
-        low_high = "" if change.interval is None else " [{:+.1f}, {:+.1f}]".format(*(100 * x for x in change.interval))
-        say(
-            f"  layer {change.layer}, expert {change.expert}: {100 * change.one:.1f} % → {100 * change.other:.1f} %, "
-            f"{100 * change.change:+.1f}{low_high} points".replace("-", "−")
-        )
+        say(f"  {change.in_words}")
 
 
 def _share(share: float, wide: float) -> str:

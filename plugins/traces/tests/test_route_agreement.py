@@ -125,9 +125,7 @@ def test_routes_part_where_routers_are_near_a_tie():
     assert len(found.by_margin) == 4 and found.by_margin[0].same < found.by_margin[-1].same
     assert sum(p.places for p in found.by_margin) == sum(p.places for p in found.by_layer)
     assert found.nats.value != 0
-    by_module = agreement(
-        record(plain, texts), record(moved, texts), model=plain.model, tokenizer=tiny_tokenizer()
-    )
+    by_module = agreement(record(plain, texts), record(moved, texts), model=plain.model, tokenizer=tiny_tokenizer())
     assert by_module.values() == found.values() and "nats" in str(found) and "by router's margin: " in str(found)
     same = agreement([(record(plain, text), record(plain, text)) for text in texts], model=plain)
     assert same.same.value == 1 and same.nats.value == pytest.approx(0, abs=1e-5) and not same.beginnings
