@@ -17,7 +17,7 @@ from c3po_adaptive import DataError, RoutedModel, borrowed
 from c3po_adaptive.study import Progress, silent, write_text
 
 from .ban_cost import ban_costs
-from .choice import chosen
+from .choice import by_layer, chosen
 from .outputs import outputs_of
 
 if TYPE_CHECKING:
@@ -127,10 +127,7 @@ class Ranking:
             SettingError: another text, experts that there are not, or bans that were not tried.
         """
         costs = {(one.layer, one.expert): one.ban_cost for one in self.experts if one.ban_cost is not None}
-        found: dict[int, list[int]] = {}
-        for layer, expert in sorted(chosen(which, self._order(), costs)):
-            found.setdefault(layer, []).append(expert)
-        return found
+        return by_layer(chosen(which, self._order(), costs))
 
     def _order(self) -> dict[int, list[int]]:
         found: dict[int, list[int]] = {}
