@@ -80,6 +80,11 @@ def routing_statistics(
                 return _of_texts(texts_of(source, limit=limit), run, str(source), progress)
             asked = questions(source, split=split, limit=limit, usual=ASKED)
             return _of_questions(asked, run, str(source), format, progress)
+    if not isinstance(source, Iterable):
+        raise DataError(
+            f"Expected texts, questions, traces or a source of them, got {type(source).__name__}; the model stands "
+            "behind them: routing_statistics(texts, model)."
+        )
     several = islice(source, limit)
     first = next(several, None)
     every = chain([] if first is None else [first], several)

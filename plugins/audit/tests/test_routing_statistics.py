@@ -209,6 +209,8 @@ class TestTexts:
         for name in ("my questions.jsonl", "questions"):
             with pytest.raises(C3POError, match="questions"):
                 routing_statistics(name, shared_model("olmoe"))
+        with pytest.raises(DataError, match=r"got RoutedModel; the model stands behind them: routing_stat"):
+            routing_statistics(shared_model("olmoe"), list(self.TEXTS))
         with pytest.raises(DataError, match="got tuple among them"):
             routing_statistics([*self.TEXTS, ()], shared_model("olmoe"))
 
@@ -322,6 +324,8 @@ class TestTwoSets:
         one = routing_statistics([trace_of([[[0], [1]]])])
         with pytest.raises(SettingError, match="two sets of one kind of model"):
             one.against(routing_statistics([record(shared_model("olmoe"), "wool")]))
+        with pytest.raises(SettingError, match="the statistics of another set, got list"):
+            one.against([trace_of([[[0], [1]]])])
 
 
 class TestPicture:

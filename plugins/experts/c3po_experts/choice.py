@@ -30,6 +30,8 @@ def chosen(
         SettingError: another text; or experts or layers that there are not, or costs that are not known.
     """
     texts = [which] if isinstance(which, str) else which
+    if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
+        raise SettingError(f"Expected experts as {WRITTEN}; got {which!r:.60}; write them so.")
     return list(dict.fromkeys(place for text in texts for place in _meant(text, order, costs or {})))
 
 
