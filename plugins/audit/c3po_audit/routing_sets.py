@@ -72,7 +72,7 @@ def routing_statistics(
     if files is not None:
         traces = ((read_trace(file), kind) for file, kind in progress(files[:limit], "traces"))
         return _of_traces(traces, _called(source))
-    if isinstance(source, str) and _is_text(source) and not (holds_texts(source) or exists(source)):
+    if isinstance(source, str) and is_text(source):
         source = [source]
     if isinstance(source, str | Path):
         with borrowed(_given(model), tokenizer) as run:
@@ -96,9 +96,9 @@ def routing_statistics(
         return _of_questions(list(_all(Question, every)), run, "questions", format, progress)
 
 
-def _is_text(source: str) -> bool:
-    """Whether it is several words rather than a name."""
-    return len(source.split()) > 1 and not source.endswith(SUFFIXES)
+def is_text(source: str) -> bool:
+    """Whether it is several words, and no name of texts or of what is there."""
+    return len(source.split()) > 1 and not (source.endswith(SUFFIXES) or holds_texts(source) or exists(source))
 
 
 def _all(kind: type[T], texts: Iterable[object]) -> Iterator[T]:
@@ -138,11 +138,11 @@ def trace_files(source: Any) -> list[tuple[Path, str]] | None:
         return found
     if isinstance(source, list | tuple) and source and all(isinstance(one, str | Path) for one in source):
         parts = [trace_files(one) for one in source]
-        if not any(parts) and any(_is_text(str(one)) for one in source):
+        if not any(parts) and any(is_text(str(one)) for one in source):
             return None
         if missing := [str(one) for one, part in zip(source, parts, strict=True) if part is None]:
             more = f", and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
-            named = ", ".join(f"{one!r:.40}" if _is_text(one) else one for one in missing[:NAMED])
+            named = ", ".join(f"{one!r:.40}" if is_text(one) else one for one in missing[:NAMED])
             raise DataError(
                 f"Expected files or folders of traces, got {named}{more}; give one source of another kind, or texts of "
                 "several words."

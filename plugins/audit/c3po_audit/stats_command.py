@@ -31,7 +31,7 @@ def stats(
         typer.Argument(
             metavar="SET [OTHER]",
             help='A folder of traces; texts: .txt, a line a text, .jsonl, {"text": …}, - for standard input, '
-            "texts:OWNER/NAME:COLUMN:SPLIT of the Hub; or questions: a file, a benchmark, bed:NAME, demo. Two are held "
+            "texts:OWNER/NAME:COLUMN:SPLIT of the Hub, or a text itself; or questions: a file, a benchmark, bed:NAME, demo. Two are held "
             "side by side; files of traces are one set.",
         ),
     ],
@@ -109,7 +109,9 @@ def _check(source: str | list[str], split: str | None, limit: int | None) -> Non
 
     from c3po_adaptive.tasks import ASKED, questions
 
-    if isinstance(source, str) and not holds_texts(source):
+    from .routing_sets import is_text
+
+    if isinstance(source, str) and not (holds_texts(source) or is_text(source)):
         questions(source, split=split, limit=limit, usual=ASKED)
 
 

@@ -396,6 +396,7 @@ class TestCommand:
 
     def test_of_texts_and_of_two_models(self, folder, tmp_path):
         other = write_tiny_checkpoint(tmp_path / "other", "olmoe", seed=1)
+        assert "texts: 1 text, 15 tokens" in self.run(TEXTS[0], "--model", other).stdout
         (tmp_path / "texts.txt").write_text("\n".join(TEXTS) + "\n")
         (tmp_path / "texts.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS))
         given = "--model", folder / "model", "--json"

@@ -185,6 +185,11 @@ def test_what_was_last_logged_stays_and_is_printed(model, tmp_path):
     assert repr(monitor.load) == f"Load({size}: nothing seen yet)"
 
 
+def test_what_is_no_trainer_is_refused(model):
+    with pytest.raises(SettingError, match=r"a Trainer of transformers, or one of TRL's, got \w+; make it first"):
+        MoEMonitor().attach(model)
+
+
 def test_a_dense_model_is_refused(tmp_path):
     from transformers import LlamaConfig, LlamaForCausalLM
 
