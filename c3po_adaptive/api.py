@@ -156,7 +156,7 @@ class Optimizer:
         question = question or Question("question", text, tuple(choices), answer)
         states = self.remixer.prefill([self.model.encode(question, self.remixer.format)])
         run = self.remixer.remix(states, [description(question)], [question])
-        return explain(text, self._how, run, self.model, self._shown, choices, answer)
+        return explain(text, self._how, run, self.model, self._shown, question.choices, answer)
 
     @property
     def _how(self) -> str:
@@ -190,8 +190,7 @@ class Optimizer:
     ) -> list[Answer]: ...
 
     def answer(self, question: Any, choices: Any = None) -> Answer | list[Answer]:
-        """Prefill once, optimize, score. Choices stand beside texts; ``Question`` records, and rows as a
-        file has them (``load_questions``), with their answer or without, hold their own.
+        """Prefill once, optimize, score. Choices stand beside texts; questions, and rows as files have, hold their own.
 
         Raises:
             SettingError: choices that are no lists, or a question with fewer than two.

@@ -9,6 +9,7 @@ from typing import overload
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
+from .errors import SettingError
 from .models import traced
 from .models.in_memory import borrowed
 from .models.routed import RoutedModel
@@ -68,6 +69,8 @@ def replay(model: Model, trace: Trace | str | Path, *, foreign: bool = False, to
         DataError: a file that holds none; fewer than two tokens, or ids of another tokenizer.
         ModelError: ids alone, for routers that cannot weigh others.
     """
+    if isinstance(trace, list | tuple):
+        raise SettingError("Expected a trace, got several; replay each: [replay(model, one) for one in traces].")
     held = trace if isinstance(trace, Trace) else read_trace(Path(trace))
     with borrowed(model, tokenizer) as routed:
         return traced.replay(routed, held, foreign=foreign)

@@ -52,6 +52,8 @@ def test_a_list_of_texts_becomes_a_list_of_traces(model):
     assert [one.experts.tolist() for one in found] == [one.experts.tolist() for one in alone]
     with pytest.raises(DataError, match="got none; give at least one"):
         record(model, [], tokenizer=tokenizer)
+    with pytest.raises(SettingError, match="Expected a trace, got several; replay each"):
+        replay(model, found, tokenizer=tokenizer)
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # PEFT's

@@ -98,9 +98,7 @@ def read_routing(
     )
 
 
-def _inputs(
-    model: RoutedModel | nn.Module, inputs: object, tokenizer: PreTrainedTokenizerBase | None
-) -> tuple[Tensor, Tensor]:
+def _inputs(model: RoutedModel | nn.Module, inputs: object, tokenizer: Any) -> tuple[Tensor, Tensor]:
     """Token ids ``[B, T]``, and where they are no padding."""
     if isinstance(inputs, Mapping):
         ids, mask = inputs.get("input_ids"), inputs.get("attention_mask")

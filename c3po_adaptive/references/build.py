@@ -199,7 +199,7 @@ def as_reference_set(
         refset = labeled_questions(refset)
     questions: list[Any] = [*refset] if isinstance(refset, list | tuple) else [refset]
     for i, one in enumerate(questions):
-        if isinstance(one, Mapping) and one is not refset:
+        if isinstance(one, Mapping) and not isinstance(refset, Mapping):
             questions[i] = read_question(one, f"references, index {i}", f"references.{i}")
     if strange := [one for one in questions if not isinstance(one, Question)]:
         raise DataError(

@@ -31,8 +31,8 @@ def stats(
         typer.Argument(
             metavar="SET [OTHER]",
             help='A folder of traces; texts: .txt, a line a text, .jsonl, {"text": …}, - for standard input, '
-            "texts:OWNER/NAME:COLUMN:SPLIT of the Hub, or a text itself; or questions: a file, a benchmark, bed:NAME, demo. Two are held "
-            "side by side; files of traces are one set.",
+            "texts:OWNER/NAME:COLUMN:SPLIT of the Hub, or a text itself; or questions: a file, a benchmark, bed:NAME, "
+            "demo. Two are held side by side; files of traces are one set.",
         ),
     ],
     *,

@@ -42,12 +42,14 @@ def lora_targets(
     modules = {
         name: place for name, part in inner.named_modules() if isinstance(part, nn.Linear) if (place := _place(name))
     }
-    if not modules and not isinstance(inner, PreTrainedModel):
-        raise SettingError(
-            f"Expected a model of transformers, or one whose experts are modules, got {type(inner).__name__}; give the "
-            "model without what it is wrapped in."
-        )
-    held = {} if modules else dict(_parameters(inner))
+    held: dict[str, tuple[int, int]] = {}
+    if not modules:
+        if not isinstance(inner, PreTrainedModel):
+            raise SettingError(
+                f"Expected a model of transformers, or one whose experts are modules, got {type(inner).__name__}; give "
+                "the model without what it is wrapped in."
+            )
+        held = dict(_parameters(inner))
     together = ((layer, expert) for layer, count in held.values() for expert in range(count))
     known = by_layer({*modules.values(), *together})
     wanted = _wanted(experts, target, known)
