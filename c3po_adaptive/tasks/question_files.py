@@ -151,12 +151,10 @@ def read_question(
     return Question(choices=choices, answer=answer, **texts, **extra, images=_images(row, where, folder))
 
 
-def as_questions(
-    questions: Asked | Sequence[Asked], choices: Sequence[str] | Sequence[Sequence[str]] | None
-) -> list[Question]:
+def as_questions(questions: Asked | Sequence[Asked], choices: Sequence[Any] | None) -> list[Question]:
     """Question records of whatever a user passes; a row as a file has it may leave its answer out."""
     if isinstance(questions, str | Question | Mapping):
-        return as_questions([questions], None if choices is None else [choices])  # type: ignore[list-item]
+        return as_questions([questions], None if choices is None else [choices])
     each = choices if isinstance(choices, list | tuple) else [choices]
     if texts := [one for one in each if isinstance(one, str)]:
         raise SettingError(f'Expected choices as a list of texts, ["a stone", "a boat"], got the text {texts[0]!r}.')

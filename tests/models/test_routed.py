@@ -152,6 +152,8 @@ class TestRouting:
             for run in (model.forward, model.generate):
                 with pytest.raises(ShapeError, match=r"routing \(B, L, E\) = \(1, 3, 8\) for layers \(0, 1, 2\)"):
                     run(TEXT, routing)
+        with pytest.raises(SettingError, match=r"Expected a Pathway, or a rule, got 'ban:3'; .*rule_named\('ban:3'\)"):
+            model.generate("a text", routing="ban:3")
         with pytest.raises(ShapeError, match="one pathway of this model for each text"):
             model.forward(TEXTS, own)
 
