@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -17,9 +18,11 @@ from .registry import Registry, default_registry, in_words, said_of
 from .remixing.presets import preset_named
 from .remixing.remixer import Remixed, Remixer
 from .report.explanation import Explanation, explain
+from .routing.mixing import CORE
 from .settings import RemixSettings
 from .tasks.formats import Format, as_format, description
-from .tasks.texts import as_questions, check_text, listed
+from .tasks.question_files import Asked, Row, as_questions
+from .tasks.texts import check_text, listed
 from .types import Answer, Pathway, Prompt, Question
 
 if TYPE_CHECKING:
@@ -48,9 +51,7 @@ class Optimizer:
             questions are scored (its way is ``format="letter"``), or ``nearest``, what won in ``studies/answer``.
         optimizer: in place of the preset's: a name that ``c3po plugins list`` shows, or ``{"name": …, parameters}``, or
             an instance.
-        kernel: in place of the preset's; named as an optimizer is, like the next two.
-        retriever: in place of the preset's.
-        selector: in place of the preset's.
+        kernel, retriever, selector: in place of the preset's; named as an optimizer is.
         format: how questions are put. If given, ``optimize`` takes its texts as questions in this format (the prompt
             that ``score_choices`` sees); by default it takes them as raw text, and references are put as ``cloze``.
         settings: how pathways act and what is learned from: a mapping of values over the preset's, or a whole
@@ -100,22 +101,25 @@ class Optimizer:
             embedder = own_embedder(embedder, model)
         embedder = embedder or default_embedder()
         strategies.selector.fits(model.layers, model.n_experts)  # before references are read
+        if isinstance(selector, Mapping) and selector.get("experts") == CORE > model.n_experts:
+            warnings.warn(f"The selector has {CORE} experts: all {model.n_experts} of a layer are used.", stacklevel=2)
         self.references = None if refset is None else as_reference_set(refset, model, embedder, asked)
         self.remixer = Remixer(model, self.references, strategies, embedder, asked, chosen)
 
     def __repr__(self) -> str:
-        """What it does, part by part; what the preset did not set is marked."""
+        """What it does, part by part; what the preset did not set is marked, with what that would have been."""
         usual, settings = preset_named(self._preset), self.remixer.settings.model_dump()
         parts = {role: Registry.describe(made) | said_of(made) for role, made in vars(self.remixer.strategies).items()}
         lines = [f"Optimizer of {self.model.name!r}, by the preset {self._preset!r}:"]
+        if (part := parts["selector"]).get("experts") == CORE > self.model.n_experts:
+            part["experts"] = f"{CORE}: all {self.model.n_experts} of a layer"
         for role, of in parts.items():
-            said = ", ".join(f"{key} {value}" for key, value in of.items() if key != "name")
-            lines.append(f"  {role}{' (given)' * (role in self._given)}: {of['name']}{said and f' ({said})'}")
+            given = f" (given; the preset's: {_whole(usual.specs[role])})" if role in self._given else ""
+            lines.append(f"  {role}{given}: {_whole(of)}")
         changed = {key: value for key, value in settings.items() if usual.settings.get(key) != value}
         for what, some in (("set", settings.keys() - changed), ("not set by it", changed)):
             lines.append(f"  {what}: {', '.join(f'{key} {settings[key]}' for key in settings if key in some)}")
-        asked = "raw text" if self.format is None else str(self.format)
-        return "\n".join([*lines, f"  texts: {asked}", f"  references: {self.references}"])
+        return "\n".join([*lines, f"  texts: {self.format or 'raw text'}", f"  references: {self.references}"])
 
     def optimize(self, text: str | Sequence[str]) -> Pathway:
         """The re-mixed pathway at the last token of a text ``[L, E]``, or of many ``[B, L, E]``."""
@@ -123,11 +127,11 @@ class Optimizer:
         pathway = self._remix(texts).pathway
         return pathway[0] if isinstance(text, str) else pathway
 
-    def explain(self, text: str | Question, choices: Sequence[str] = (), answer: int | None = None) -> Explanation:
+    def explain(self, text: Asked, choices: Sequence[str] = (), answer: int | None = None) -> Explanation:
         """How one text is re-mixed, and what that does: ``print`` it, or ``save`` it as a page.
 
         Args:
-            text: or a ``Question``, which has its own choices and answer.
+            text: or a ``Question``, or a row as a file has it, which has its own choices and answer.
             choices: then the text is asked as a question with these, two at least; without, it is taken as ``optimize``
                 takes it, and the likeliest next tokens stand in their place.
             answer: the right choice, counted from 0: for upper bounds, which look at it; no other strategy does. The
@@ -136,31 +140,23 @@ class Optimizer:
         Raises:
             SettingError: fewer than two choices, or an answer that is none of them.
         """
-        if isinstance(text, Question):
+        question: Question | None = None
+        if isinstance(text, Question | Mapping):
             if choices or answer is not None:
-                raise SettingError(
-                    "Expected a question, which has choices and answer, or these beside a text, got both."
-                )
-            question = text
-        elif isinstance(choices, list | tuple):
-            check_text(text)
-            question = Question("question", text, tuple(choices), answer)
-        else:
-            raise SettingError(f"Expected two choices at least, as a list, or none, got {choices!r}.")
-        return self._explained(question)
-
-    def _explained(self, question: Question) -> Explanation:
-        text, choices, answer = question.question, question.choices, question.answer
-        if len(choices) == 1:
-            raise SettingError(f"Expected two choices at least, as a list, or none, got {choices!r}.")
+                raise SettingError("Expected a question, with choices and answer, or these beside a text, got both.")
+            (question,) = as_questions([text], None)
+            text, choices, answer = question.question, question.choices, question.answer
         check_text(text)
+        if not isinstance(choices, list | tuple) or len(choices) == 1:
+            raise SettingError(f"Expected two choices at least, as a list, or none, got {choices!r}.")
         if answer is not None and answer not in range(len(choices)):
             raise SettingError(f"Expected an answer from 0 to {len(choices) - 1}, a place in choices, got {answer}.")
         if not choices:
             return explain(text, self._how, self._remix([text]), self.model, self._shown)
+        question = question or Question("question", text, tuple(choices), answer)
         states = self.remixer.prefill([self.model.encode(question, self.remixer.format)])
         run = self.remixer.remix(states, [description(question)], [question])
-        return explain(text, self._how, run, self.model, self._shown, choices, answer)
+        return explain(text, self._how, run, self.model, self._shown, question.choices, answer)
 
     @property
     def _how(self) -> str:
@@ -173,7 +169,7 @@ class Optimizer:
         """The references that neighbours are of, if neighbours have a part in answers."""
         return self.remixer.candidates if self.remixer.strategies.shows_neighbours else None
 
-    def problem(self, question: str | Question | Sequence[Question], choices: Sequence[str] | None = None) -> Problem:
+    def problem(self, question: Asked | Sequence[Asked], choices: Sequence[str] | None = None) -> Problem:
         """What a selector looks at, of one question or many: for attribution by hand. It holds no label."""
         return self.remixer.problem(as_questions(question, choices))
 
@@ -186,15 +182,15 @@ class Optimizer:
         return self.format.open_prompt(text, self.model.tokenizer, self.model.max_length)
 
     @overload
-    def answer(self, question: str | Question, choices: Sequence[str] | None = None) -> Answer: ...
+    def answer(self, question: Asked, choices: Sequence[str] | None = None) -> Answer: ...
 
     @overload
     def answer(
-        self, question: list[str] | list[Question], choices: Sequence[Sequence[str]] | None = None
+        self, question: list[str] | list[Question] | list[Row], choices: Sequence[Sequence[str]] | None = None
     ) -> list[Answer]: ...
 
     def answer(self, question: Any, choices: Any = None) -> Answer | list[Answer]:
-        """Prefill once, optimize, score. Choices stand beside texts; ``Question`` records hold their own.
+        """Prefill once, optimize, score. Choices stand beside texts; questions, and rows as files have, hold their own.
 
         Raises:
             SettingError: choices that are no lists, or a question with fewer than two.
@@ -203,4 +199,12 @@ class Optimizer:
         if alone := next((q for q in asked if not isinstance(q.choices, list | tuple) or len(q.choices) < 2), None):
             raise SettingError(f"Expected two choices at least of each question, got {alone.choices!r}; give another.")
         answers = self.remixer.answer(asked)
-        return answers[0] if isinstance(question, str | Question) else answers
+        return answers[0] if isinstance(question, str | Question | Mapping) else answers
+
+
+def _whole(strategy: str | Mapping[str, object]) -> str:
+    """Its name, with all parameters that it says."""
+    if isinstance(strategy, str):
+        return strategy
+    said = ", ".join(f"{key} {value}" for key, value in strategy.items() if key != "name")
+    return f"{strategy['name']}{said and f' ({said})'}"

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
+from contextvars import ContextVar
 from threading import Event, Thread
 from typing import Any, Protocol, TypeVar
 
@@ -139,6 +140,10 @@ class _Lines:
         each = [label if total is None else f"{label} ({done} of {total})" for label, done, total in tasks]
         minutes, seconds = divmod(int(time.monotonic() - self._began), 60)
         print(f"{minutes}:{seconds:02} {', '.join(each)}", file=sys.stderr, flush=True)
+
+
+RESUMES: ContextVar[bool] = ContextVar("resumes", default=False)
+"""Whether the command that is carried out goes on from what is saved when it is given again."""
 
 
 class Paused(Exception):

@@ -154,5 +154,5 @@ def _parts(cls: type[Settings], error: ErrorDetails) -> list[tuple[str, str]]:
     if error["type"] == "extra_forbidden":
         return [(where, f"an unknown key; {suggestion(where, keys_of(cls), 'leave it out.')}")]
     value = "" if error["type"] in ("missing", "value_error") else f", not {_briefly(error['input'])}"
-    said = error["msg"].removeprefix("Value error, ") + value
+    said = error["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list") + value
     return [(where, said if said.endswith((".", "?")) else f"{said}.")]

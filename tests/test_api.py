@@ -128,11 +128,35 @@ def test_more_layers_than_the_model_has_are_refused_before_references_are_read(g
 def test_an_optimizer_prints_what_its_preset_set_and_what_not():
     said = repr(optimizer(kernel="linear", settings={"scope": "all"})).splitlines()
     assert said[0].endswith("by the preset 'c3po':")
-    assert said[1].startswith("  optimizer (given): ngd (steps 3, lr 0.05, ")
-    assert said[2:4] == ["  kernel (given): linear", "  retriever: faiss-knn (k 3)"]
+    assert said[1].startswith("  optimizer (given; the preset's: ngd): ngd (steps 3, lr 0.05, ")
+    assert said[2:4] == ["  kernel (given; the preset's: gaussian): linear", "  retriever: faiss-knn (k 3)"]
     assert said[5] == "  set: loss likelihood, head full, mix top-k"
     assert said[6].startswith("  not set by it: scope all, transfer replace, ")
     assert said[8].startswith("  references: ReferenceSet(24 questions, ")
+
+
+def test_what_is_given_takes_no_parameter_of_the_preset_and_says_so():
+    said = repr(optimizer(preset="nearest", optimizer="none", selector={"name": "random", "n": 2}, kernel="linear"))
+    assert "  kernel (given; the preset's: gaussian (length_scale 0.245)): linear\n" in said
+    assert "  selector (given; the preset's: fixed (layers all, experts None)): random" in said
+
+
+def test_more_experts_than_a_layer_has_are_said_to_be_all_of_it():
+    usual = optimizer(optimizer="none", selector={"name": "fixed", "n": 2})
+    assert "fixed (layers last, n 2, experts 20: all 8 of a layer)" in repr(usual)
+    with pytest.warns(UserWarning, match="has 20 experts: all 8 of a layer are used"):
+        optimizer(optimizer="none", selector={"name": "fixed", "n": 2, "experts": 20})
+
+
+def test_rows_are_asked_as_questions_are():
+    c3po, row = optimizer(), {"question": TEXTS[0], "choices": CHOICES[0]}
+    asked = Question("mine", TEXTS[0], tuple(CHOICES[0]))
+    assert c3po.answer(row).scores == c3po.answer(asked).scores
+    assert [one.scores for one in c3po.answer([row, row | {"answer": "a stone"}])] == [c3po.answer(row).scores] * 2
+    assert str(c3po.explain(row)) == str(c3po.explain(asked))
+    assert torch.equal(c3po.model.score_choices(row), c3po.model.score_choices(asked))
+    with pytest.raises(DataError, match=r"question 1: expected the field 'choices', got only 'question'\.$"):
+        c3po.answer([row, {"question": TEXTS[0]}])
 
 
 def test_an_answer_is_printed_in_a_line():

@@ -122,6 +122,7 @@ class TestNames:
                 r"Expected a run configuration, got modle: an unknown key; did you mean 'model'\? There are .* model, ",
             ),
             ({"batch_size": 0}, "batch_size: Input should be greater than or equal to 1"),
+            ({"datasets": "d.jsonl"}, "datasets: Input should be a list, not 'd.jsonl'"),
             ({"dtype": "float8"}, "Expected a dtype, got 'float8'; did you mean 'float32'.*There are auto, float32"),
             ({"datasets": [{"name": "all", "questions": "demo"}]}, "datasets: .*expected data sets of different names"),
             ({"datasets": [{"name": "d", "questions": "demo"}] * 2}, r"datasets: .*got \['d', 'd'\]"),

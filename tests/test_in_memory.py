@@ -6,7 +6,7 @@ import torch
 from c3po_adaptive import Optimizer, RoutedModel, load_moe_model, record, replay, replaying, rule_named, write_trace
 from c3po_adaptive.errors import DataError, SettingError
 from c3po_adaptive.models.traced import record as recorded
-from c3po_adaptive.tasks.texts import as_questions
+from c3po_adaptive.tasks.question_files import as_questions
 from c3po_adaptive.testing import tiny_moe, tiny_tokenizer
 
 TEXT = "the boat floats"
@@ -43,6 +43,17 @@ def test_what_only_reads_it_leaves_it_as_it_was(model):
     with pytest.raises(DataError):
         record(model, "a", tokenizer=tokenizer)
     assert [ask() for ask in asked] == before
+
+
+def test_a_list_of_texts_becomes_a_list_of_traces(model):
+    texts, tokenizer = [TEXT, "who sells bread"], tiny_tokenizer()
+    found = record(model, texts, tokenizer=tokenizer, rule="ban:3")
+    alone = [record(model, text, tokenizer=tokenizer, rule="ban:3") for text in texts]
+    assert [one.experts.tolist() for one in found] == [one.experts.tolist() for one in alone]
+    with pytest.raises(DataError, match="got none; give at least one"):
+        record(model, [], tokenizer=tokenizer)
+    with pytest.raises(SettingError, match="Expected a trace, got several; replay each"):
+        replay(model, found, tokenizer=tokenizer)
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # PEFT's

@@ -18,7 +18,7 @@ from typer.core import TyperCommand
 from typer.models import CommandFunctionType
 
 from ..errors import C3POError
-from ..progress import Paused, printable
+from ..progress import RESUMES, Paused, printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -53,6 +53,7 @@ _log = logging.getLogger("c3po_adaptive")
 def clear_errors() -> Iterator[None]:
     """Errors raised on purpose end the command with their message alone; SIGTERM ends it as Ctrl-C does; warnings are
     one line each."""
+    RESUMES.set(False)
     try:
         with _terminable(), _warning_plainly():
             yield
@@ -61,7 +62,7 @@ def clear_errors() -> Iterator[None]:
         say(f"error: {error}", err=True)
         raise typer.Exit(1) from None
     except KeyboardInterrupt as end:
-        say("interrupted; the same command resumes from here", err=True)
+        say(f"interrupted; the same command {'resumes from here' if RESUMES.get() else 'begins anew'}", err=True)
         raise typer.Exit(TERMINATED if isinstance(end, _Terminated) else INTERRUPTED) from None
     except Paused as pause:
         say("the minutes are over; the same command resumes from here", err=True)
@@ -71,17 +72,12 @@ def clear_errors() -> Iterator[None]:
 @contextmanager
 def _warning_plainly() -> Iterator[None]:
     """What libraries and we warn of is said as all else: it may have names from files in it."""
-    before, warnings.formatwarning = warnings.formatwarning, _plainly
+    before = warnings.formatwarning
+    warnings.formatwarning = lambda message, *args, **kwargs: f"warning: {printable(message)}\n"
     try:
         yield
     finally:
         warnings.formatwarning = before
-
-
-def _plainly(
-    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
-) -> str:
-    return f"warning: {printable(message)}\n"
 
 
 class _Terminated(KeyboardInterrupt):

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import torch
 
-from ..errors import DataError, ShapeError
+from ..errors import DataError, SettingError, ShapeError
 from ..storage.identity import digest, routing_versions
 from ..storage.pathway_file import Origin
 from ..tasks.texts import listed
@@ -56,6 +56,8 @@ def one_batch(model: HeldModel, routing: Pathway | Sequence[Pathway] | None, n: 
     """
     if routing is None:
         return None
+    if isinstance(routing, str):
+        raise SettingError(f"Expected a Pathway, or a rule, got {routing!r}; of a text say rule_named({routing!r}).")
     if not isinstance(routing, Pathway):
         routing = stack_pathways(routing)
     elif not routing.batched:

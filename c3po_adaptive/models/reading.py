@@ -6,13 +6,15 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
 
 from .._printed import in_brief
-from ..errors import SettingError, ShapeError
+from ..errors import ShapeError
 from ..routing.head import forward_as, projection
 from ..routing.image_inputs import as_it_was, on_device
 from ..routing.intercept import observed
@@ -21,6 +23,7 @@ from ..routing.packing import padded
 from ..routing.sites import Site, decoder_of, router_scores
 from ..routing.styles import NONE, widened
 from ..tasks.texts import listed
+from .in_memory import borrowed
 from .replaying import in_backward, sites_of, transformers_model
 from .routed import RoutedModel
 
@@ -48,7 +51,12 @@ class TokenRouting:
     __repr__ = in_brief
 
 
-def read_routing(model: RoutedModel | nn.Module, inputs: str | Sequence[str] | Mapping[str, Tensor]) -> TokenRouting:
+def read_routing(
+    model: RoutedModel | nn.Module,
+    inputs: str | Sequence[str] | Mapping[str, Tensor],
+    *,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+) -> TokenRouting:
     """Router logits, and the weights and ids of the experts that they led to, for every token and MoE layer.
 
     The decoder is run once, its head is not. Images are read, too: a processor's ``pixel_values`` and what it gives
@@ -61,9 +69,10 @@ def read_routing(model: RoutedModel | nn.Module, inputs: str | Sequence[str] | M
 
     Args:
         model: a ``RoutedModel``, or one of transformers with PEFT's adapters or without.
-        inputs: a text or several, which a ``RoutedModel`` has a tokenizer for and are padded on the left; or what a
-            tokenizer gives: ``input_ids [B, T]``, and ``attention_mask [B, T]`` where there is padding, on either side;
-            or what a processor gives for texts with images, ``pixel_values`` among it.
+        inputs: a text or several, which are padded on the left; or what a tokenizer gives: ``input_ids [B, T]``, and
+            ``attention_mask [B, T]`` where there is padding, on either side; or what a processor gives for texts with
+            images, ``pixel_values`` among it.
+        tokenizer: of a model of transformers, for texts.
 
     Raises:
         SettingError: texts for a model without its tokenizer.
@@ -72,7 +81,7 @@ def read_routing(model: RoutedModel | nn.Module, inputs: str | Sequence[str] | M
         ModelError: the model is dense, or its routing cannot be reached.
     """
     base = transformers_model(model)
-    tokens, real = _inputs(model, inputs)
+    tokens, real = _inputs(model, inputs, tokenizer)
     tokens, real = tokens.to(base.device), real.to(base.device)
     shown = _beside(inputs, base)
     with lock_of(base):
@@ -89,7 +98,7 @@ def read_routing(model: RoutedModel | nn.Module, inputs: str | Sequence[str] | M
     )
 
 
-def _inputs(model: RoutedModel | nn.Module, inputs: object) -> tuple[Tensor, Tensor]:
+def _inputs(model: RoutedModel | nn.Module, inputs: object, tokenizer: Any) -> tuple[Tensor, Tensor]:
     """Token ids ``[B, T]``, and where they are no padding."""
     if isinstance(inputs, Mapping):
         ids, mask = inputs.get("input_ids"), inputs.get("attention_mask")
@@ -100,13 +109,9 @@ def _inputs(model: RoutedModel | nn.Module, inputs: object) -> tuple[Tensor, Ten
         if not isinstance(mask, Tensor) or mask.shape != ids.shape:
             raise ShapeError(f"Expected attention_mask in the shape {tuple(ids.shape)} of input_ids, got another.")
         return ids, mask.bool()
-    if not isinstance(model, RoutedModel):
-        raise SettingError(
-            f"Expected what a tokenizer gives for {type(model).__name__}, got {type(inputs).__name__}; give "
-            "tokenizer(texts, return_tensors='pt', padding=True), or a model of load_moe_model with texts."
-        )
-    texts = listed(cast(str | Sequence[str], inputs))
-    return padded([model.encode_text(text).ids for text in texts], cast(int, model.tokenizer.pad_token_id))
+    texts = listed(cast(str | Sequence[str], inputs), "texts (or tokenizer(texts, return_tensors='pt', padding=True))")
+    with borrowed(model, tokenizer) as routed:
+        return padded([routed.encode_text(text).ids for text in texts], cast(int, routed.tokenizer.pad_token_id))
 
 
 def _beside(inputs: object, model: Any) -> dict[str, Any]:
@@ -187,16 +192,13 @@ def watching(
 def _watched(sites: Sequence[Site], see: Callable[[SeenRouting], None]) -> Iterator[None]:
     outputs: dict[int, Any] = {}
 
-    def keeping(position: int) -> Any:
-        def keep(module: nn.Module, args: Any, output: Any) -> None:
-            outputs[position] = output
-
-        return keep
+    def keep(position: int, module: nn.Module, args: Any, output: Any) -> None:
+        outputs[position] = output
 
     def tell(position: int, index: Tensor, weights: Tensor) -> None:
         see(SeenRouting(position, weights, index, outputs.pop(position), sites[position]))
 
-    handles = [site.router.register_forward_hook(keeping(position)) for position, site in enumerate(sites)]
+    handles = [site.router.register_forward_hook(partial(keep, position)) for position, site in enumerate(sites)]
     with hooked(handles), observed(sites, tell):
         yield
 
@@ -206,15 +208,11 @@ def _read(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Logits ``[B, T, L, E]``, and weights and experts ``[B, T, L, k]``."""
     seen: dict[int, SeenRouting] = {}
-
-    def keep(routing: SeenRouting) -> None:
-        seen[routing.position] = routing
-
     decoder = decoder_of(model)
     named: dict[str, Any] = {"input_ids": tokens, "attention_mask": real.long(), "use_cache": False}
     if "position_ids" in inspect.signature(decoder.forward).parameters and not shown:
         named["position_ids"] = (real.long().cumsum(1) - 1).clamp_min(0)
-    with _watched(sites, keep):
+    with _watched(sites, lambda routing: seen.update({routing.position: routing})):
         if shown:  # what they become is the whole model's matter
             with as_it_was(model), forward_as(projection(model), lambda hidden: hidden):
                 model(**named, **shown)

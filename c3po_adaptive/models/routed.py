@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import wraps
@@ -36,7 +36,8 @@ from ..routing.states import State, collate, normalized
 from ..routing.tail import tail_hidden
 from ..routing.whole_prompts import WholePrompts
 from ..tasks.formats import Format
-from ..tasks.texts import as_questions, listed
+from ..tasks.question_files import Asked, as_questions
+from ..tasks.texts import listed
 from ..types import Pathway, Prompt, Question, Scope
 from .held import HeldModel
 from .provenance import check_origin, one_batch, origin_of
@@ -303,7 +304,7 @@ class RoutedModel(HeldModel):
     @_alone
     def score_choices(
         self,
-        questions: str | Question | Sequence[str | Question],
+        questions: Asked | Sequence[Asked],
         choices: Sequence[str] | Sequence[Sequence[str]] | None = None,
         routing: Pathway | Sequence[Pathway] | RoutingRule | None = None,
         *,
@@ -312,19 +313,18 @@ class RoutedModel(HeldModel):
         """Normalized log-likelihood of each choice ``[C]``; a list of them for many questions.
 
         Args:
-            questions: texts with their ``choices`` beside them, or ``Question`` records that hold them.
+            questions: texts with their ``choices`` beside them, or ``Question`` records, or rows, that hold them.
             choices: of one question, or of each; None for records.
             routing: one pathway for each question, or a rule at every token; None: the model's own.
             format: how it is asked, a name or a ``Format``.
         """
-        asked = as_questions(questions, choices)
-        prompts = [self.encode(q, format) for q in asked]
+        prompts = [self.encode(q, format) for q in as_questions(questions, choices)]
         if callable(routing):
             scores = [answered.scores() for answered in self.ruled(prompts, routing)]
         else:
             pathway = one_batch(self, routing, len(prompts))
             scores = self.choice_scores(self._prefilled(prompts, pathway), pathway)
-        return scores[0] if isinstance(questions, str | Question) else scores
+        return scores[0] if isinstance(questions, str | Question | Mapping) else scores
 
     def with_origin(self, pathway: Pathway, text: str | Sequence[str], *, keep_text: bool = False) -> Pathway:
         """The same pathway, which also says that it is this model's, and of which text: then it can be saved.

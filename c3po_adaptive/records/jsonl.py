@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from ..errors import DataError, disk_says
+from ..progress import RESUMES
 from ..storage.files import is_file
 from ..storage.json_files import checked_json
 from ..storage.run_folder import RECORDS, check_files
@@ -30,6 +31,7 @@ class Records(Generic[R]):
         self.path, self.kind = Path(folder) / RECORDS, kind
         check_files(Path(folder), [RECORDS])
         self._done = {row.key for row in self._repair()}
+        RESUMES.set(RESUMES.get() or bool(self._done))
 
     def _repair(self) -> list[R]:
         if not self.path.exists():
@@ -67,6 +69,7 @@ class Records(Generic[R]):
                 f"Expected to write {len(line)} bytes to {self.path}, got {written}; free disk space, then resume."
             )
         self._done.add(row.key)
+        RESUMES.set(True)
 
 
 def read_records(folder: Path | str, kind: type[R]) -> list[R]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,7 @@ from torch import Tensor
 from ..errors import DataError, disk_says
 from ..models.fingerprint import fingerprint
 from ..models.names import public_name
-from ..progress import Progress, bar, silent
+from ..progress import RESUMES, Progress, bar, silent
 from ..storage.checksummed import load_checksummed, save_shard, shards_of
 from ..storage.folders import cache_folder, writable_folder
 from ..storage.identity import digest, routing_versions
@@ -81,9 +80,12 @@ def build_reference_set(
         i: load_checksummed(path, "delete it, and build again to resume")
         for i, path in ({} if folder is None else shards_of(folder, of)).items()
     }
+    RESUMES.set(RESUMES.get() or bool(shards))
     firsts = range(0, len(questions), SHARD)
     missing = [i for i in firsts if i not in shards]
-    run = compute or partial(_shards, model, questions, embedder, format)
+    run = compute or (
+        lambda starts: ((i, reference_shard(model, questions[i : i + SHARD], embedder, format)) for i in starts)
+    )
     for i, shards[i] in progress(run(missing), "references", len(missing)):
         if folder is not None:
             save_shard(shards[i], folder, of, i)
@@ -161,13 +163,6 @@ def _card_of(model: RoutedModel) -> dict[str, Any]:
     }
 
 
-def _shards(
-    model: RoutedModel, questions: Sequence[Question], embedder: Embedder, format: str | Format, firsts: Sequence[int]
-) -> Iterator[tuple[int, dict[str, Tensor]]]:
-    for i in firsts:
-        yield i, reference_shard(model, questions[i : i + SHARD], embedder, format)
-
-
 def reference_shard(
     model: RoutedModel, questions: Sequence[Question], embedder: Embedder, format: str | Format
 ) -> dict[str, Tensor]:
@@ -202,20 +197,16 @@ def as_reference_set(
         if is_reference_set(refset):
             return ReferenceSet.load(refset)
         refset = labeled_questions(refset)
-    questions: list[Any] = [_read(*one) for one in enumerate(refset)] if isinstance(refset, list | tuple) else [refset]
+    questions: list[Any] = [*refset] if isinstance(refset, list | tuple) else [refset]
+    for i, one in enumerate(questions):
+        if isinstance(one, Mapping) and not isinstance(refset, Mapping):
+            questions[i] = read_question(one, f"references, index {i}", f"references.{i}")
     if strange := [one for one in questions if not isinstance(one, Question)]:
         raise DataError(
             "Expected a source of questions, a ReferenceSet or a list of Question as references, got "
             f"{type(strange[0]).__name__}."
         )
     return reference_set_of(questions, model, embedder, format)
-
-
-def _read(index: int, one: object) -> object:
-    """A reference, of a row if it is one."""
-    if not isinstance(one, Mapping):
-        return one
-    return read_question(one, f"references, index {index}", f"references.{index}")
 
 
 def labeled_questions(source: str | Path, *, split: str | None = None, limit: int | None = None) -> list[Question]:

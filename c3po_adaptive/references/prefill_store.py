@@ -8,9 +8,9 @@ computed again, two processes that build the same store write the same, and what
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ..errors import DataError, SettingError, disk_says
 from ..models.fingerprint import fingerprint
-from ..progress import Progress, silent
+from ..progress import RESUMES, Progress, silent
 from ..routing.image_inputs import ImageInputs
 from ..routing.packing import Layout, layout_for, pack
 from ..routing.prompt_caches import CacheSlice
@@ -75,8 +75,9 @@ def build_store(
     prompts = [model.encode(q, format) for q in successes.questions]
     of = _of(model, prompts, format, str(dtype or model.model.dtype).removeprefix("torch."))
     files = {i: path for i, path in shards_of(folder, of).items() if _holds(path)}
+    RESUMES.set(RESUMES.get() or bool(files))
     missing = [i for i in range(0, len(prompts), SHARD) if i not in files]
-    run = compute or partial(_shards, model, prompts, dtype)
+    run = compute or (lambda starts: ((i, state_shard(model, prompts[i : i + SHARD], dtype)) for i in starts))
     for i, tensors in progress(run(missing), "references", len(missing)):
         files[i] = save_shard(tensors, folder, of, i)
     if not folder.is_symlink():  # where a link leads may be another set's
@@ -106,13 +107,6 @@ def _forget_others(folder: Path, used: Collection[Path]) -> None:
         raise DataError(
             f"Expected to delete {path}, of the store before, got: {disk_says(error)}; build again to go on."
         ) from error
-
-
-def _shards(
-    model: RoutedModel, prompts: Sequence[Prompt], dtype: torch.dtype | None, firsts: Sequence[int]
-) -> Iterator[tuple[int, dict[str, Tensor]]]:
-    for i in firsts:
-        yield i, state_shard(model, prompts[i : i + SHARD], dtype)
 
 
 def state_shard(model: RoutedModel, prompts: Sequence[Prompt], dtype: torch.dtype | None) -> dict[str, Tensor]:

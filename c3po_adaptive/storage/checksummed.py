@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import DataError, disk_says
+from ..progress import RESUMES
 from .files import is_folder, scratch_file, take_place
 from .tensors import load_tensors, save_tensors
 
@@ -94,7 +95,9 @@ def save_shard(tensors: Mapping[str, Tensor], folder: Path, of: str, first: int)
         DataError: the disk refuses it.
     """
     try:
-        return save_checksummed(tensors, folder, f"{of}-{first:07d}")
+        path = save_checksummed(tensors, folder, f"{of}-{first:07d}")
+        RESUMES.set(True)
+        return path
     except OSError as error:
         raise DataError(
             f"Could not write {folder}: {disk_says(error)}; free the disk, and build again to resume."

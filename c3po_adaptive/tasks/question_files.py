@@ -20,9 +20,10 @@ from ..storage.files import is_file, is_folder
 from ..storage.json_files import unreadable
 from ..storage.picture_file import Picture
 from ..types import Question
-from .texts import check_text
+from .texts import check_text, listed
 
 Row = Mapping[str, Any]
+Asked = str | Question | Row  # a question as users have it
 Placed = tuple[str, Question]
 """A question with the place it was read from, for messages."""
 
@@ -59,13 +60,16 @@ def load_questions(
         DataError: the file is missing or empty, a row is broken (with its line or index), an id occurs twice, or no
             row has the split.
     """
-    path = _existing(Path(source))
-    rows = enumerate(read_rows(path))
-    task = path.name.split(".")[0]
-    placed = [
-        (where, read_question(row, where, f"{path.stem}.{index}", task, path.parent)) for index, (where, row) in rows
+    path = Path(source)
+    return first(of_split(unique(_placed(path, path.name.split(".")[0]), str(path)), split, str(path), usual), limit)
+
+
+def _placed(file: Path, task: str) -> list[Placed]:
+    """Its questions, of that task where a row names none."""
+    return [
+        (where, read_question(row, where, f"{file.stem}.{index}", task, file.parent))
+        for index, (where, row) in enumerate(read_rows(file))
     ]
-    return first(of_split(unique(placed, str(path)), split, str(path), usual), limit)
 
 
 def load_benchmark_files(
@@ -92,12 +96,7 @@ def load_benchmark_files(
     placed = []
     for file in files:
         task, own = split_of_file(file)
-        rows = enumerate(read_rows(file))
-        read = [
-            (where, read_question(row, where, f"{file.stem}.{index}", task, file.parent))
-            for index, (where, row) in rows
-        ]
-        placed += [(where, question if question.split else replace(question, split=own)) for where, question in read]
+        placed += [(where, q if q.split else replace(q, split=own)) for where, q in _placed(file, task)]
     return first(unique(of_split(placed, split, name, usual), name), limit)
 
 
@@ -118,7 +117,7 @@ def demo_questions(split: str, *, limit: int | None = None) -> list[Question]:
 
 
 def read_question(
-    row: Any, where: str, default_id: str = "", default_task: str = "", folder: Path | None = None
+    row: Any, where: str, default_id: str = "", default_task: str = "", folder: Path | None = None, labeled: bool = True
 ) -> Question:
     """The question of a row, checked.
 
@@ -128,6 +127,7 @@ def read_question(
         default_id: the id of a row that names none.
         default_task: the task of a row that names none.
         folder: that paths of its images are relative to; None: none can be read.
+        labeled: whether it has to say which choice is right.
 
     Raises:
         DataError: the row is no question, or an image of it cannot be read.
@@ -136,10 +136,11 @@ def read_question(
         raise DataError(f"{where}: expected a JSON object for each question, got {_short(row)}.")
     if "answerKey" in row or isinstance(row.get("question"), Mapping):
         row = _unlettered(row, where)
-    row = {"id": default_id, "task": default_task} | {**row}
-    texts = {name: _field(row, name, str, where) for name in ("id", "task", "question")}
+    texts = {"id": default_id, "task": default_task}
+    texts |= {name: _field(row, name, str, where) for name in (*(texts.keys() & row.keys()), "question")}
     choices = _choices(_field(row, "choices", list, where), where)
-    answer = _answer(_field(row, "answer", (int, str), where), choices, where)
+    known = labeled or row.get("answer") is not None
+    answer = _answer(_field(row, "answer", (int, str), where), choices, where) if known else None
     extra = {name: _field(row, name, str, where) for name in ("subject", "split", "about") if row.get(name) is not None}
     for name, text in [*texts.items(), *(("choices", choice) for choice in choices), *extra.items()]:
         check_text(text, f"{where}: {name!r}")
@@ -148,6 +149,36 @@ def read_question(
     if (about := extra.get("about", "")) and not about.strip():
         raise DataError(f"{where}: expected some text in the field 'about', got none; fill it in, or leave it out.")
     return Question(choices=choices, answer=answer, **texts, **extra, images=_images(row, where, folder))
+
+
+def as_questions(questions: Asked | Sequence[Asked], choices: Sequence[Any] | None) -> list[Question]:
+    """Question records of whatever a user passes; a row as a file has it may leave its answer out."""
+    if isinstance(questions, str | Question | Mapping):
+        return as_questions([questions], None if choices is None else [choices])
+    each = choices if isinstance(choices, list | tuple) else [choices]
+    if texts := [one for one in each if isinstance(one, str)]:
+        raise SettingError(f'Expected choices as a list of texts, ["a stone", "a boat"], got the text {texts[0]!r}.')
+    if not isinstance(questions, list | tuple) or not isinstance(choices, list | tuple | None):
+        raise SettingError(
+            f"Expected questions, and choices, as lists, got {type(questions).__name__} and {type(choices).__name__}."
+        )
+    if choices is None:
+        if any(isinstance(q, str) for q in questions):
+            raise SettingError("Expected choices beside question texts, got none; pass choices=[…] or Questions.")
+        return [
+            q if isinstance(q, Question) else read_question(q, f"question {i}", f"question-{i}", labeled=False)
+            for i, q in enumerate(questions)
+        ]
+    if len(choices) != len(questions):
+        raise SettingError(f"Expected choices for each of {len(questions)} questions, got {len(choices)} lists.")
+    for texts in choices:
+        listed(texts if isinstance(texts, list | tuple) else (), "choices")
+    return [
+        Question(q.id, q.question, tuple(c), images=q.images, about=q.about)
+        if isinstance(q, Question)
+        else Question(f"question-{i}", q, tuple(c))
+        for i, (q, c) in enumerate(zip(questions, choices, strict=True))
+    ]
 
 
 def _images(row: Row, where: str, folder: Path | None) -> tuple[Picture, ...]:

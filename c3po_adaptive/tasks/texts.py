@@ -1,11 +1,10 @@
-"""Texts and questions that users pass, in one form, and held against what a tokenizer can take."""
+"""Texts that users pass, in one form, and held against what a tokenizer can take."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
-from ..errors import DataError, SettingError
-from ..types import Question
+from ..errors import DataError
 
 LONGEST = 1_000_000
 """Characters of a question or a choice: some 200,000 tokens."""
@@ -49,34 +48,3 @@ def listed(texts: str | Iterable[str], what: str = "texts") -> list[str]:
     for text in texts:
         check_text(text)
     return list(texts)
-
-
-def as_questions(
-    questions: str | Question | Sequence[str | Question], choices: Sequence[str] | Sequence[Sequence[str]] | None
-) -> list[Question]:
-    """Question records of whatever a user passes."""
-    if isinstance(questions, str | Question):
-        return as_questions([questions], None if choices is None else [choices])  # type: ignore[list-item]
-    each = choices if isinstance(choices, list | tuple) else [choices]
-    if texts := [one for one in each if isinstance(one, str)]:
-        raise SettingError(f'Expected choices as a list of texts, ["a stone", "a boat"], got the text {texts[0]!r}.')
-    if not isinstance(questions, list | tuple) or not isinstance(choices, list | tuple | None):
-        raise SettingError(
-            f"Expected questions, and choices, as lists, got {type(questions).__name__} and {type(choices).__name__}."
-        )
-    if choices is None:
-        if not all(isinstance(q, Question) for q in questions):
-            raise SettingError(
-                "Expected choices beside question texts, got none; pass choices=[…] or Question records."
-            )
-        return list(questions)
-    if len(choices) != len(questions):
-        raise SettingError(f"Expected choices for each of {len(questions)} questions, got {len(choices)} lists.")
-    for texts in choices:
-        listed(texts if isinstance(texts, list | tuple) else (), "choices")
-    return [
-        Question(q.id, q.question, tuple(c), images=q.images, about=q.about)
-        if isinstance(q, Question)
-        else Question(f"question-{i}", q, tuple(c))
-        for i, (q, c) in enumerate(zip(questions, choices, strict=True))
-    ]

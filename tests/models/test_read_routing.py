@@ -79,10 +79,20 @@ def test_texts_are_read_as_a_trace_records_them():
     assert read_routing(model, texts[0]).logits.shape == (1, 15, 3, 8)
 
 
+def test_texts_are_read_by_a_model_in_training_with_its_tokenizer():
+    texts, loaded = ["the boat floats", "so"], shared_model("olmoe")
+    model = model_of("olmoe").train()
+    found = read_routing(model, texts, tokenizer=loaded.tokenizer)
+    assert torch.equal(found.tokens, read_routing(loaded, texts).tokens)
+    assert found.logits.requires_grad and model.training and all(p.requires_grad for p in model.parameters())
+
+
 def test_what_cannot_be_read_is_refused():
     model = shared_model("olmoe")
-    with pytest.raises(SettingError, match="what a tokenizer gives for OlmoeForCausalLM, got str"):
+    with pytest.raises(SettingError, match="a tokenizer beside OlmoeForCausalLM, got none; say tokenizer="):
         read_routing(model.model, "a text")
+    with pytest.raises(DataError, match=r"Expected texts \(or tokenizer\(texts, .*, got Tensor"):
+        read_routing(model.model, torch.tensor([[4, 5, 6]]))
     with pytest.raises(ShapeError, match=r"input_ids \(B, T\), got \(3,\); tokenize with return_tensors"):
         read_routing(model, {"input_ids": torch.tensor([4, 5, 6])})
     with pytest.raises(ShapeError, match="input_ids"):

@@ -10,7 +10,7 @@ from routing.naive import FAMILIES, along, logits, moved, routed_model, shared_m
 from c3po_adaptive.errors import DataError, SettingError, ShapeError
 from c3po_adaptive.models.provenance import stack_pathways
 from c3po_adaptive.models.routed import RoutedModel
-from c3po_adaptive.tasks.texts import as_questions
+from c3po_adaptive.tasks.question_files import as_questions
 from c3po_adaptive.testing import tiny_moe, tiny_tokenizer
 from c3po_adaptive.types import Pathway, Question
 
@@ -152,6 +152,8 @@ class TestRouting:
             for run in (model.forward, model.generate):
                 with pytest.raises(ShapeError, match=r"routing \(B, L, E\) = \(1, 3, 8\) for layers \(0, 1, 2\)"):
                     run(TEXT, routing)
+        with pytest.raises(SettingError, match=r"Expected a Pathway, or a rule, got 'ban:3'; .*rule_named\('ban:3'\)"):
+            model.generate("a text", routing="ban:3")
         with pytest.raises(ShapeError, match="one pathway of this model for each text"):
             model.forward(TEXTS, own)
 

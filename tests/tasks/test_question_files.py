@@ -138,7 +138,7 @@ class TestRefusals:
             ({k: v for k, v in ROW.items() if k != "question"}, r"expected the field 'question'"),
             (
                 {"Query": "?", "options": ["a", "b"], "label": 0},
-                r"field 'question', got only .*'Query', 'options', 'label'; did you mean 'Query' for 'question', "
+                r"field 'question', got only 'Query', 'options', 'label'; did you mean 'Query' for 'question', "
                 r"'options' for 'choices', 'label' for 'answer'\? Rename what you mean\.",
             ),
             ({"question": "?", "choices": ["a", "b"], "anser": 0}, r"did you mean 'anser' for 'answer'\?"),

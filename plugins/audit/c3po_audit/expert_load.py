@@ -33,6 +33,12 @@ class ExpertLoad:
     counts: Floats
     errors: Floats
 
+    def __repr__(self) -> str:
+        """In a line, without the counts."""
+        L, E = self.counts.shape
+        hot = sum(map(len, self.hot)) / max(L, 1)
+        return f"ExpertLoad({self.size}, {L} layers × {E} experts, of which {hot:.1f} take {100 * HOT:.0f} %)"
+
     @property
     def size(self) -> str:
         """How many texts and tokens, in words."""

@@ -29,6 +29,15 @@ class ExpertChange(NamedTuple):
         """Other minus one."""
         return self.other - self.one
 
+    @property
+    def in_words(self) -> str:
+        """In a line, in points."""
+        low_high = "" if self.interval is None else " [{:+.1f}, {:+.1f}]".format(*(100 * x for x in self.interval))
+        return (
+            f"layer {self.layer}, expert {self.expert}: {100 * self.one:.1f} % → {100 * self.other:.1f} %, "
+            f"{100 * self.change:+.1f}{low_high} points".replace("-", "−")
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class LoadDifference:
@@ -43,6 +52,18 @@ class LoadDifference:
     layers: tuple[int, ...]
     one: ExpertLoad
     other: ExpertLoad
+
+    def __repr__(self) -> str:
+        """In a few lines."""
+        apart, chance = self.apart, float(self.by_chance.mean())
+        most = int(apart.argmax())
+        known = "" if chance != chance else f", {100 * chance:.1f} % by chance"
+        lines = [
+            f"Load of {self.other.size}, beside that of {self.one.size}: {100 * apart.mean():.1f} % is on other "
+            f"experts{known}; most in layer {self.layers[most]}, {100 * apart[most]:.1f} %",
+            *(change.in_words for change in self.most_changed()),
+        ]
+        return "\n  ".join(lines)
 
     @property
     def change(self) -> Floats:

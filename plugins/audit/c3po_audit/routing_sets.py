@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
-from os.path import isdir, isfile
+from os.path import exists, isdir, isfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -31,6 +31,10 @@ T = TypeVar("T")
 PLACES = ("prompt", "last", "answer")
 BATCH = 32
 """Questions that are run together."""
+SUFFIXES = (".parquet", ".txt", ".jsonl", ".json")
+"""Of files that are meant, whether they are there or not."""
+NAMED = 3
+"""Sources that a message names."""
 PIECE = 1024
 """Tokens of a trace that are counted together: what a long one takes of memory."""
 
@@ -48,9 +52,10 @@ def routing_statistics(
     """Statistics of a model's routing over a set of texts, which stream by: memory does not grow with their number.
 
     Args:
-        source: a file of a trace, or a folder of them, whose subfolders are kinds; or texts (see
+        source: a file of a trace, or a folder of them, whose subfolders are kinds; or a source of texts (see
             ``c3po_benchmarks.texts_of``); or any source of questions (see ``c3po_adaptive.tasks.questions``), whose
-            kinds are their subjects; or several traces, files of traces or questions themselves.
+            kinds are their subjects; or several traces, files of traces, questions or texts themselves; or one text of
+            two words at least.
         model: that is run on questions and texts; traces need none. From ``load_moe_model``, or of transformers, which
             is left as it was.
         split: of a source of questions.
@@ -67,20 +72,33 @@ def routing_statistics(
     if files is not None:
         traces = ((read_trace(file), kind) for file, kind in progress(files[:limit], "traces"))
         return _of_traces(traces, _called(source))
+    if isinstance(source, str) and is_text(source):
+        source = [source]
     if isinstance(source, str | Path):
         with borrowed(_given(model), tokenizer) as run:
             if holds_texts(source):
-                texts = texts_of(source, limit=limit)
-                return _of_prompts(texts, lambda text: (run.encode_text(text), ""), run, str(source), progress)
+                return _of_texts(texts_of(source, limit=limit), run, str(source), progress)
             asked = questions(source, split=split, limit=limit, usual=ASKED)
             return _of_questions(asked, run, str(source), format, progress)
+    if not isinstance(source, Iterable):
+        raise DataError(
+            f"Expected texts, questions, traces or a source of them, got {type(source).__name__}; the model stands "
+            "behind them: routing_statistics(texts, model)."
+        )
     several = islice(source, limit)
     first = next(several, None)
     every = chain([] if first is None else [first], several)
     if isinstance(first, Trace):
         return _of_traces(((trace, "") for trace in _all(Trace, every)), "traces")
     with borrowed(_given(model), tokenizer) as run:
+        if isinstance(first, str):
+            return _of_texts(list(_all(str, every)), run, "texts", progress)
         return _of_questions(list(_all(Question, every)), run, "questions", format, progress)
+
+
+def is_text(source: str) -> bool:
+    """Whether it is several words, and no name of texts or of what is there."""
+    return len(source.split()) > 1 and not (source.endswith(SUFFIXES) or holds_texts(source) or exists(source))
 
 
 def _all(kind: type[T], texts: Iterable[object]) -> Iterator[T]:
@@ -92,7 +110,8 @@ def _all(kind: type[T], texts: Iterable[object]) -> Iterator[T]:
     for text in texts:
         if not isinstance(text, kind):
             raise DataError(
-                f"Expected traces, files of traces, or questions, of one kind, got {type(text).__name__} among them."
+                f"Expected traces, files of traces, questions or texts, of one kind, got {type(text).__name__} among "
+                "them; read_question(row, where) of c3po_adaptive makes a question of a row."
             )
         yield text
 
@@ -118,12 +137,17 @@ def trace_files(source: Any) -> list[tuple[Path, str]] | None:
             raise DataError(f"Expected traces alone in {path}, got others: {', '.join(others[:3])}; move them away.")
         return found
     if isinstance(source, list | tuple) and source and all(isinstance(one, str | Path) for one in source):
-        parts = {one: trace_files(one) for one in source}
-        if missing := [str(one) for one, part in parts.items() if part is None]:
+        parts = [trace_files(one) for one in source]
+        if not any(parts) and any(is_text(str(one)) for one in source):
+            return None
+        if missing := [str(one) for one, part in zip(source, parts, strict=True) if part is None]:
+            more = f", and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
+            named = ", ".join(f"{one!r:.40}" if is_text(one) else one for one in missing[:NAMED])
             raise DataError(
-                f"Expected files or folders of traces, got {', '.join(missing)}; give one source of another kind."
+                f"Expected files or folders of traces, got {named}{more}; give one source of another kind, or texts of "
+                "several words."
             )
-        return [pair for part in parts.values() for pair in part or ()]
+        return [pair for part in parts for pair in part or ()]
     return None
 
 
@@ -133,7 +157,9 @@ def _called(source: Any) -> str:
 
 def _given(model: RoutedModel | nn.Module | None) -> RoutedModel | nn.Module:
     if model is None:
-        raise SettingError("Expected a model to run questions on, got none; pass model=load_moe_model(…), or traces.")
+        raise SettingError(
+            "Expected a model to run questions or texts on, got none; pass model=load_moe_model(…), or traces."
+        )
     return model
 
 
@@ -206,6 +232,10 @@ def _add(sums: RoutingSums, trace: Trace, kind: str) -> None:
 def _sum_up(sums: RoutingSums, names: Sequence[str], counts: Tensor, tokens: Tensor, kind: str) -> None:
     by_place = dict(zip(names, counts.numpy(), strict=True))
     sums.add(by_place, dict(zip(names, tokens.tolist(), strict=True)), kind)
+
+
+def _of_texts(texts: Sequence[str], model: RoutedModel, name: str, progress: Progress) -> RoutingStatistics:
+    return _of_prompts(texts, lambda text: (model.encode_text(text), ""), model, name, progress)
 
 
 def _of_questions(

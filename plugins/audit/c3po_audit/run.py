@@ -8,7 +8,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from c3po_adaptive import DataError, Format, Question, RoutedModel, SettingError
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from c3po_adaptive import DataError, Format, Question, RoutedModel, SettingError, borrowed
 from c3po_adaptive.report import finished_summary
 from c3po_adaptive.study import Progress, Records, claimed, digest, made_by, read_records, silent, versions, write_text
 from c3po_adaptive.tasks import first_of, format_key
@@ -28,7 +31,7 @@ _AGAIN = "run the audit again"
 
 
 def audit(
-    model: RoutedModel,
+    model: RoutedModel | nn.Module,
     questions: Sequence[Question],
     out: Path | str | None = None,
     *,
@@ -38,11 +41,12 @@ def audit(
     seed: int = 0,
     dataset: str = "questions",
     progress: Progress | None = None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
 ) -> AuditSummary:
     """What routing is worth on a model and questions, before anything is re-mixed.
 
     Args:
-        model: the frozen model.
+        model: from ``load_moe_model``, or of transformers, which is left as it was.
         questions: labeled ones; their ``subject``, or else their ``task``, is their kind.
         out: a folder for ``records.jsonl`` (a row a question), ``summary.json`` and ``report.html``, in which an
             interrupted audit resumes; None: none is written. What questions teach each other is kept in the cache.
@@ -53,29 +57,31 @@ def audit(
         seed: of what is drawn: permutations, and resampled questions.
         dataset: what the questions are called.
         progress: shows how many are done; None: nothing does.
+        tokenizer: of a model of transformers.
 
     Raises:
         DataError: too few questions, one without an answer, or a folder that holds another run.
-        SettingError: a learning rate that is none.
+        SettingError: a learning rate that is none, or no tokenizer.
     """
     check(questions, rates, seed)
     config = settings(questions, format, deep=deep, rates=rates, seed=seed, dataset=dataset)
-    hashes = {"model": model.fingerprint, "questions": str(config["questions"])}
+    with borrowed(model, tokenizer) as routed:
+        hashes = {"model": routed.fingerprint, "questions": str(config["questions"])}
 
-    def carried_out(known: list[AuditRow], keep: Callable[[AuditRow], None]) -> AuditSummary:
-        measurement = _prepared(model, questions, format, rates, seed, dataset, deep=deep)
-        rows = _measured(measurement, questions, known, keep, progress or silent)
-        return summarize(rows, model, measurement.plan, hashes, dataset=dataset, seed=seed)
+        def carried_out(known: list[AuditRow], keep: Callable[[AuditRow], None]) -> AuditSummary:
+            measurement = _prepared(routed, questions, format, rates, seed, dataset, deep=deep)
+            rows = _measured(measurement, questions, known, keep, progress or silent)
+            return summarize(rows, routed, measurement.plan, hashes, dataset=dataset, seed=seed)
 
-    if out is None:
-        return carried_out([], lambda row: None)
-    with claimed(out, config | {"inputs": {**hashes, "plugins": {}, "versions": versions()}}, model.name):
-        records = Records(out, AuditRow)
-        known = read_records(out, AuditRow) if records.path.exists() else []
-        summary = carried_out(known, records.append)
-        write_text(Path(out) / "summary.json", summary.model_dump_json(indent=1) + "\n")
-        draw_report(out)
-        return summary
+        if out is None:
+            return carried_out([], lambda row: None)
+        with claimed(out, config | {"inputs": {**hashes, "plugins": {}, "versions": versions()}}, routed.name):
+            records = Records(out, AuditRow)
+            known = read_records(out, AuditRow) if records.path.exists() else []
+            summary = carried_out(known, records.append)
+            write_text(Path(out) / "summary.json", summary.model_dump_json(indent=1) + "\n")
+            draw_report(out)
+            return summary
 
 
 def _prepared(
@@ -154,6 +160,11 @@ def check(questions: Sequence[Question], rates: Sequence[float], seed: int = 0) 
     """
     if not 0 <= seed < 2**63:
         raise SettingError(f"Expected an audit's seed from 0 to 2^63 - 1, got {seed}; give such a number.")
+    if strange := next((one for one in questions if not isinstance(one, Question)), None):
+        raise DataError(
+            f"An audit expected Question records, got {type(strange).__name__}; those of a source are "
+            "questions(SOURCE) of c3po_adaptive.tasks."
+        )
     unanswered = [q.id for q in questions if q.answer is None]
     if unanswered:
         raise DataError(

@@ -96,8 +96,12 @@ class RoutingStatistics:
         """This set's load beside another's.
 
         Raises:
-            SettingError: a set of other layers or experts.
+            SettingError: a set of other layers or experts, or no statistics.
         """
+        if not isinstance(other, RoutingStatistics):
+            raise SettingError(
+                f"Expected the statistics of another set, got {type(other).__name__}; give routing_statistics(…) of it."
+            )
         mine, others = (self.layers, self.whole.counts.shape), (other.layers, other.whole.counts.shape)
         if mine != others:
             raise SettingError(

@@ -31,8 +31,8 @@ def stats(
         typer.Argument(
             metavar="SET [OTHER]",
             help='A folder of traces; texts: .txt, a line a text, .jsonl, {"text": …}, - for standard input, '
-            "texts:OWNER/NAME:COLUMN:SPLIT of the Hub; or questions: a file, a benchmark, bed:NAME, demo. Two are held "
-            "side by side; files of traces are one set.",
+            "texts:OWNER/NAME:COLUMN:SPLIT of the Hub, or a text itself; or questions: a file, a benchmark, bed:NAME, "
+            "demo. Two are held side by side; files of traces are one set.",
         ),
     ],
     *,
@@ -109,7 +109,9 @@ def _check(source: str | list[str], split: str | None, limit: int | None) -> Non
 
     from c3po_adaptive.tasks import ASKED, questions
 
-    if isinstance(source, str) and not holds_texts(source):
+    from .routing_sets import is_text
+
+    if isinstance(source, str) and not (holds_texts(source) or is_text(source)):
         questions(source, split=split, limit=limit, usual=ASKED)
 
 
@@ -169,11 +171,7 @@ def _say_two(one: RoutingStatistics, other: RoutingStatistics, difference: LoadD
     say("elsewhere: the share of the second set's load that is on other experts than the first's")
     say("experts whose load changes most:")
     for change in difference.most_changed():
-        low_high = "" if change.interval is None else " [{:+.1f}, {:+.1f}]".format(*(100 * x for x in change.interval))
-        say(
-            f"  layer {change.layer}, expert {change.expert}: {100 * change.one:.1f} % → {100 * change.other:.1f} %, "
-            f"{100 * change.change:+.1f}{low_high} points".replace("-", "−")
-        )
+        say(f"  {change.in_words}")
 
 
 def _share(share: float, wide: float) -> str:

@@ -185,7 +185,21 @@ class TestResumes:
             audit(model, ASKED[:-1], found[1])
 
 
+def test_a_model_in_memory_goes_with_its_tokenizer():
+    loaded = model_of("olmoe")
+    wanted = audit(loaded, ASKED[:2], rates=[0.1]).effect("permuted", "all tokens")
+    module = loaded.model.train()
+    with pytest.raises(SettingError, match="say tokenizer="):
+        audit(module, ASKED[:2])
+    assert audit(module, ASKED[:2], rates=[0.1], tokenizer=loaded.tokenizer).effect("permuted", "all tokens") == wanted
+    assert all(part.training for part in module.modules())
+
+
 class TestBadInput:
+    def test_what_are_no_questions(self, model):
+        with pytest.raises(DataError, match=r"Question records, got str; those of a source are questions\(SOURCE\)"):
+            audit(model, "demo:validation")
+
     def test_questions_without_answers(self, model):
         with pytest.raises(DataError, match=r"labeled questions, got 1 without an answer, as 'r1'"):
             audit(model, [ASKED[0], replace(ASKED[1], answer=None)])

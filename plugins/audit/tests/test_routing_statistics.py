@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import weakref
 from dataclasses import replace
 
@@ -18,7 +19,7 @@ from typer.testing import CliRunner
 
 from c3po_adaptive import load_moe_model
 from c3po_adaptive.cli import app
-from c3po_adaptive.errors import DataError, SettingError
+from c3po_adaptive.errors import C3POError, DataError, SettingError
 from c3po_adaptive.models.traced import record
 from c3po_adaptive.routing.trace import NONE, Recorder, Trace
 from c3po_adaptive.routing.trace_file import write_trace
@@ -175,15 +176,43 @@ class TestTraces:
         assert routing_statistics([one, replace(one, name=one.name)]).whole.texts == 2, "nobody knows of two models"
         with pytest.raises(DataError, match="something was recorded"):
             routing_statistics([replace(one, experts=torch.full((1, 2, 1), NONE))])
-        with pytest.raises(DataError, match="traces, files of traces, or questions"):
+        with pytest.raises(DataError, match="traces, files of traces, questions or texts"):
             routing_statistics([one, ASKED[0]])
         with pytest.raises(DataError, match="Expected questions, got none"):
             routing_statistics([], shared_model("olmoe"))
-        with pytest.raises(SettingError, match="a model to run questions on"):
+        with pytest.raises(SettingError, match="a model to run questions or texts on"):
             routing_statistics(ASKED)
         write_trace(one, tmp_path / "a.parquet")
         with pytest.raises(DataError, match=r"files or folders of traces, got .*missing"):
             routing_statistics([tmp_path / "a.parquet", tmp_path / "missing"])
+        with pytest.raises(DataError, match=r"folders of traces, got a, b, c, and 7 more; give"):
+            routing_statistics(list("abcdefghij"), shared_model("olmoe"))
+        with pytest.raises(DataError, match=r"got 'a word a word [^;]{1,40}; give one source of another kind"):
+            routing_statistics([tmp_path / "a.parquet", "a word " * 99])
+
+
+class TestTexts:
+    TEXTS = ("the boat floats on the water", "wool", "a stone sinks")
+
+    def test_of_a_list_are_counted_as_those_of_a_file(self, tmp_path):
+        model = shared_model("olmoe")
+        (tmp_path / "texts.txt").write_text("\n".join(self.TEXTS))
+        wanted = routing_statistics(tmp_path / "texts.txt", model)
+        for texts in (list(self.TEXTS), self.TEXTS, iter(self.TEXTS)):
+            found = routing_statistics(texts, model)
+            assert found.whole.texts == 3 and np.array_equal(found.whole.counts, wanted.whole.counts)
+        assert routing_statistics(list(self.TEXTS), model, limit=2).whole.texts == 2
+        alone = routing_statistics(self.TEXTS[0], model)
+        assert np.array_equal(alone.whole.counts, routing_statistics([self.TEXTS[0]], model).whole.counts)
+
+    def test_a_file_that_is_not_there_is_no_text(self):
+        for name in ("my questions.jsonl", "questions"):
+            with pytest.raises(C3POError, match="questions"):
+                routing_statistics(name, shared_model("olmoe"))
+        with pytest.raises(DataError, match=r"got RoutedModel; the model stands behind them: routing_stat"):
+            routing_statistics(shared_model("olmoe"), list(self.TEXTS))
+        with pytest.raises(DataError, match="got tuple among them"):
+            routing_statistics([*self.TEXTS, ()], shared_model("olmoe"))
 
 
 class TestQuestions:
@@ -259,6 +288,19 @@ class TestTwoSets:
         assert first.interval is None
         assert one.against(one).apart.tolist() == [0, 0]
 
+    def test_it_prints_as_a_few_lines(self):
+        many = self.sets(1, 25).against(self.sets(2, 25))
+        said = str(many).splitlines()
+        assert re.fullmatch(
+            r"Load of 25 texts, 500 tokens, beside that of 25 texts, 500 tokens: [\d.]+ % is on other experts, "
+            r"[\d.]+ % by chance; most in layer [35], [\d.]+ %",
+            said[0],
+        )
+        assert len(said) == 6 and re.fullmatch(r"  layer \d, expert \d: .* % → .* %, .* \[.*\] points", said[1])
+        one = routing_statistics([trace_of([[[0], [1]], [[1], [1]]])])
+        assert "chance" not in str(one.against(one)), "not known of one text"
+        assert str(one.whole) == "ExpertLoad(1 text, 2 tokens, 2 layers × 4 experts, of which 1.5 take 80 %)"
+
     def test_chance_is_what_samples_of_one_population_give(self):
         pairs = [self.sets(2 * i, 25).against(self.sets(2 * i + 1, 25)) for i in range(40)]
         apart = np.mean([pair.apart for pair in pairs])
@@ -282,6 +324,8 @@ class TestTwoSets:
         one = routing_statistics([trace_of([[[0], [1]]])])
         with pytest.raises(SettingError, match="two sets of one kind of model"):
             one.against(routing_statistics([record(shared_model("olmoe"), "wool")]))
+        with pytest.raises(SettingError, match="the statistics of another set, got list"):
+            one.against([trace_of([[[0], [1]]])])
 
 
 class TestPicture:
@@ -352,6 +396,7 @@ class TestCommand:
 
     def test_of_texts_and_of_two_models(self, folder, tmp_path):
         other = write_tiny_checkpoint(tmp_path / "other", "olmoe", seed=1)
+        assert "texts: 1 text, 15 tokens" in self.run(TEXTS[0], "--model", other).stdout
         (tmp_path / "texts.txt").write_text("\n".join(TEXTS) + "\n")
         (tmp_path / "texts.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS))
         given = "--model", folder / "model", "--json"

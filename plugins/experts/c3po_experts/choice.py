@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from c3po_adaptive import SettingError
 
@@ -11,6 +11,8 @@ Place = tuple[int, int]
 """Of an expert: its layer, and its number there."""
 
 FORM = re.compile(r"(least|most|costly):([1-9]\d*)|(\d+(?:,\d+)*)@(\d+)")
+USUAL = "most:1"
+"""Those that get adapters, where nothing is said."""
 WRITTEN = "least:2 or most:2 of each layer, costly:4 of those banned, or 3,5@16: experts 3 and 5 of layer 16"
 
 
@@ -28,7 +30,17 @@ def chosen(
         SettingError: another text; or experts or layers that there are not, or costs that are not known.
     """
     texts = [which] if isinstance(which, str) else which
+    if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
+        raise SettingError(f"Expected experts as {WRITTEN}; got {which!r:.60}; write them so.")
     return list(dict.fromkeys(place for text in texts for place in _meant(text, order, costs or {})))
+
+
+def by_layer(places: Iterable[Place]) -> dict[int, list[int]]:
+    """Experts of each layer, in order."""
+    found: dict[int, list[int]] = {}
+    for layer, expert in sorted(places):
+        found.setdefault(layer, []).append(expert)
+    return found
 
 
 def _meant(text: str, order: Mapping[int, Sequence[int]], costs: Mapping[Place, float]) -> Iterator[Place]:
@@ -38,7 +50,8 @@ def _meant(text: str, order: Mapping[int, Sequence[int]], costs: Mapping[Place, 
     if kind == "costly":
         if int(count) > len(costs):
             raise SettingError(
-                f"Expected at most {len(costs)} for {text!r}, the experts whose ban was tried; ban more (--ban most:2)."
+                f"Expected at most {len(costs)} for {text!r}, the experts whose ban was tried; ban more: --ban, or "
+                'ban="most:2" in Python.'
             )
         yield from sorted(costs, key=lambda place: -costs[place])[: int(count)]
     elif kind:

@@ -69,10 +69,11 @@ def experts(
         from c3po_adaptive import SettingError
         from c3po_adaptive.study import write_text
 
+        from .choice import USUAL
         from .lora import lora_targets
         from .ranking import rank_experts
 
-        ban, wanted = ban or [], target or ["most:1"]
+        ban, wanted = ban or [], target or [USUAL]
         if target and peft is None:
             raise SettingError("Expected --peft beside --target, got none; name the file that targets go to.")
         for path, what in ((out, "the ranking"), (peft, "the LoRA targets")):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -13,11 +13,11 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from c3po_adaptive import DataError, RoutedModel, borrowed
+from c3po_adaptive import DataError, RoutedModel, SettingError, borrowed
 from c3po_adaptive.study import Progress, silent, write_text
 
 from .ban_cost import ban_costs
-from .choice import chosen
+from .choice import by_layer, chosen
 from .outputs import outputs_of
 
 if TYPE_CHECKING:
@@ -102,7 +102,15 @@ class Ranking:
         return "\n".join([f"Ranking({self.model!r}: {size} by {self.texts} texts, least to most added", *each]) + ")"
 
     def least(self, share: float) -> dict[int, list[int]]:
-        """The experts of each layer that would be missed least, as many as this share of them, by layer."""
+        """The experts of each layer that would be missed least, as many as this share of them (0 to 1), by layer.
+
+        Raises:
+            SettingError: another share.
+        """
+        if not 0 <= share <= 1:
+            raise SettingError(
+                f"Expected a share of a layer's experts from 0 to 1, got {share!r}; of so many say chosen('least:2')."
+            )
         return {layer: sorted(each[: round(share * len(each))]) for layer, each in self._order().items()}
 
     def steady(self, share: float) -> dict[int, float]:
@@ -127,10 +135,7 @@ class Ranking:
             SettingError: another text, experts that there are not, or bans that were not tried.
         """
         costs = {(one.layer, one.expert): one.ban_cost for one in self.experts if one.ban_cost is not None}
-        found: dict[int, list[int]] = {}
-        for layer, expert in sorted(chosen(which, self._order(), costs)):
-            found.setdefault(layer, []).append(expert)
-        return found
+        return by_layer(chosen(which, self._order(), costs))
 
     def _order(self) -> dict[int, list[int]]:
         found: dict[int, list[int]] = {}
@@ -155,7 +160,7 @@ def _ends(experts: Sequence[int]) -> str:
 
 def rank_experts(
     model: RoutedModel | nn.Module,
-    texts: Sequence[str],
+    texts: Iterable[str],
     *,
     ban: str | Sequence[str] = (),
     seed: int = 0,
@@ -178,11 +183,12 @@ def rank_experts(
         SettingError: no tokenizer; another text for ``ban``, or experts that there are not.
         ModelError: experts whose outputs cannot be had one by one, or which a rule cannot ban.
     """
-    if isinstance(texts, str):
+    if isinstance(texts, str) or not isinstance(texts, Iterable):
+        got = f"the text {texts!r:.80}" if isinstance(texts, str) else type(texts).__name__
         raise DataError(
-            f"Expected a list of texts, got the text {texts!r:.80}; give several, or those of a file: "
-            "texts_of(FILE) of c3po_benchmarks."
+            f"Expected a list of texts, got {got}; give several, or those of a file: texts_of(FILE) of c3po_benchmarks."
         )
+    texts = list(texts)
     if len(texts) < 2:
         raise DataError(f"Expected two texts or more, which intervals are over, got {len(texts)}; give more.")
     with borrowed(model, tokenizer) as routed:

@@ -111,6 +111,13 @@ def test_what_cannot_be_ranked_is_refused():
         rank_experts(model_of("llama4_text"), TEXTS)
     with pytest.raises(DataError, match=r"Expected a list of texts, got the text 'texts\.txt'"):
         rank_experts(model_of("olmoe"), "texts.txt")
+    with pytest.raises(DataError, match="Expected a list of texts, got RoutedModel"):
+        rank_experts(TEXTS, model_of("olmoe"))
+    with pytest.raises(SettingError, match=r"Expected experts as least:2 .*; got 3; write them so"):
+        rank_experts(model_of("olmoe"), TEXTS, ban=3)
+    found = rank_experts(model_of("olmoe"), iter(TEXTS[:2]))
+    with pytest.raises(SettingError, match=r"a share of a layer's experts from 0 to 1, got 2; .*chosen\('least:2'\)"):
+        found.least(2)
 
 
 def test_the_command_writes_a_row_an_expert(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("peft", reason="the extra tuning is not installed")
 
-from c3po_experts import lora_targets
+from c3po_experts import lora_targets, rank_experts
 from peft import LoraConfig, get_peft_model
 from torch import nn
 from typer.testing import CliRunner
@@ -104,6 +104,35 @@ def test_layers_to_transform_would_not_hold_for_parameters():
 def test_what_is_not_there_is_refused(model, experts, said):
     with pytest.raises(SettingError, match=said):
         lora_targets(model, experts)
+
+
+def test_experts_of_a_ranking_are_named_as_the_command_names_them():
+    model = with_modules("gpt_oss", an_expert_a_module)
+    loaded = RoutedModel(tiny_moe("gpt_oss"), tiny_tokenizer())
+    ranking = rank_experts(loaded, ["the boat floats", "who sells bread"], ban="most:1")
+    for target in ("least:2", ["costly:1", "5@0"]):
+        chosen = ranking.chosen(*([target] if isinstance(target, str) else target))
+        assert lora_targets(model, ranking, target) == lora_targets(model, chosen)
+    assert lora_targets(model, ranking) == lora_targets(model, ranking.chosen("most:1")), "as the command's default"
+    for text in ("3,5@1", ["5@1", "3@1"]):
+        assert lora_targets(model, text) == lora_targets(model, {1: [3, 5]})
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            ("most:1",),
+            r"a Ranking for 'most:1', got none; say lora_targets\(model, rank_experts\(model, texts\), 'most:1'",
+        ),
+        (({1: [3]}, "most:1"), "a Ranking beside target='most:1', got dict"),
+        (([0, 1],), r"experts by layer, such as .*, a Ranking or least:2 .*; got \[0, 1\]"),
+        (("9@1",), "got expert 9 of layer 1"),
+    ],
+)
+def test_what_names_no_experts_is_refused(given, said):
+    with pytest.raises(SettingError, match=said):
+        lora_targets(tiny_moe("qwen3_moe"), *given)
 
 
 def test_what_cannot_be_adapted_is_refused():

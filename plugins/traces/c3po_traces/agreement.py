@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from os.path import isdir, isfile  # of a name that none can have it says no
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -12,17 +14,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from c3po_adaptive import DataError, SettingError, over_values, read_routing
+from c3po_adaptive import DataError, SettingError, borrowed, over_values, read_routing
 from c3po_adaptive.models.traced import Trace, compared, is_trace, read_trace, record, recorded_in_both
 from c3po_adaptive.study import Progress, silent
+
+from .agreement_words import in_words
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
+    from torch import nn
+    from transformers import PreTrainedTokenizerBase
 
     from c3po_adaptive import RoutedModel
 
     Floats = NDArray[np.float64]
+    Traces = Trace | str | Path | Sequence[Trace | str | Path]
 
 QUARTERS = 4
 """Of all places, from those nearest to a tie on."""
@@ -94,6 +101,10 @@ class Agreement:
     load: tuple[float, ...]
     beginnings: tuple[Beginning, ...]
 
+    def __repr__(self) -> str:
+        """In a few lines."""
+        return in_words(self)
+
     def plot(self) -> Figure:
         """What is the same, by layer, token and margin, as a figure."""
         from .agreement_picture import agreement_picture
@@ -119,24 +130,69 @@ class Agreement:
         return Counter(one.piece for one in self.beginnings).most_common(count)
 
 
-def agreement(pairs: Iterable[tuple[Trace, Trace]], model: RoutedModel | None = None) -> Agreement:
-    """How far two sets of routes agree.
+def agreement(
+    one: Traces | Iterable[tuple[Trace, Trace]],
+    other: Traces | None = None,
+    model: RoutedModel | nn.Module | None = None,
+    *,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+) -> Agreement:
+    """How far two sets of routes agree; ``print`` it, ``plot`` it, or take its ``values``.
 
     Args:
-        pairs: two traces of the same tokens each, as ``paired`` finds them.
-        model: the one's, to tell what other experts cost in log-likelihood, and how near to a tie its router was.
+        one: a trace, a file or a folder of traces, or several of these; or, without another, pairs of traces of the
+            same tokens, as ``paired`` finds them.
+        other: likewise, of the same tokens.
+        model: the one's, to tell what other experts cost in log-likelihood, and how near to a tie its router was; from
+            ``load_moe_model``, or of transformers, which is left as it was.
+        tokenizer: of a model of transformers.
 
     Raises:
-        SettingError: no pair; pairs of several models; two traces that cannot be held against each other.
-        DataError: tokens that the model cannot read.
+        SettingError: one set alone, no pair, or traces without a partner; pairs of several models; two traces that
+            cannot be held against each other; a model without its tokenizer.
+        DataError: no traces, or damaged ones; tokens that the model cannot read.
     """
+    pairs = _as_pairs(one) if other is None else partners(one, other)
     sums: _Sums | None = None
-    for one, other in pairs:
-        sums = sums or _Sums(one, other)
-        sums.add(one, other, model)
+    with nullcontext() if model is None else borrowed(model, tokenizer) as routed:
+        for first, second in pairs:
+            sums = sums or _Sums(first, second)
+            sums.add(first, second, routed)
     if sums is None:
         raise SettingError("Expected two sets with traces of the same tokens, got none in both; record the same texts.")
     return sums.told()
+
+
+def _as_pairs(given: object) -> Iterator[tuple[Trace, Trace]]:
+    """What are pairs already.
+
+    Raises:
+        SettingError: it is one set.
+    """
+    for pair in given if isinstance(given, Iterable) else [given]:
+        if not isinstance(pair, tuple) or len(pair) != 2:
+            raise SettingError(
+                f"Expected two sets of traces, got one, with a {type(pair).__name__}; give the other: agreement(one, "
+                "other)."
+            )
+        yield pair
+
+
+def partners(one: object, other: object) -> list[tuple[Trace, Trace]]:
+    """Of two sets, each as ``traces_in`` takes it, the traces of the same tokens.
+
+    Raises:
+        SettingError: some have no partner.
+        DataError: as ``traces_in``.
+    """
+    pairs, alone = paired(traces_in(one), traces_in(other))
+    if alone:
+        sets = [str(each) if isinstance(each, str | Path) else "the set" for each in (one, other)]
+        raise SettingError(
+            f"Expected traces of the same tokens in {sets[0]} and {sets[1]}, got {alone} without a partner beside "
+            f"{len(pairs)} pairs; record the same texts with both, or move those away."
+        )
+    return pairs
 
 
 def paired(one: Iterable[Trace], other: Iterable[Trace]) -> tuple[list[tuple[Trace, Trace]], int]:
@@ -153,16 +209,26 @@ def paired(one: Iterable[Trace], other: Iterable[Trace]) -> tuple[list[tuple[Tra
     return found, alone + sum(map(len, known.values()))
 
 
-def traces_in(source: Path | str) -> list[Trace]:
-    """The traces of a file, or of all files of a folder and its folders.
+def traces_in(source: object) -> list[Trace]:
+    """The traces of a file, or of all files of a folder and its folders; a trace itself; or those of several of these.
 
     Raises:
-        DataError: there are none, or some are damaged.
+        DataError: something else, there are none, or some are damaged.
     """
+    if isinstance(source, Trace):
+        return [source]
+    if isinstance(source, list | tuple):
+        return [trace for part in source for trace in traces_in(part)]
+    if not isinstance(source, str | Path):
+        raise DataError(
+            f"Expected traces, or files or folders of them, got {type(source).__name__}; record(model, texts) makes "
+            "traces, and a model is given as model=…."
+        )
     path = Path(source)
-    files = [path] if path.is_file() else [file for file in sorted(path.rglob("*.parquet")) if is_trace(file)]
+    below = sorted(path.rglob("*.parquet")) if isdir(path) else []
+    files = [path] if isfile(path) else [file for file in below if is_trace(file)]
     if not files:
-        raise DataError(f"Expected traces in {source}, got none; c3po trace record writes them.")
+        raise DataError(f"Expected traces in {str(source)!r:.80}, got none; c3po trace record writes them.")
     return [read_trace(file) for file in files]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from os.path import isfile  # of a text it says no
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypedDict
 
@@ -64,6 +65,11 @@ def record(
         from .logits import write_with_logits
 
         check_place(out)  # refused before the model is loaded
+        if isfile(text):
+            raise DataError(
+                f'Expected a text, got the name of the file {text}; give what it says: "$(cat {text})". Of a file of '
+                "many texts there is c3po trace stats."
+            )
         along = rule_of(rule, registry_with(plugin))
         if logits and along is not None:
             raise SettingError(

@@ -8,8 +8,8 @@ import pytest
 import torch
 from c3po_traces.agreement import agreement, paired
 
-from c3po_adaptive import RoutedModel, SettingError
-from c3po_adaptive.models.traced import Trace, record
+from c3po_adaptive import DataError, RoutedModel, SettingError, record
+from c3po_adaptive.models.traced import Trace, write_trace
 from c3po_adaptive.testing import tiny_moe, tiny_tokenizer
 
 E = 6
@@ -64,6 +64,48 @@ def test_partners_are_of_the_same_tokens():
         agreement(paired([ONE], [longer])[0])
 
 
+def test_sets_are_traces_files_or_folders(tmp_path):
+    longer = trace([[[0, 1], [2, 3]]] * 4)
+    for i, one in enumerate((OTHER, longer)):
+        write_trace(one, tmp_path / f"{i}.parquet")
+    wanted = agreement([(ONE, OTHER), (longer, longer)]).values()
+    for other in ([longer, OTHER], tmp_path, str(tmp_path), [tmp_path / "0.parquet", longer]):
+        assert agreement([ONE, longer], other).values() == wanted
+    assert agreement(ONE, tmp_path / "0.parquet").texts == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "said"),
+    [
+        (([ONE, ONE],), SettingError, r"two sets of traces, got one, with a Trace; give the other"),
+        ((ONE,), SettingError, r"two sets of traces, got one, with a Trace"),
+        (([ONE, ONE], [OTHER]), SettingError, r"in the set and the set, got 1 without a partner beside 1 pairs"),
+        ((ONE, ["a word " * 50]), DataError, r"Expected traces in 'a word .{0,80}, got none; c3po trace record"),
+        (([(ONE, OTHER)], 3), DataError, r"or files or folders of them, got int; .* given as model="),
+    ],
+)
+def test_what_are_no_two_sets_is_refused(given, error, said):
+    with pytest.raises(error, match=said):
+        agreement(*given)
+
+
+def test_it_prints_on_a_screen():
+    layers = tuple(range(0, 120, 2))
+    one, other = (
+        Trace(torch.arange(3), layers, torch.tensor([[experts] * 60] * 3), None, E, name=name)
+        for experts, name in (([0, 1], "mine"), ([0, 2], ""))
+    )
+    said = str(agreement(one, other)).splitlines()
+    assert said[:3] == [
+        "Agreement of mine and an unknown model:",
+        "  1 text, 180 places (a token in a layer) in both",
+        "  experts that both use: 50.0 %; the same set: 0.0 % of places",
+    ]
+    assert said[3].startswith("  the same set by layer, the fewest: 0: 0.0 %, 2: 0.0 %, ")
+    assert said[4:] == ["  1 of 1 texts differ; the tokens where most begin to: '0' 1"]
+    assert max(map(len, said)) < 120
+
+
 def test_sets_of_several_models_are_refused():
     with pytest.raises(SettingError, match=r"'?toy'? and of other"):
         agreement([(ONE, OTHER), (replace(ONE, name="other"), OTHER)])
@@ -78,10 +120,12 @@ def test_routes_part_where_routers_are_near_a_tie():
             layer.mlp.gate.weight += 0.05 * torch.randn(layer.mlp.gate.weight.shape, generator=generator)
     moved = RoutedModel(moved, tiny_tokenizer(), name="moved")
     texts = ["the boat floats on the water", "who sells bread in the town", "a stone sinks", "snow lies in the hills"]
-    found = agreement([(record(plain, text), record(moved, text)) for text in texts], plain)
+    found = agreement([(record(plain, text), record(moved, text)) for text in texts], model=plain)
     assert found.names == ("plain", "moved") and 0.5 < found.experts.value < 1
     assert len(found.by_margin) == 4 and found.by_margin[0].same < found.by_margin[-1].same
     assert sum(p.places for p in found.by_margin) == sum(p.places for p in found.by_layer)
     assert found.nats.value != 0
-    same = agreement([(record(plain, text), record(plain, text)) for text in texts], plain)
+    by_module = agreement(record(plain, texts), record(moved, texts), model=plain.model, tokenizer=tiny_tokenizer())
+    assert by_module.values() == found.values() and "nats" in str(found) and "by router's margin: " in str(found)
+    same = agreement([(record(plain, text), record(plain, text)) for text in texts], model=plain)
     assert same.same.value == 1 and same.nats.value == pytest.approx(0, abs=1e-5) and not same.beginnings

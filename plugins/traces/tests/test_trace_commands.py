@@ -35,6 +35,14 @@ def test_the_command_line_records_shows_replays_and_compares(tmp_path):
     assert (missing.exit_code, missing.stdout) == (1, "")
 
 
+def test_a_files_name_is_no_text(tmp_path):
+    (tmp_path / "texts.txt").write_text("the boat floats")
+    done = CliRunner().invoke(
+        app, ["trace", "record", str(tmp_path / "texts.txt"), "--out", str(tmp_path / "a.parquet"), "--model", "none"]
+    )
+    assert done.exit_code == 1 and "Expected a text, got the name of the file" in done.stderr
+
+
 def test_what_parting_costs_is_the_difference_of_replays(tmp_path):
     folder = write_tiny_checkpoint(tmp_path / "model", "olmoe")
     model = load_moe_model(folder)

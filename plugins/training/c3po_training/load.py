@@ -21,6 +21,12 @@ class Load:
         self._counts: dict[int, Tensor] = {}
         """Of each layer ``[E + 2]``: tokens of each expert, the sum of entropies, and tokens."""
 
+    def __repr__(self) -> str:
+        """In a line, of what this process saw: others are not asked."""
+        size = f"{len(self.layers)} layers × {self.experts} experts"
+        said = ", ".join(f"{name} {value:.4g}" for name, value in self._figures(self._stacked()).items())
+        return f"Load({size}: {said or 'nothing seen yet'})"
+
     @torch.no_grad()  # what autograd keeps in a layer that is checkpointed, it would miss when that runs again
     def add(self, routing: SeenRouting, real: Tensor | None) -> None:
         """Count a layer's tokens.
@@ -47,7 +53,9 @@ class Load:
 
     def told(self, *, by_layer: bool = False) -> dict[str, float]:
         """What is logged of them; nothing, where nothing was seen."""
-        summed = self._summed()
+        return self._figures(self._summed(), by_layer=by_layer)
+
+    def _figures(self, summed: Tensor, *, by_layer: bool = False) -> dict[str, float]:
         counts, entropy, tokens = summed[:, :-2], summed[:, -2], summed[:, -1]
         if not bool((tokens > 0).all()):
             return {}
@@ -67,10 +75,14 @@ class Load:
 
     def _summed(self) -> Tensor:
         """``[L, E + 2]``, of all processes."""
-        nothing = torch.zeros(self.experts + 2, dtype=torch.float64)
-        each = [self._counts.get(position, nothing) for position in range(len(self.layers))]
-        device = next((one.device for one in self._counts.values()), nothing.device)
-        summed = torch.stack([one.to(device) for one in each])
+        summed = self._stacked()
         if distributed.is_available() and distributed.is_initialized():
             distributed.all_reduce(summed)
         return summed
+
+    def _stacked(self) -> Tensor:
+        """``[L, E + 2]``, of this process."""
+        nothing = torch.zeros(self.experts + 2, dtype=torch.float64)
+        each = [self._counts.get(position, nothing) for position in range(len(self.layers))]
+        device = next((one.device for one in self._counts.values()), nothing.device)
+        return torch.stack([one.to(device) for one in each])

@@ -72,8 +72,13 @@ class MoEMonitor(TrainerCallback):
         """Watch a trainer, before those who report what it logs.
 
         Raises:
-            SettingError: another monitor watches it, which would log under the same names.
+            SettingError: no trainer; or another monitor watches it, which would log under the same names.
         """
+        if not isinstance(trainer, Trainer):
+            raise SettingError(
+                f"Expected a Trainer of transformers, or one of TRL's, got {type(trainer).__name__}; make it first: "
+                "MoEMonitor().attach(trainer)."
+            )
         callbacks = trainer.callback_handler.callbacks
         if any(isinstance(one, MoEMonitor) and one is not self for one in callbacks):
             raise SettingError(

@@ -179,7 +179,15 @@ def test_what_was_last_logged_stays_and_is_printed(model, tmp_path):
     assert not monitor.load.counts.any(), "nothing was trained on since"
     said = {name.removeprefix("moe/"): value for name, value in logged(trainer)[-1].items() if "moe/" in name}
     assert monitor.logged.told() == said
-    assert repr(monitor).startswith(f"MoEMonitor(3 layers × 8 experts; last logged: max_vio {said['max_vio']:.4g}, ")
+    size, figure = "3 layers × 8 experts", f"max_vio {said['max_vio']:.4g}, "
+    assert repr(monitor).startswith(f"MoEMonitor({size}; last logged: {figure}")
+    assert repr(monitor.logged).startswith(f"Load({size}: {figure}")
+    assert repr(monitor.load) == f"Load({size}: nothing seen yet)"
+
+
+def test_what_is_no_trainer_is_refused(model):
+    with pytest.raises(SettingError, match=r"a Trainer of transformers, or one of TRL's, got \w+; make it first"):
+        MoEMonitor().attach(model)
 
 
 def test_a_dense_model_is_refused(tmp_path):

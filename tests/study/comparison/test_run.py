@@ -288,13 +288,19 @@ class TestInterruption:
 
     def test_command_says_how_to_go_on(self, place, tmp_path, monkeypatch):
         def stop(self, row):
+            if row is not None:
+                append(self, row)
             raise KeyboardInterrupt
 
+        append = Records.append
         monkeypatch.setattr(Records, "append", stop)
         options = ["--model", "model", "--references", "references.jsonl", "--limit", "2", "--arm", "base"]
         result = CliRunner().invoke(app, ["demo", *options, "--out", str(tmp_path / "run")])
         assert result.exit_code == 130
         assert "the same command resumes from here" in result.stderr
+        monkeypatch.setattr(Records, "done", lambda self: stop(self, None))
+        result = CliRunner().invoke(app, ["demo", *options, "--out", str(tmp_path / "run")])
+        assert "the same command resumes from here" in result.stderr, "by the row that it found"
 
     def test_an_arm_that_fails_is_left_out_and_others_go_on(self, place, whole, tmp_path, monkeypatch):
         def fail(self, problem):
