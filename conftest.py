@@ -1,5 +1,6 @@
 """Settings of the whole suite."""
 
+import gc
 import os
 import tomllib
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 
 pytest.register_assert_rewrite("docs.blocks")  # so that it compares under python -O, too
 torch.set_num_threads(int(os.environ.setdefault("OMP_NUM_THREADS", "1")))  # and as many in processes that tests start
+gc.disable()  # until all is imported
 
 
 LONGEST = ("test_notebooks.py", "test_blocks.py")
@@ -18,6 +20,12 @@ LONGEST = ("test_notebooks.py", "test_blocks.py")
 def pytest_collection_modifyitems(items):
     """Files that take minutes begin first, so that of several processes none waits for another at the end."""
     items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
+def pytest_collection_finish():
+    """What is imported stays; to look through it for garbage again and again took a tenth of the time."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="module")

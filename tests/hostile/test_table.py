@@ -963,5 +963,6 @@ class TestQuestions:
     @pytest.mark.parametrize("what", ["empty", "control characters", "half of a character", "right to left"])
     def test_from_the_command_line(self, place, what):
         text = ASKED[what].replace("\0", "")
-        command("explain", text, "--choice", "yes", "--choice", "no", "--model", "model", "--arm", "base")
-        command("explain", "Is it so?", "--choice", text, "--choice", "no", "--model", "model", "--arm", "base")
+        how = ("--model", "model", "--refset", "references.jsonl", "--arm", "base")
+        command("explain", text, "--choice", "yes", "--choice", "no", *how)
+        command("explain", "Is it so?", "--choice", text, "--choice", "no", *how)
