@@ -11,7 +11,6 @@ import torch
 
 pytest.register_assert_rewrite("docs.blocks")  # so that it compares under python -O, too
 torch.set_num_threads(int(os.environ.setdefault("OMP_NUM_THREADS", "1")))  # and as many in processes that tests start
-gc.disable()  # until all is imported
 
 
 LONGEST = ("test_notebooks.py", "test_blocks.py")
@@ -22,10 +21,15 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
-def pytest_collection_finish():
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
     """What is imported stays; to look through it for garbage again and again took a tenth of the time."""
-    gc.freeze()
-    gc.enable()
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(scope="module")
