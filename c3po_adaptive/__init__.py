@@ -128,7 +128,6 @@ if TYPE_CHECKING:
     from .rules.base import NamedRule as NamedRule
     from .selectors.attribution import Attribution as Attribution
     from .selectors.base import LayerSelector as LayerSelector
-    from .selectors.causal import Causal as Causal
     from .selectors.scored import ScoredLayers as ScoredLayers
     from .settings import RemixSettings as RemixSettings
     from .storage.files import check_there as check_there

@@ -20,6 +20,7 @@ BROUGHT = {
     **{("kind of study", name): f"plugins/{name}, {_WHOLE}" for name in ("faithfulness", "faults")},
     **{("answerer", name): f"plugins/baselines, {_WHOLE}" for name in _BASELINES},
     **{("retriever", name): f"plugins/approximate, {_WHOLE}" for name in ("faiss-hnsw", "faiss-ivf")},
+    **{("selector", name): f"plugins/faithfulness, {_WHOLE}" for name in ("causal", "oracle-layers")},
     **dict.fromkeys(_BOUNDS.items(), f"plugins/faults, {_WHOLE}"),
     **{("command", name): f"plugins/{of}, {_WHOLE}" for name, of in _COMMANDS.items()},
     ("model", "smollm2-moe-misrouted"): f"plugins/faults, {_WHOLE}",

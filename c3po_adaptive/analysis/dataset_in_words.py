@@ -9,7 +9,7 @@ from pathlib import PurePath
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
-from ..storage.json_values import Values
+from ..storage.json_files import Values
 from ..tasks.sources import brought, own_set
 
 SAME = "same set"

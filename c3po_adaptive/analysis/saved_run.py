@@ -11,8 +11,7 @@ from typing import Any
 
 from ..errors import DataError
 from ..storage.files import is_file
-from ..storage.json_files import read_json
-from ..storage.json_values import Values
+from ..storage.json_files import Values, read_json
 from ..storage.run_folder import RECORDS, claimed_config
 from .comparison_folder import SUMMARY
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from ..records.answer import Answered
 from ..records.summary import Comparison, Row, Summary, Unit
 from ..storage.identity import digest, versions
-from ..storage.json_values import Values
+from ..storage.json_files import Values
 from .arm_comparisons import ArmComparisons
 from .by_dataset import grouped
 from .chance import above_chance

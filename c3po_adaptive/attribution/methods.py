@@ -65,8 +65,8 @@ class Method:
     run: Callable[[Task], Tensor]
     captum: str
     passes: Callable[[int, int, int], int]
-    complete: bool
-    by_group: bool
+    complete: bool = False
+    by_group: bool = False
     baseline: bool = True
     unused: bool = False
     drawn: bool = False
@@ -159,33 +159,13 @@ def _kernel_shap(task: Task) -> Tensor:
 
 
 METHODS: Mapping[str, Method] = {
-    "saliency": Method(
-        _saliency,
-        "Saliency",
-        lambda groups, steps, draws: 3,
-        complete=False,
-        by_group=False,
-        baseline=False,
-        unused=True,
-    ),
-    "input-x-gradient": Method(
-        _input_x_gradient,
-        "InputXGradient",
-        lambda groups, steps, draws: 3,
-        complete=False,
-        by_group=False,
-        baseline=False,
-    ),
+    "saliency": Method(_saliency, "Saliency", lambda *_: 3, baseline=False, unused=True),
+    "input-x-gradient": Method(_input_x_gradient, "InputXGradient", lambda *_: 3, baseline=False),
     "integrated-gradients": Method(
-        _integrated_gradients,
-        "IntegratedGradients",
-        lambda groups, steps, draws: 3 * steps,
-        complete=True,
-        by_group=False,
-        unused=True,
+        _integrated_gradients, "IntegratedGradients", lambda groups, steps, draws: 3 * steps, complete=True, unused=True
     ),
     "feature-ablation": Method(
-        _feature_ablation, "FeatureAblation", lambda groups, steps, draws: groups + 1, complete=False, by_group=True
+        _feature_ablation, "FeatureAblation", lambda groups, steps, draws: groups + 1, by_group=True
     ),
     "shapley-sampling": Method(
         _shapley_sampling,

@@ -24,9 +24,10 @@ class Group(TyperGroup):
         return list(dict.fromkeys([*super().list_commands(context), *_brought(self._within)]))
 
     def get_command(self, context: Any, name: str) -> Any:
-        ours, brought = super().get_command(context, name), _brought(self._within)
+        if (ours := super().get_command(context, name)) is not None:
+            return ours  # others are not looked for, which takes longer than most of ours
         with clear_errors():
-            return _as_command(name, brought[name]) if ours is None and name in brought else ours
+            return _as_command(name, brought[name]) if name in (brought := _brought(self._within)) else None
 
     @property
     def _within(self) -> str:

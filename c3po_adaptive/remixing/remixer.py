@@ -31,9 +31,9 @@ from ..selectors.base import LayerSelector
 from ..settings import DEFAULTS, RemixSettings
 from ..tasks.formats import Format, as_format, description, format_key
 from ..types import Answer, Neighbours, Pathway, Prompt, Question, Score, Selection
-from .clock import Clock
 from .neighbourhood import Found, Neighbourhood
 from .sample_batch import SampleBatch, Teach
+from .spending import Clock
 from .strategies import Strategies
 from .strategy_results import blamed, check_selection, weights_of
 from .training import ReferenceTraining

@@ -26,8 +26,7 @@ from ..routing.scores import TailScores
 from ..routing.states import State
 from ..settings import RemixSettings
 from ..types import Head, Neighbours, Pathway, Prompt, Question, Selection, Transfer, draw_key
-from .clock import Clock
-from .spending import MINE, NEAR, Spending, Used
+from .spending import MINE, NEAR, Clock, Spending, Used
 
 if TYPE_CHECKING:
     from ..tasks.formats import Format

@@ -22,7 +22,6 @@ from ..progress import bar
 from ..references.artifacts import mean_flops, of_references
 from ..references.learned import deciding, learned_once
 from ..references.reference_set import ReferenceSet
-from ..selectors._single_layer import single_layer_benefit
 from ..settings import RemixSettings
 from ..storage.kept import NoSource
 from ..tasks.formats import Format
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
 
 
 FLOPS, KEPT = "flops", "kept "  # beside what was learned: what it took, and each artifact that it looked at
-_LOOKED_UP = (GRADIENT.compute, KNOWN_AND_LOSS.compute, single_layer_benefit)
+_LOOKED_UP = (GRADIENT.compute, KNOWN_AND_LOSS.compute)
 """What learners of plugins, too, take from the package: its code decides what they learn."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from ..errors import SettingError
-from ._numbers import numbers
+from .text import numbers
 
 WRITTEN = "all, last-5, or numbers such as 16, 16-20 or 3/16-20"
 

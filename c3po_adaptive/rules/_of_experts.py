@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..errors import SettingError
-from ._numbers import numbers
 from .base import NamedRule
+from .text import numbers
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 from ..checks import Checked
 from ..errors import SettingError
 from ._layers import acting, check_layers
-from ._numbers import read_number
+from .text import read_number
 
 if TYPE_CHECKING:
     from ..routing.choice import Choice

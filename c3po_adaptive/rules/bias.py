@@ -10,8 +10,8 @@ from pydantic import Field
 
 from ..checks import FLOAT32_MAX
 from ..errors import SettingError
-from ._numbers import read_number
 from ._of_experts import OfExperts
+from .text import read_number
 
 if TYPE_CHECKING:
     from ..routing.choice import Choice

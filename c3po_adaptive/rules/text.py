@@ -1,12 +1,14 @@
-"""The text that names rules: ``NAME:WHAT@LAYERS``, several joined by semicolons."""
+"""The text that names rules: ``NAME:WHAT@LAYERS``, several joined by semicolons; and numbers as it has them."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from ..errors import SettingError
 
 WRITTEN = "ban:3,5@16-20, force:2@last-5, top-k:1, bias:3=+2.5 or temperature:0.5, several joined by ;"
+MOST = 2**15  # experts or layers that there may be: a range is written out
 
 
 @dataclass(frozen=True)
@@ -45,3 +47,29 @@ def rule_texts(text: str) -> list[RuleText]:
             RuleText(name.strip().replace("_", "-"), what.strip() if colon else None, layers.strip() if at else None)
         )
     return found
+
+
+def numbers(text: str) -> tuple[int, ...] | None:
+    """Whole numbers and ranges ``a-b``, as they are written, parted by commas or slashes; None: something else.
+
+    Slashes are for where commas part arguments already, as in lm-evaluation-harness's ``--model_args``.
+    """
+    found: list[int] = []
+    for part in re.split("[,/]", text):
+        if not (bounds := re.fullmatch(r"\s*(\d{1,5})(?:-(\d{1,5}))?\s*", part)):
+            return None
+        first, last = int(bounds[1]), int(bounds[2] or bounds[1])
+        if last < first or last >= MOST:
+            return None
+        found += range(first, last + 1)
+    return tuple(found)
+
+
+def read_number(text: str) -> int | float | str:
+    """A number if a text is one, else the text."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text

@@ -1,17 +1,21 @@
-"""JSON that others may have written: read, and held against what it has to be."""
+"""Plain values, and JSON that others may have written: read, and held against what it has to be."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from ..errors import DataError, disk_says
 from .files import check_there
 
+Json: TypeAlias = Mapping[str, "Json"] | Sequence["Json"] | str | int | float | bool | None
+"""What JSON and YAML hold."""
+Values: TypeAlias = Mapping[str, Json]
+"""An object of it: plain values by name."""
 SCHEMA = 2
 """Version of what records and summaries hold; written into each as ``schema_version``."""
 

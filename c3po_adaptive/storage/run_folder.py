@@ -14,8 +14,7 @@ from ..errors import DataError, disk_says
 from .files import atomic_file, is_file, is_own, is_there
 from .folders import refuse_home_and_projects, writable_folder
 from .identity import digest
-from .json_files import Ours, checked, read_json
-from .json_values import Json, Values
+from .json_files import Json, Ours, Values, checked, read_json
 
 RECORDS = "records.jsonl"
 CONFIG = "config.json"

@@ -19,7 +19,7 @@ from ..references.build import labeled_questions
 from ..references.embedding import embedder_named
 from ..registry import Registry, default_registry
 from ..storage.identity import digest, digest_of_file, versions
-from ..storage.json_values import Values
+from ..storage.json_files import Values
 from ..tasks.question_files import first_of, given_again, unique, within
 from ..tasks.sources import ASKED
 from ..tasks.sources import questions as read_questions

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 from ..progress import Progress, silent
 from ..registry import Registry
 from ..settings import Settings
-from ..storage.json_values import Values
+from ..storage.json_files import Values
 from ..storage.lock import held
 from ..storage.run_folder import DRAWN, RECORDS, check_folder, claim
 from .executor import HERE, Executor

@@ -19,8 +19,7 @@ from ..records.jsonl import Records, read_records
 from ..registry import Registry, default_registry
 from ..report.page import finished_summary
 from ..storage.files import write_text
-from ..storage.json_files import Ours
-from ..storage.json_values import Values
+from ..storage.json_files import Ours, Values
 from ..storage.lock import held
 from ..storage.run_folder import made_by
 from .data import counted, counted_in_words

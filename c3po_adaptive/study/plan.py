@@ -18,7 +18,7 @@ from ..models.footprint import GIB, Footprint, available
 from ..models.loading import has_tokenizer, load_tokenizer, model_config, source_of
 from ..records.jsonl import read_records
 from ..references.embedding import default_embedder
-from ..storage.json_values import Values
+from ..storage.json_files import Values
 from ..tasks.formats import Format, format_key
 from ..types import Question
 from .data import Data, load_model, spread

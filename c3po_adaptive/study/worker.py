@@ -22,7 +22,7 @@ from ..references.model_embedding import MODEL, ModelEmbedder
 from ..references.reference_set import ReferenceSet, is_reference_set
 from ..registry import Registry, new_registry
 from ..remixing.training import check_enough
-from ..storage.json_values import Values
+from ..storage.json_files import Values
 from ..storage.run_folder import check_folder, claim
 from ..types import Question
 from .data import Asked, Data, counted_once, inputs_of, load_model, read_data

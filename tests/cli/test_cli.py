@@ -6,14 +6,13 @@ import re
 import shutil
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 
 import own_plugin
 import pytest
 import typer
 import yaml
-from rounding import near
+from study.configs import written
 from typer.testing import CliRunner
 
 from c3po_adaptive.cli import app
@@ -27,6 +26,7 @@ from c3po_adaptive.study.arms import DEMO_ARMS
 from c3po_adaptive.tasks import demo_questions
 from c3po_adaptive.tasks.question_files import load_questions
 from c3po_adaptive.testing import write_tiny_checkpoint
+from c3po_adaptive.types import Question
 
 SMALL = {"name": "fixed", "n": 2, "experts": 5}
 ROW = {
@@ -39,6 +39,7 @@ ROW = {
 }
 COMPARISON = {"dataset", "a", "b", "n", "difference", "ci_low", "ci_high", "p", "cost_ratio"}
 COMPARISON |= {"error", "detectable", "draws"}
+FIRES = ("kettle on the fire", "pan on the fire", "pot on the fire")
 
 
 def call(*args):
@@ -80,15 +81,8 @@ def rows(folder):
     return {(r["arm"], r["id"]): {k: v for k, v in r.items() if k != "seconds"} for r in found}
 
 
-close = partial(near, by=5e-4, rel=1e-6)
-"""In a resumed run neighbours are prefilled in other company; routing weights are kept to four digits."""
-
-
 def summary(folder):
-    """The summary, without the hash of records: their last digits differ, see ``close``."""
-    content = json.loads((folder / "summary.json").read_text())
-    del content["hashes"]["records"]
-    return content
+    return json.loads((folder / "summary.json").read_text())
 
 
 @pytest.fixture(scope="module")
@@ -216,18 +210,6 @@ class TestDemo:
         free = {"embedding": 0, "attribution": 0, "optimisation": 0, "once": 0}
         assert base["cost"] == free | {"prefill": 1, "total": 1}
 
-    def test_resumed_run_ends_like_one_never_interrupted(self, demo, place, tmp_path):
-        whole = demo[1]
-        out = tmp_path / "cut"
-        shutil.copytree(whole, out, ignore=shutil.ignore_patterns("summary.json", "report.html"))
-        data = (out / "records.jsonl").read_bytes()
-        kept = data[: int(len(data) * 0.62)]
-        (out / "records.jsonl").write_bytes(kept)
-        assert not kept.endswith(b"\n"), "cut in the middle of a line"
-        call("demo", *DEMO, "--out", out)
-        assert rows(out) == close(rows(whole))
-        assert summary(out) == close(summary(whole))
-
     def test_arms_by_name_always_with_base(self, place, tmp_path):
         out = tmp_path / "two"
         call("demo", *FEW, "--all", "--wide", "--limit", 3, "--arm", "kernel-regression", "--out", out)
@@ -337,25 +319,13 @@ class TestReferenceSets:
         assert "neighbours: 3" in call("explain", "Is it?", "--refset", "own", "--model", "model", *arm)
 
     def test_check_names_whom_their_nearest_ones_vote_against(self, built, place):
-        rows = [
-            {
-                "id": f"{topic}{i}",
-                "question": f"What is {topic} {i} like?",
-                "choices": ["hot", "cold"],
-                "answer": answer,
-            }
-            for topic, answer in (("a fire in the kitchen", 0), ("the snow of the north", 1))
-            for i in range(5)
-        ]
-        rows[3]["answer"] = 1
-        (place / "doubted.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        """As ``docs/howto/poisoned.md`` shows it for a person."""
+        asked = [Question(f"q{i}", f"Is a {thing} hot?", ("yes", "no"), i % 2) for i, thing in enumerate(FIRES)]
+        written(place / "doubted.jsonl", asked)
         call("refset", "build", "doubted.jsonl", "--model", "model", "--out", "doubted")
-        said = call("refset", "check", "doubted", "--model", "model", "--suspects").splitlines()
-        assert said[1] == "1 of 10 references have nearest ones that vote for another answer"
-        assert said[2].endswith("a fire in the kitchen3: says 'cold', they say 'hot'") and len(said) == 3
         assert "vote" not in call("refset", "check", "doubted", "--model", "model")
         (one,) = json.loads(call("refset", "check", "doubted", "--model", "model", "--suspects", "--json"))["suspects"]
-        assert (one["id"], one["answer"], one["voted"]) == ("a fire in the kitchen3", "cold", "hot")
+        assert (one["id"], one["answer"], one["voted"]) == ("q1", "no", "yes")
         assert 0.5 < one["suspicion"] <= 1
 
 

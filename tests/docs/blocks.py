@@ -1,7 +1,7 @@
 """Blocks of pages, and what running them means.
 
 A Python or YAML block whose first line is a comment with a file's name is that file; any other Python block runs beside
-those before it. A bash block of ``c3po`` commands alone runs in this process, any other in bash. An output block is
+those before it. ``c3po`` commands that end a bash block run in this process, all others in bash. An output block is
 what the block before it printed, where ``...`` stands for anything (a line of it for any lines, or none),
 numbers with a point may be off in their last digits, and bars may have another length. A block after
 ``<!-- not run: REASON -->`` is left out.
@@ -18,6 +18,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 from markdown_it import MarkdownIt
@@ -100,15 +101,19 @@ def _python(block: Block, page: Path, names: dict[str, object]) -> str:
 
 def _commands(text: str, where: str) -> str:
     """What is printed; in no new process, which would import everything anew, where there is no need of one."""
-    lines = [shlex.split(line) for line in text.replace("\\\n", " ").splitlines()]
-    if any(line[:1] != ["c3po"] or {">", "|", "&&"} & {*line} for line in lines):
-        return _bash(text, where)
-    printed = []
-    for line in lines:
-        done = CliRunner().invoke(app, line[1:])
+    lines = text.replace("\\\n", " ").replace(" && c3po ", "\nc3po ").splitlines()
+    own = list(takewhile(_is_own, reversed(lines)))
+    before = lines[: len(lines) - len(own)]
+    printed = [_bash("\n".join(before), where)] if before else []
+    for line in reversed(own):
+        done = CliRunner().invoke(app, shlex.split(line)[1:])
         assert done.exit_code == 0, f"{where} ended with {done.exit_code}:\n{done.output}{done.exception or ''}"
         printed.append(done.stdout)
     return "".join(printed)
+
+
+def _is_own(line: str) -> bool:
+    return line.startswith("c3po ") and not {">", "|", "&&"} & {*shlex.split(line)}
 
 
 def _bash(text: str, where: str) -> str:

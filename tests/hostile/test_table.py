@@ -39,7 +39,6 @@ from c3po_adaptive.study.kinds import read_study
 from c3po_adaptive.tasks.question_files import load_questions
 from c3po_adaptive.tasks.sources import LEARNED_FROM
 from c3po_adaptive.tasks.sources import questions as questions_of
-from c3po_adaptive.testing import write_tiny_checkpoint
 from c3po_adaptive.types import Pathway, Selection
 
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -49,20 +48,6 @@ LONGER = 1_000_001
 HALF = "\ud800"
 DEEP = "[" * 100_000 + "]" * 100_000
 DIGITS = "9" * 10_000
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """A folder with a model and questions; the cache is in it, too."""
-    folder = tmp_path_factory.mktemp("hostile")
-    write_tiny_checkpoint(folder / "model", "olmoe")
-    for name, count in (("references", 12), ("test", 4)):
-        rows = [json.dumps(question(f"{name}{i}", i % 2, f"Is {i} odd, as {name} say?")) for i in range(count)]
-        (folder / f"{name}.jsonl").write_text("\n".join(rows))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("C3PO_CACHE", str(folder / "cache"))
-        patch.chdir(folder)
-        yield folder
 
 
 def with_value(key, text):
@@ -963,5 +948,6 @@ class TestQuestions:
     @pytest.mark.parametrize("what", ["empty", "control characters", "half of a character", "right to left"])
     def test_from_the_command_line(self, place, what):
         text = ASKED[what].replace("\0", "")
-        command("explain", text, "--choice", "yes", "--choice", "no", "--model", "model", "--arm", "base")
-        command("explain", "Is it so?", "--choice", text, "--choice", "no", "--model", "model", "--arm", "base")
+        how = ("--model", "model", "--refset", "references.jsonl", "--arm", "base")
+        command("explain", text, "--choice", "yes", "--choice", "no", *how)
+        command("explain", "Is it so?", "--choice", text, "--choice", "no", *how)

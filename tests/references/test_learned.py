@@ -89,6 +89,6 @@ def test_a_package_beside_a_file_is_its_code(tmp_path, monkeypatch):
 def test_what_plugins_look_up_in_the_package_decides_what_they_learn():
     """A plugin imports it by the package's name, which tells nobody the file."""
     identity = repr(remixer().training._identity(Practised(training=32)))
-    for part in ("selectors/_single_layer", "optimizers/_reference_artifacts", "optimizers/_question_features"):
+    for part in ("optimizers/_reference_artifacts", "optimizers/_question_features"):
         file = Path(c3po_adaptive.__file__).parent / f"{part}.py"
         assert digest_of_file(file)[:16] in identity

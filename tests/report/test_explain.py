@@ -1,6 +1,7 @@
 """Explanations say what really happened: probabilities, changes, and what undoing a layer does."""
 
 import inspect
+import json
 import math
 import re
 from dataclasses import replace
@@ -9,6 +10,8 @@ import pytest
 import torch
 from pictures.test_figures import squares, words
 from routing.naive import shared_model
+from routing.toys import questions
+from study.configs import written
 from test_api import CHOICES, TEXTS, as_jsonl, cache, optimizer  # noqa: F401 (a fixture)
 from typer.testing import CliRunner
 
@@ -19,6 +22,7 @@ from c3po_adaptive.errors import DataError, SettingError
 from c3po_adaptive.remixing.presets import preset_named
 from c3po_adaptive.settings import RemixSettings
 from c3po_adaptive.study.arms import DEMO_ARMS
+from c3po_adaptive.testing import write_tiny_checkpoint
 from c3po_adaptive.types import Question
 
 GRADIENT = {"name": "gradient", "n": 2, "experts": 6}
@@ -209,22 +213,8 @@ def test_the_command_explains_what_python_does_by_default():
 
 
 def test_command(tmp_path, monkeypatch):
-    import json
-
-    from c3po_adaptive.testing import write_tiny_checkpoint
-
     write_tiny_checkpoint(tmp_path / "model", "olmoe")
-    rows = [
-        {
-            "id": f"q{i}",
-            "task": "t",
-            "question": f"Is {i} more than {i % 5}?",
-            "choices": ["no", "yes"],
-            "answer": i % 2,
-        }
-        for i in range(60)
-    ]
-    (tmp_path / "references.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    written(tmp_path / "references.jsonl", questions(60))
     monkeypatch.chdir(tmp_path)
     common = ["explain", "Is 7 more than 3?", "--model", "model", "--refset", "references.jsonl"]
     small = ["--set", "selector={name: gradient, n: 1, experts: 4}", "--set", "optimizer.steps=2"]

@@ -232,11 +232,6 @@ class TestLeavesTheModelAsItWas:
             assert all(map(torch.equal, scores, expected)) != (rule is own)
         assert all(map(torch.equal, model.score_choices(questions(5)), base))
 
-    def test_nothing_of_a_rule_is_kept(self, model):
-        base = model.score_choices(questions(5))
-        model.ruled(prompts(model), shifted_by(deltas(model, 5)))
-        assert all(map(torch.equal, model.score_choices(questions(5)), base))
-
 
 @pytest.mark.parametrize("family", [name for name, row in families().items() if "refused" not in row])
 def test_every_family_has_it_as_its_own_router_does_or_is_refused(family):

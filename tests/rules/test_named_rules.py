@@ -16,8 +16,8 @@ from c3po_adaptive.models.family_table import families
 from c3po_adaptive.models.traced import record, replay
 from c3po_adaptive.registry import new_registry
 from c3po_adaptive.rules import Ban, Bias, Force, Temperature, Then, TopK, _layers
-from c3po_adaptive.rules._numbers import numbers
 from c3po_adaptive.rules.planned import check_planned
+from c3po_adaptive.rules.text import numbers
 from c3po_adaptive.testing import RuleContract
 
 TEXT = "Which object can float on water?"

@@ -1,7 +1,6 @@
 """Layer selectors: the contract, and what each chooses, against closed forms on the toy."""
 
 from dataclasses import dataclass
-from functools import partial
 from itertools import product
 from typing import ClassVar
 
@@ -13,17 +12,14 @@ from c3po_adaptive import Attribution
 from c3po_adaptive.attribution import METHODS
 from c3po_adaptive.errors import SettingError, ShapeError
 from c3po_adaptive.optimizers._simplex import slope
-from c3po_adaptive.optimizers.ngd import NGD
 from c3po_adaptive.registry import in_words
-from c3po_adaptive.selectors.causal import Causal
 from c3po_adaptive.selectors.fixed import Fixed, check_experts
 from c3po_adaptive.selectors.gradient import Amortized, Gradient
-from c3po_adaptive.selectors.oracle_layers import OracleLayers
 from c3po_adaptive.selectors.random_layers import RandomLayers
 from c3po_adaptive.selectors.scored import ScoredLayers, best
-from c3po_adaptive.testing import SelectorContract, ToyTraining, altered, toy_problem
+from c3po_adaptive.testing import SelectorContract, altered, toy_problem
 
-SCORED = [Attribution, Gradient, Amortized, partial(Causal, optimizer=NGD(steps=1))]
+SCORED = [Attribution, Gradient, Amortized]
 TARGETS = ("neighbours", "entropy", "margin")
 
 
@@ -39,7 +35,6 @@ EACH = [
     *(Gradient(n=2, experts=6, **settings) for settings in ({}, {"of": "entropy"}, {"of": "margin", "share": 0.5})),
     Gradient(n=2, experts=6, rank="score", expert_share=0.7),
     *(Amortized(n=2, experts=6, rank=rank) for rank in ("router", "score")),
-    *(kind(n=2, experts=6, optimizer=NGD(steps=2)) for kind in (Causal, OracleLayers)),
 ]
 
 
@@ -222,8 +217,8 @@ class TestScoredLayers:
             Gradient(**setting)
 
     def test_scores_of_experts_that_there_are_not(self, problem):
-        with pytest.raises(SettingError, match="Expected rank 'router': causal has no scores of experts"):
-            Causal(n=1, experts=6, rank="score", optimizer=NGD(steps=1)).select(problem)
+        with pytest.raises(SettingError, match="Expected rank 'router': layered has no scores of experts"):
+            Layered(n=1, experts=6, rank="score").select(problem)
         with pytest.raises(SettingError, match="groups 'expert' with rank 'score' and feature-ablation"):
             Attribution(method="feature-ablation", rank="score")
 
@@ -274,42 +269,6 @@ class TestGradientSelector:
             torch.testing.assert_close(a, b)
 
 
-class TestUpperBounds:
-    def test_parts_are_strategies(self):
-        with pytest.raises(SettingError, match=r"causal\.optimizer to be a PathwayOptimizer, got 'ngd'; names are"):
-            Causal(optimizer="ngd")
-
-    def test_causal_is_the_effect_of_one_layer(self, problem):
-        selector = Causal(n=6, experts=8, optimizer=NGD(steps=4, lr=0.05))
-        scores = selector.select(problem).scores
-        for row in range(6):
-            alone = problem.within(Fixed(layers=(row + 2,), experts=8).select(problem))
-            fall = problem.loss(problem.own) - problem.loss(selector.optimizer.optimize(alone))
-            torch.testing.assert_close(scores[:, row], fall)
-
-    def test_oracle_layers_know_the_label_but_their_optimizer_does_not(self):
-        problem = toy_problem(selected=None, labeled=True)
-        selector = OracleLayers(n=6, experts=8, optimizer=NGD(steps=4, lr=0.05))
-        selection = selector.select(problem)
-        for row in range(6):
-            alone = problem.unlabeled().within(Fixed(layers=(row + 2,), experts=8).select(problem))
-            fall = problem.label_loss(problem.own) - problem.label_loss(selector.optimizer.optimize(alone))
-            torch.testing.assert_close(selection.scores[:, row], fall)
-        assert torch.equal(selection.layers, selection.scores > 0), "layers that do harm are left"
-        with pytest.raises(SettingError, match="questions with known answers"):
-            selector.select(problem.unlabeled())
-
-    @pytest.mark.parametrize("make", [Causal, OracleLayers])
-    def test_re_mix_as_the_run_does_unless_told_otherwise(self, make):
-        practice, problem = ToyTraining(), toy_problem(selected=None, labeled=True)
-        prepared = make(n=6, experts=8).prepare(practice)
-        assert prepared.optimizer == practice.optimizer
-        given = make(n=6, experts=8, optimizer=NGD(steps=1)).prepare(practice)
-        assert given.optimizer == NGD(steps=1)
-        with pytest.raises(SettingError, match=f"{make.name} expected an optimizer to re-mix layers with"):
-            make().score(problem)
-
-
 def test_a_share_of_experts_leaves_those_without_a_score(problem):
     """Equal scores are told apart by the router, but nothing is added to them."""
     each = torch.tensor([[3.0, 0.0, 0.0, 1.0]])
@@ -326,6 +285,16 @@ class Bare(ScoredLayers):
 
     def score(self, problem):
         return problem.own.sum(-1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layered(Bare):
+    """Says that it has none of experts."""
+
+    name: ClassVar[str] = "layered"
+
+    def score(self, problem):
+        return super().score(problem), None
 
 
 def test_scores_without_a_word_on_experts_are_refused():

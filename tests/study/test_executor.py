@@ -11,7 +11,8 @@ import pytest
 import torch
 from records.made import plain, rows_in
 from rounding import near
-from study.configs import registry_of
+from routing.toys import questions
+from study.configs import registry_of, written
 
 from c3po_adaptive.progress import Paused, limited, silent
 from c3po_adaptive.records.answer import AnswerRecord
@@ -41,18 +42,9 @@ def place(tmp_path, monkeypatch):
     monkeypatch.setenv("C3PO_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     write_tiny_checkpoint(tmp_path / "model", "olmoe")
-    rows = [
-        {
-            "id": f"q{i}",
-            "task": "sum",
-            "question": f"{i} and {i % 3}?",
-            "choices": [f"{i}", f"{i + 1}"],
-            "answer": i % 2,
-        }
-        for i in range(12)
-    ]
-    for name, part in (("test", rows[:5]), ("references", rows[5:])):
-        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
+    asked = questions(12, "q")
+    for name, part in (("test", asked[:5]), ("references", asked[5:])):
+        written(tmp_path / f"{name}.jsonl", part)
     return tmp_path
 
 

@@ -6,8 +6,7 @@ from typing import Literal
 
 from ...errors import DataError
 from ...report.page import finished_summary
-from ...storage.json_files import SCHEMA, Ours
-from ...storage.json_values import Values
+from ...storage.json_files import SCHEMA, Ours, Values
 from .comparison_config import ComparisonConfig
 
 

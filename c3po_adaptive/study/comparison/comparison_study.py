@@ -22,7 +22,7 @@ from ...registry import Registry
 from ...report.comparison_page import render
 from ...report.sentences import sentences
 from ...storage.files import write_text
-from ...storage.json_values import Values
+from ...storage.json_files import Values
 from ...storage.lock import held
 from ...storage.run_folder import FILES, claimed_config
 from ...tasks.sources import questions as read_questions

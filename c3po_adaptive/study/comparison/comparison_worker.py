@@ -20,7 +20,7 @@ from ...references.reference_set import ReferenceSet
 from ...rules.base import NamedRule
 from ...rules.planned import check_planned
 from ...storage.identity import digest
-from ...storage.json_values import Values
+from ...storage.json_files import Values
 from ...tasks.formats import format_key
 from ...types import Answer, Score
 from ..arms import ROLES

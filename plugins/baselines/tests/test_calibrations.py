@@ -7,10 +7,10 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
-from answerers.contexts import accuracy, context_of, longest, made, references, with_digit
 from c3po_baselines import PMI, Contextual, InContext, KnnLabel, LengthExponent, SurfaceLogit
 from c3po_baselines.calibrations import ScoredQuestion, _AgainstPrior
 from c3po_baselines.surface_logit import FEATURES
+from contexts import accuracy, context_of, longest, made, references, with_digit
 from own_plugin import Practised
 from routing.naive import choice_scores
 from scipy.special import log_softmax, softmax

@@ -4,8 +4,8 @@ import json
 from dataclasses import replace
 
 import pytest
-from answerers.contexts import context_of, longest, made, references
 from c3po_baselines import InContext
+from contexts import context_of, longest, made, references
 from records.made import rows_in
 from study.configs import parse_config
 

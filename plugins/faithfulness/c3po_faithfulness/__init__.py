@@ -1,4 +1,5 @@
-"""Which layers matter, found exhaustively, and which cheap score finds them: the kind of study ``faithfulness``."""
+"""Which layers matter, found exhaustively, and which cheap score finds them: the kind of study ``faithfulness``, and
+the selectors ``causal`` and ``oracle-layers``."""
 
 from __future__ import annotations
 
@@ -8,9 +9,18 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
+    from c3po_adaptive import LayerSelector
+
     from .study import Faithfulness
 
 hookimpl = pluggy.HookimplMarker("c3po_adaptive")  # that of c3po_adaptive itself, without what it loads
+
+
+@hookimpl
+def register_layer_selectors() -> list[type[LayerSelector]]:
+    from .single_layer import Causal, OracleLayers
+
+    return [Causal, OracleLayers]
 
 
 @hookimpl

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from torch import Tensor
 
-from c3po_adaptive import LabeledProblem, PathwayOptimizer, Selection, bar
+from c3po_adaptive import LabeledProblem, PathwayOptimizer, bar
+
+from .single_layer import remixed_in
 
 WHOSE = ("own", "neighbours")
 TRUTHS = tuple(f"{how}, {whose}" for whose in WHOSE for how in ("alone", "without"))
@@ -41,8 +42,7 @@ def truth(problem: LabeledProblem, optimizer: PathwayOptimizer, experts: int, wh
             return [each[name](weights) for name in whose]
 
     def remixed(rows: Tensor) -> Tensor:
-        chosen = cast(LabeledProblem, problem.within(Selection(problem.core(experts) & rows[:, None])))
-        return optimizer.optimize(chosen if optimizer.needs_label else chosen.unlabeled()).detach()
+        return remixed_in(rows, problem, optimizer, experts)
 
     count = len(problem.layers)
     each = torch.eye(count, dtype=torch.bool)

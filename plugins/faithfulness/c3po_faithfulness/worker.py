@@ -13,7 +13,6 @@ from torch import Tensor
 
 from c3po_adaptive import (
     Attribution,
-    Causal,
     LabeledProblem,
     Question,
     ReferenceSet,
@@ -34,6 +33,7 @@ from .exchanged_routers import ExchangedRouters
 from .layer_effects import WHOSE, truth
 from .metrics import infidelity, rank_correlation, sensitivity
 from .record import ScoreRecord
+from .single_layer import Causal
 from .summary import CONTROLS, TRUTH
 
 

@@ -14,6 +14,7 @@ from c3po_faithfulness.exchanged_routers import EXCHANGED, ExchangedRouters
 from c3po_faithfulness.layer_effects import TRUTHS, truth
 from c3po_faithfulness.metrics import RADIUS, infidelity, overlap, rank_correlation, sensitivity, separation
 from c3po_faithfulness.record import ScoreRecord
+from c3po_faithfulness.single_layer import Causal
 from c3po_faithfulness.study import Faithfulness
 from c3po_faithfulness.summary import CONTROLS
 from records.made import rows_in
@@ -31,7 +32,6 @@ from c3po_adaptive.models.loading import load_moe_model
 from c3po_adaptive.optimizers.ngd import NGD
 from c3po_adaptive.optimizers.none import NoStep
 from c3po_adaptive.records.jsonl import Records, read_records
-from c3po_adaptive.selectors.causal import Causal
 from c3po_adaptive.selectors.gradient import Gradient
 from c3po_adaptive.tasks import questions as read
 from c3po_adaptive.testing import altered, toy_problem, write_tiny_checkpoint

@@ -22,7 +22,6 @@ from c3po_adaptive import (
     GRADIENT,
     LabeledProblem,
     LayerSelector,
-    PathwayOptimizer,
     Problem,
     ScoredLayers,
     SettingError,
@@ -70,12 +69,16 @@ def ahead(problem: Problem) -> Tensor:
 
 def _gradients(problem: Problem, experts: int) -> tuple[Tensor, Tensor]:
     """``[B, L]`` log of the slope of the neighbours' mean gradient, and how much of their length it keeps."""
-    amortized = default_registry().create("selector", {"name": "amortized", "n": None, "experts": experts})
-    slope, _ = amortized.score(problem)
+    slope, _ = _scores_by("amortized", experts=experts).score(problem)
     weight, each = problem.neighbours.weight[:, :, None, None], problem.of_neighbours(GRADIENT)
     together = (weight * each).sum(1)
     apart = (weight.squeeze(-1) * each.norm(dim=-1)).sum(1)
     return slope.clamp_min(1e-9).log(), together.norm(dim=-1) / apart.clamp_min(1e-12)
+
+
+def _scores_by(name: str, **parameters: object) -> Any:
+    """The selector of that name, of all layers."""
+    return default_registry().create("selector", {"name": name, "n": None, **parameters})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +117,8 @@ class Learned(ScoredLayers):
 
     training: Annotated[int, Field(ge=32)] = 128
     learned: Mapping[str, Tensor] | None = field(default=None, repr=False, compare=False)
+    slopes: Any = field(default=None, repr=False, compare=False)
+    effects: Any = field(default=None, repr=False, compare=False)
     name: ClassVar[str] = "learned"
 
     @property
@@ -121,7 +126,11 @@ class Learned(ScoredLayers):
         return self.training
 
     def prepare(self, training: TrainingReferences) -> Self:
-        return replace(self, learned=training.once(self, lambda: self._fit(training)))
+        # looked up by name, but parts of who learns: where their code is another, it learns anew
+        slopes = _scores_by("amortized", experts=self.experts)
+        effects = _scores_by("causal", experts=self.experts, optimizer=training.optimizer)
+        learner = replace(self, slopes=slopes, effects=effects)
+        return replace(self, learned=training.once(learner, lambda: learner._fit(training)))
 
     def score(self, problem: Problem) -> tuple[Tensor, Tensor | None]:
         if self.learned is None:
@@ -146,7 +155,7 @@ class Learned(ScoredLayers):
             experts = self.core_size(problem)
             known.append(features(problem, experts))
             group += [len(group) + b for b in range(len(problem.own))]
-            benefit.append(self._measured(problem, training.optimizer))
+            benefit.append(self._measured(problem))
         x, y = torch.cat(known).flatten(0, 1).double().numpy(), torch.cat(benefit).flatten().double().numpy()
         scaler = StandardScaler().fit(x)
         # a question's layers share its features: the penalty is chosen on other questions
@@ -156,11 +165,9 @@ class Learned(ScoredLayers):
         found["intercept"] = np.array(model.intercept_)
         return {name: torch.from_numpy(np.ascontiguousarray(value)).float() for name, value in found.items()}
 
-    def _measured(self, problem: LabeledProblem, optimizer: PathwayOptimizer) -> Tensor:
+    def _measured(self, problem: LabeledProblem) -> Tensor:
         """``[B, L]`` by how much the right answer becomes likelier when that layer alone is re-mixed."""
-        spec = {"name": "causal", "n": None, "experts": self.experts, "optimizer": optimizer}
-        causal = default_registry().create("selector", spec)
-        found: Tensor = causal.single_layer_effects(problem, lambda p: cast(LabeledProblem, p).label_loss)
+        found: Tensor = self.effects.single_layer_effects(problem, lambda p: cast(LabeledProblem, p).label_loss)
         return found
 
 

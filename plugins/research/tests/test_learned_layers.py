@@ -10,6 +10,8 @@ from one_layer import chosen, only
 
 from c3po_adaptive.errors import SettingError
 from c3po_adaptive.losses import entropy, margin
+from c3po_adaptive.registry import default_registry
+from c3po_adaptive.storage.kept import code_of
 from c3po_adaptive.testing import ToyTraining, altered, toy_problem
 
 
@@ -52,6 +54,14 @@ class TestLearnedSelector:
         other = Learned(training=32, experts=6).prepare(replace(practice, optimizer=None))
         assert one.learned is other.learned
         assert one == other == Learned(training=32, experts=6), "what was learned is no setting"
+
+    def test_what_it_looks_up_by_name_is_its_code(self, monkeypatch):
+        """An edit of what measures the effects, which is another plugin's, or the slopes has it learn anew."""
+        learners = []
+        monkeypatch.setattr(ToyTraining, "once", lambda _, learner, learn: learners.append(learner) or learn())
+        Learned(training=32, experts=6).prepare(ToyTraining())
+        for name in ("causal", "amortized"):
+            assert {*code_of(default_registry().get("selector", name))} <= {*code_of(*learners)}
 
     def test_must_learn_first(self, problem):
         with pytest.raises(SettingError, match="references to learn from first"):

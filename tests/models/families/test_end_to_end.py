@@ -1,13 +1,12 @@
 """A family from a folder to a report: a reference set, every optimizer, the attribution selector, both formats."""
 
 import json
-from dataclasses import asdict
 
 import pytest
 import torch
 from records.made import plain
 from routing.toys import questions
-from study.configs import parse_config
+from study.configs import parse_config, written
 
 from c3po_adaptive import Optimizer, ReferenceSet
 from c3po_adaptive.models.loading import load_moe_model
@@ -35,11 +34,6 @@ ARMS = {
     "core": {"optimizer": {"name": "none", "start": "core"}, "selector": FIXED},
     "attribution": {"optimizer": {"name": "ngd", "steps": 3}, "selector": ATTRIBUTION},
 }
-
-
-def written(file, asked):
-    file.write_text("".join(json.dumps(asdict(question)) + "\n" for question in asked))
-    return str(file)
 
 
 @pytest.mark.parametrize(("family", "format"), [*((family, "cloze") for family in FAMILIES), ("olmoe", "letter")])

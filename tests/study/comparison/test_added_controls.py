@@ -7,7 +7,8 @@ import re
 from pathlib import Path
 
 import pytest
-from study.configs import parse_config, registry_of, with_all_arms
+from routing.toys import questions
+from study.configs import parse_config, registry_of, with_all_arms, written
 from typer.testing import CliRunner
 
 from c3po_adaptive.cli import app
@@ -98,11 +99,7 @@ def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("controlled")
     write_tiny_checkpoint(folder / "model", "qwen2_moe")
     for name, count in (("references", 14), ("asked", 4)):
-        rows = [
-            {"id": f"{name}-{i}", "question": f"How much is {i} and {i}?", "choices": [str(2 * i), "none"], "answer": 0}
-            for i in range(count)
-        ]
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        written(folder / f"{name}.jsonl", questions(count, name))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("C3PO_CACHE", str(folder / "cache"))
         yield folder

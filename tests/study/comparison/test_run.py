@@ -457,7 +457,7 @@ CONTROLS = ("shuffled labels", "random neighbours", "random change", "random lay
 
 
 class TestControls:
-    """Arms that get their controls; ``tests/together/test_controls.py`` runs them."""
+    """Arms that get their controls; ``plugins/baselines`` runs them."""
 
     def test_of_a_re_mixing_arm(self):
         arms = {"base": ARMS["base"], "method": {"optimizer": {"name": "ngd", "steps": 2}, "selector": SMALL}}

@@ -12,7 +12,6 @@ from typer.testing import CliRunner
 from c3po_adaptive import DataError, Optimizer, Question, ReferenceSet, load_moe_model
 from c3po_adaptive.cli import app
 from c3po_adaptive.storage.lock import held
-from c3po_adaptive.testing import write_tiny_checkpoint
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
@@ -32,19 +31,6 @@ def write(path, rows):
     """A JSONL file of rows, of which texts are taken as they are."""
     path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
     return path
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """A folder with a model, references and test questions; the cache is in it too."""
-    folder = tmp_path_factory.mktemp("bad")
-    write_tiny_checkpoint(folder / "model", "olmoe")
-    write(folder / "references.jsonl", [question(f"r{i}", i % 2, f"Is {i} odd?") for i in range(12)])
-    write(folder / "test.jsonl", [question(f"t{i}", i % 2, f"Is {i + 20} odd or not?") for i in range(4)])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("C3PO_CACHE", str(folder / "cache"))
-        patch.chdir(folder)
-        yield folder
 
 
 @pytest.fixture(scope="module")
@@ -75,10 +61,10 @@ class TestQuestionFiles:
         assert not (tmp_path / "out").exists()
 
     def test_same_id_in_two_reference_files(self, place, tmp_path):
-        other = write(tmp_path / "more.jsonl", [question("r3", text="Is this another one?")])
+        other = write(tmp_path / "more.jsonl", [question("references3", text="Is this another one?")])
         options = ("--references", "references.jsonl", "--references", other)
         message = refused("demo", "--model", "model", *options, "--out", tmp_path / "run")
-        assert re.search(r"expected each id once, got 'r3' again", message)
+        assert re.search(r"expected each id once, got 'references3' again", message)
 
     def test_prompt_longer_than_the_context_is_named(self, place, tmp_path):
         long = write(tmp_path / "long.jsonl", [question("short"), question("long-one", text="word " * 200)])

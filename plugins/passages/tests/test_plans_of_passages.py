@@ -1,4 +1,4 @@
-"""What a run refuses of companions' answerers, its plan refuses."""
+"""What a run refuses of passages, its plan refuses."""
 
 import pytest
 from hostile.test_plans import is_refused_by
@@ -8,7 +8,6 @@ from hostile.test_plans import is_refused_by
 @pytest.mark.parametrize(
     ("answerer", "said"),
     [
-        ("{name: surface-logit, of: {name: rule, rule: 'ban:0-3;ban:4-7@1'}}", "2 experts left in MoE layer 1, which"),
         ("{name: informed, passages: PLACE/nowhere.txt}", "nowhere.txt does not exist"),
         ("{name: informed, passages: PLACE/broken.jsonl}", "expected one JSON object per line"),
         ("{name: joint, passages: PLACE/empty.txt}", "expected at least one passage"),

@@ -1,4 +1,4 @@
-"""The demo's arms that companions answer: the core's own tests run the others."""
+"""The demo's arm that is answered here: the core's own tests run the others."""
 
 import pytest
 from cli.test_cli import FEW, call, place, rows  # noqa: F401 (place is a fixture)
