@@ -111,10 +111,8 @@ class LoRA(LayersTrained):
         # In a list of their own: PEFT renames targets of MoE models, and would leave its traces in the model.
         wrapped = nn.ModuleList(layer for _, layer in wanted.values())
         modules, parameters = _targets(wrapped)
-        config = LoraConfig(
-            r=self.r, lora_alpha=self.alpha, target_modules=modules, target_parameters=parameters or None
-        )
-        inject_adapter_in_model(config, wrapped)  # type: ignore[arg-type]
+        how: dict[str, Any] = {"r": self.r, "lora_alpha": self.alpha, "target_modules": modules}
+        inject_adapter_in_model(LoraConfig(**how, target_parameters=parameters or None), wrapped)
         parts: dict[Place, nn.Module] = {}
         trained: dict[str, nn.Parameter] = {}
         wrappers: Any = wrapped
