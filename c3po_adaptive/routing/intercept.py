@@ -92,6 +92,8 @@ def observed(sites: Sequence[Site], see: Callable[[int, Tensor, Tensor], None]) 
 
     def telling(position: int, site: Site, decided: list[Decided]) -> Callable[..., None]:
         def tell(*called: object) -> None:
+            if not decided:  # what decides has raised
+                return
             experts, weights, _ = decided[0]
             for change in site.style.lasting([change for _, _, change in decided if change is not None]):
                 experts, weights = change.over(experts, weights)
@@ -105,7 +107,9 @@ def observed(sites: Sequence[Site], see: Callable[[int, Tensor, Tensor], None]) 
             decided: list[Decided] = []
             stack.enter_context(_listed(site.experts, decided))
             stack.callback(site.router.register_forward_pre_hook(beginning(decided), prepend=True).remove)
-            stack.callback(site.experts.register_forward_hook(telling(position, site, decided)).remove)
+            # Always: where checkpointing runs a layer again, it leaves the experts as soon as it has what it lacked.
+            told = site.experts.register_forward_hook(telling(position, site, decided), always_call=True)
+            stack.callback(told.remove)
         stack.enter_context(intercepted(sites, lambda position, index, weights: None))
         yield
 

@@ -145,6 +145,7 @@ PAGES = {
     "docs/howto/poisoned.md": ("poisoned/results/",),
     "docs/explanation/results.md": (
         *("answer/results/", "embedded_model/", "faults/results/", "demo/results/", "pictures/results/"),
+        "merged/results/",
     ),
 }
 """Pages that quote intervals, and where the files are that these stand in."""
@@ -186,7 +187,7 @@ def test_a_finding_is_one_sentence_with_at_most_two_numbers(page):
 
 @pytest.mark.parametrize("page", ["README.md", "docs/explanation/results.md"])
 def test_what_is_quoted_with_half_its_interval_is_of_the_results(page):
-    places = ("answer/results", "pictures/results", "embedded_model", "faults/results", "demo/results")
+    places = (*(f"{name}/results" for name in ("answer", "pictures", "faults", "demo", "merged")), "embedded_model")
     files = [file for place in places for file in sorted((STUDIES / place).rglob("*.json"))]
     known = {
         (f"{abs(value):.1f}", f"{(found['ci_high'] - found['ci_low']) / 2:.1f}")
@@ -205,11 +206,14 @@ def test_readme_says_what_was_measured():
 
     def compared(folder, on, a, b):
         found = json.loads((STUDIES / folder / "summary.json").read_text(encoding="utf-8"))["comparisons"]
-        (one,) = (c for c in found if (c["on"], c["a"], c["b"]) == (on, a, b))
+        asked = (on, a, b, "superiority")
+        (one,) = (c for c in found if (c["on"], c["a"], c["b"], c["test"]) == asked)
         return one
 
     second, left, pictures = "answer/results/second", "answer/results/left", "pictures/results"
+    merged = "merged/results"
     for shown, folder, named, words in (
+        (True, merged, ("gated", "each", "one for all"), "without training, beats one step for all by {} points."),
         (True, second, ("learned: early", "each", "base"),
          "layers broken, a step on the routing weights for each question, along its nearest labeled ones, gains {} "
          "points over leaving the model alone."),
@@ -231,7 +235,9 @@ def test_readme_says_what_was_measured():
         *((second, "learned", "each", "each, random neighbours"), (second, "learned", "eight chosen", "eight random")),
         *((second, "learned: sound", "each", "base"), (second, "reworded", "each", "base")),
         (left, "told", "each (early, learned)", "one for its kind (told, learned)"),
-        *((left, "beside", "lora", "each"), (pictures, "broken", "nearest", "constant")),
+        *((merged, "gated", "each", rival) for rival in ("router tuning", "one a cluster")),
+        *((merged, "gated", "five chosen", "five random"), (left, "beside", "lora", "each")),
+        (pictures, "broken", "nearest", "constant"),
     ):
         found = compared(folder, *named)
         assert found["ci_low"] < 0 < found["ci_high"], "not shown"

@@ -65,6 +65,7 @@ ARMS = {
     "shrunken": {"optimizer": {"name": "shrunken", "sure": 0}, "selector": FIXED},
     "nearest-cluster": {"retriever": {"name": "nearest-cluster", "clusters": 3}, "selector": FIXED},
     "transfer": {"retriever": {"name": "transfer", "k": 8}, "kernel": "transfer", "selector": FIXED},
+    "neighbours-expert": {"answerer": "neighbours-expert", "optimizer": "none", "selector": FIXED},
     "told-kind": {"answerer": "told-kind", "optimizer": ONCE, "selector": FIXED},
 }
 READS = [{"rank": -1}, {"rank": 1.5}, {"reads": ()}, {"reads": ("answer",)}]
