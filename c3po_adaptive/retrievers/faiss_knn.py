@@ -8,7 +8,7 @@ from typing import ClassVar
 from pydantic import PositiveInt
 
 from ..kernels.base import Array
-from ._exact import ExactIndex
+from ._faiss_index import ExactIndex
 from .base import Retriever
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field, PositiveInt
 
 from ..kernels.base import Array
-from ._exact import ExactIndex
+from ._faiss_index import ExactIndex
 from .base import Retriever
 
 

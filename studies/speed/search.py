@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from c3po_adaptive.references.embedding import default_embedder
 from c3po_adaptive.registry import Registry
-from c3po_adaptive.retrievers._exact import ExactIndex
+from c3po_adaptive.retrievers._faiss_index import ExactIndex
 from c3po_adaptive.tasks.formats import description
 from c3po_adaptive.tasks.question_files import demo_questions
 

@@ -7,7 +7,7 @@ import torch
 from answerers.tuning import ASKED, Picture, context_of, learned, scores
 from c3po_rivals.expert_preferences import ExpertPreferences, _gumbel
 from c3po_tuned import Training
-from c3po_tuned.trained import FLOPS, LOSSES, _labeled
+from c3po_tuned.base import FLOPS, LOSSES, _labeled
 from full_forwards import rerouted, weighed
 
 from c3po_adaptive.errors import ModelError

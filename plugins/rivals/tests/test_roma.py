@@ -7,7 +7,7 @@ import torch
 from answerers.tuning import ASKED, Picture, context_of, learned, scores
 from c3po_rivals.roma import RoMA
 from c3po_tuned import RouterTuning, Training
-from c3po_tuned.trained import FLOPS, _labeled
+from c3po_tuned.base import FLOPS, _labeled
 
 from c3po_adaptive.errors import SettingError
 from c3po_adaptive.kernels import Gaussian

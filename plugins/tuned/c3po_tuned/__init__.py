@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import pluggy
 
-from .adapters import LoRA, RouterTuning
+from .base import Labeled, Lesson, Trained, Training, Tuning
+from .lora import LoRA
+from .router_tuning import RouterTuning
 from .soft_prompts import PrefixTuning, PromptTuning
 from .tent import Tent
-from .trained import Labeled, Lesson, Trained, Training, Tuning
 
 if TYPE_CHECKING:
     from c3po_adaptive import AnswererStrategy

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from c3po_adaptive import ModelError, Prompt, SettingError
 
+from .base import Trained, Tuning
 from .exchange import unaltered
-from .trained import Trained, Tuning
 
 if TYPE_CHECKING:
     from c3po_adaptive import RoutedModel

@@ -41,5 +41,5 @@ def test_another_arm_s_file_is_not_its_code():
     """An edit of one arm trains no other again; what it shares with others is its own."""
     files = {path.stem: digest_of_file(path)[:16] for path in Path(c3po_tuned.__file__).parent.glob("*.py")}
     code = {*code_of(LoRA())}
-    assert {files["adapters"], files["trained"], files["exchange"]} <= code
-    assert not {files["soft_prompts"], files["prefixes"], files["tent"]} & code
+    assert {files["lora"], files["base"], files["exchange"]} <= code
+    assert not {files["router_tuning"], files["soft_prompts"], files["prefixes"], files["tent"]} & code

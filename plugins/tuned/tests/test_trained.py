@@ -7,7 +7,7 @@ import pytest
 import torch
 from answerers.tuning import ASKED, Picture, context_of, learned, scores
 from c3po_tuned import LoRA, PrefixTuning, PromptTuning, RouterTuning
-from c3po_tuned.trained import FLOPS, LOSSES
+from c3po_tuned.base import FLOPS, LOSSES
 
 from c3po_adaptive.errors import DataError, ModelError, SettingError
 from c3po_adaptive.losses import right_answer_loss
@@ -154,7 +154,7 @@ def test_questions_that_are_asked_teach_nothing(strategy):
 
 def test_learning_that_is_no_better_keeps_the_start(monkeypatch):
     context = context_of("qwen2_moe")
-    monkeypatch.setattr("c3po_tuned.trained.Training._held_back_loss", lambda self, plainly=False: 1e9)
+    monkeypatch.setattr("c3po_tuned.base.Training._held_back_loss", lambda self, plainly=False: 1e9)
     answers = LORA.prepare(context).answer(ASKED)
     assert scores(answers) == scores(context.plain(ASKED))
     assert answers[0].cost.total == context.plain(ASKED)[0].cost.total
@@ -175,7 +175,7 @@ def test_what_was_learned_is_kept_beside_the_references(strategy, tmp_path, monk
     folder = context_of().references.save(tmp_path / "set")
     context = context_of(folder=folder)
     first = strategy.prepare(context).answer(ASKED)
-    monkeypatch.setattr("c3po_tuned.trained.Training.run", None)  # would raise if it were called
+    monkeypatch.setattr("c3po_tuned.base.Training.run", None)  # would raise if it were called
     again = context_of(folder=folder)
     answers = strategy.prepare(again).answer(ASKED)
     assert scores(answers) == scores(first)
@@ -275,7 +275,7 @@ class TestRefused:
     @pytest.mark.parametrize("strategy", [LORA, PROMPT, PREFIX], ids=lambda s: s.name)
     def test_without_peft(self, strategy, monkeypatch):
         find = importlib.util.find_spec
-        monkeypatch.setattr("c3po_tuned.trained.find_spec", lambda name: None if name == "peft" else find(name))
+        monkeypatch.setattr("c3po_tuned.base.find_spec", lambda name: None if name == "peft" else find(name))
         context = context_of()
         for call in (lambda: strategy.prepare(context), lambda: strategy.fits(context.strategies, (0, 1, 2), 8, 20)):
             with pytest.raises(SettingError, match=r"pip install 'c3po_adaptive\[tuning\]'"):

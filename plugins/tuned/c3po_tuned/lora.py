@@ -1,87 +1,22 @@
-"""Weights of a frozen model that are trained on references: routers, or low-rank matrices beside its own (by PEFT)."""
+"""Low-rank matrices beside a frozen model's own, by PEFT, trained on references."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import PositiveFloat, PositiveInt
 from torch import nn
 
-from c3po_adaptive import ModelError, Prompt, SettingError
+from c3po_adaptive import ModelError, Prompt
 
-from .exchange import Copies, Place, exchanged
-from .trained import Trained, Tuning
+from .base import LayersTrained, Tuning
+from .exchange import Place, exchanged
 
 if TYPE_CHECKING:
-    from c3po_adaptive import PromptPrefix, RoutedModel, Strategies
-
-Layers = Literal["all", "last-five"] | Annotated[tuple[int, ...], Field(min_length=1)]
-
-
-@dataclass(frozen=True, kw_only=True)
-class LayersTrained(Trained):
-    """Trains some of a model's layers.
-
-    Attributes:
-        layers: which: all, the last five, or a list; those below are run once.
-    """
-
-    layers: Layers = "all"
-
-    def __post_init__(self) -> None:
-        if isinstance(self.layers, list):  # what YAML gives
-            object.__setattr__(self, "layers", tuple(self.layers))
-        super().__post_init__()
-
-    def chosen(self, known: tuple[int, ...], what: str) -> tuple[int, ...]:
-        """Those that ``layers`` means among the ``known`` ones, which are called ``what``.
-
-        Raises:
-            SettingError: a number that is none of them.
-        """
-        if isinstance(self.layers, tuple):
-            if missing := sorted(set(self.layers) - set(known)):
-                raise SettingError(f"Expected layers among the {what} {known}, got {missing}.")
-            return tuple(sorted(set(self.layers)))
-        return known if self.layers == "all" else known[-5:]
-
-
-@dataclass(frozen=True, kw_only=True)
-class RouterTuning(LayersTrained):
-    """The routers' own weights, trained on references: one routing for all questions, where C3PO finds one for each.
-
-    The supervised counterpart of re-mixing: the same lever, the same labels, but parameters in place of pathways.
-    Gradients reach a router through the weights of the experts that it chose.
-
-    Attributes:
-        layers: MoE layers whose routers are trained: all, the last five, or a list; layers below are run once.
-    """
-
-    layers: Layers = "last-five"
-    name: ClassVar[str] = "router-tuning"
-    uses_peft: ClassVar[bool] = False
-
-    def fits(self, strategies: Strategies, layers: tuple[int, ...], experts: int, references: int) -> None:
-        super().fits(strategies, layers, experts, references)
-        self.chosen(layers, "MoE layers")
-
-    def tuning(self, model: RoutedModel, prompts: Sequence[Prompt]) -> Tuning:
-        from c3po_adaptive import PromptPrefix
-
-        layers = self.chosen(model.layers, "MoE layers")
-        routers = [site.router for site in model.sites if site.layer in layers]
-        copies = Copies.of(model.model, (p for router in routers for p in router.parameters()), "routers with weights")
-
-        @contextmanager
-        def placed() -> Iterator[PromptPrefix]:
-            with copies.placed():
-                yield PromptPrefix()
-
-        matrices = sum(p.numel() for p in copies.trained.values() if p.ndim == 2)
-        return Tuning(copies.trained, placed, layers[0], matrices)
+    from c3po_adaptive import PromptPrefix, RoutedModel
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,10 +11,10 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
 
 import torch
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from c3po_adaptive import (
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 HELD_BACK = 0.2
 STEEPEST = 1.0  # norm that gradients are clipped to
+Layers = Literal["all", "last-five"] | Annotated[tuple[int, ...], Field(min_length=1)]
 FLOPS, LOSSES = "flops", "held-back losses"  # kept beside what was learned
 
 
@@ -164,6 +165,34 @@ class Trained(AnswererStrategy):
             raise SettingError(
                 f"{self.name} expected the package peft, which is not installed: pip install 'c3po_adaptive[tuning]'."
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayersTrained(Trained):
+    """Trains some of a model's layers.
+
+    Attributes:
+        layers: which: all, the last five, or a list; those below are run once.
+    """
+
+    layers: Layers = "all"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.layers, list):  # what YAML gives
+            object.__setattr__(self, "layers", tuple(self.layers))
+        super().__post_init__()
+
+    def chosen(self, known: tuple[int, ...], what: str) -> tuple[int, ...]:
+        """Those that ``layers`` means among the ``known`` ones, which are called ``what``.
+
+        Raises:
+            SettingError: a number that is none of them.
+        """
+        if isinstance(self.layers, tuple):
+            if missing := sorted(set(self.layers) - set(known)):
+                raise SettingError(f"Expected layers among the {what} {known}, got {missing}.")
+            return tuple(sorted(set(self.layers)))
+        return known if self.layers == "all" else known[-5:]
 
 
 def _labeled(context: AnsweringContext, name: str) -> list[Labeled]:
