@@ -42,7 +42,11 @@ def demo(
     ] = None,
     arm: Annotated[
         list[str] | None,
-        typer.Option("--arm", help="Only these arms (or optimizers, selectors, answerers); repeatable."),
+        typer.Option(
+            "--arm",
+            help="Only these arms (or optimizers, selectors, answerers); repeatable. Its arm nearest is the preset of "
+            "that name at a fixed rate, at the answer's tokens alone.",
+        ),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Every arm: some minutes.")] = False,
     questions: Annotated[

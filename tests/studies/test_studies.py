@@ -185,7 +185,7 @@ def test_a_finding_is_one_sentence_with_at_most_two_numbers(page):
     assert [said for said in sentences if len(NUMBER.findall(said)) > 2] == []
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/explanation/results.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/explanation/results.md", "studies/merged/README.md"])
 def test_what_is_quoted_with_half_its_interval_is_of_the_results(page):
     places = (*(f"{name}/results" for name in ("answer", "pictures", "faults", "demo", "merged")), "embedded_model")
     files = [file for place in places for file in sorted((STUDIES / place).rglob("*.json"))]
