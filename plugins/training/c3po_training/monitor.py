@@ -94,6 +94,7 @@ class MoEMonitor(TrainerCallback):
 
         Raises:
             ModelError: the model is dense, or its routing cannot be reached.
+            SettingError: all of it is frozen, as ``load_moe_model`` and ``Optimizer`` leave it.
         """
         if not self._first:
             deaf = ", ".join(args.report_to) + " and callbacks before it" if args.report_to else "callbacks before it"
@@ -104,6 +105,11 @@ class MoEMonitor(TrainerCallback):
             )
         self.close()
         model: nn.Module = kwargs["model"]
+        if not any(p.requires_grad for p in model.parameters()):
+            raise SettingError(
+                "Expected a model with parameters to train, got one that is frozen, as load_moe_model and Optimizer "
+                "leave it; say model.requires_grad_(True) before the trainer is made."
+            )
         self.logged, self._said, self._probe, self._began = None, {}, {}, None
         layers, experts = self._open.enter_context(watching(model, self._see))
         self.load = Load(layers, experts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -24,6 +25,11 @@ class ReplayedTrainer(Trainer):
     may be of the model as it was; where they have weights, these are used, and the router gets no gradients.
     ``TrainingArguments`` have to keep the column: ``remove_unused_columns=False``.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if not isinstance(self.data_collator, _Keeping):
+            self.data_collator = _Keeping(self.data_collator, needed=False)
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
         """One step; what ``compute_loss`` opens stays open for its ``backward``, which runs checkpointed layers again.
@@ -51,26 +57,42 @@ class ReplayedTrainer(Trainer):
             return super().compute_loss(model, rest, *args, **kwargs)
 
 
-def with_routes(collate: Callable[[Sequence[Mapping[str, Any]]], Mapping[str, Any]]) -> Callable[..., dict[str, Any]]:
+@dataclass(frozen=True)
+class _Keeping:
+    """A collator that keeps routes; where they are not ``needed``, rows may come without."""
+
+    collate: Callable[[Sequence[Mapping[str, Any]]], Mapping[str, Any]]
+    needed: bool = True
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+        without = [row for row in rows if row.get(ROUTES) is None]
+        if not self.needed and len(without) == len(rows):
+            return self.collate(rows)
+        if without:
+            raise _missing("row", without[0])
+        rest = [{name: value for name, value in row.items() if name != ROUTES} for row in rows]
+        routes = [row[ROUTES] for row in rows]
+        return {
+            **self.collate(rest),
+            ROUTES: [one if isinstance(one, Trace) else torch.as_tensor(one) for one in routes],
+        }
+
+
+def with_routes(
+    collate: Callable[[Sequence[Mapping[str, Any]]], Mapping[str, Any]],
+) -> Callable[..., Mapping[str, Any]]:
     """A collator that keeps each row's ``routes``, ids ``[T, L, k]`` or a trace, beside what another makes of the rest.
+
+    ``ReplayedTrainer`` keeps them with any collator; this is for other trainers, and for batches made by hand.
 
     Raises:
         SettingError: when it is called, of rows without.
     """
-
-    def collated(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        for row in rows:
-            if row.get(ROUTES) is None:
-                raise _missing("row", row)
-        rest = [{name: value for name, value in row.items() if name != ROUTES} for row in rows]
-        routes = [row[ROUTES] for row in rows]
-        return {**collate(rest), ROUTES: [one if isinstance(one, Trace) else torch.as_tensor(one) for one in routes]}
-
-    return collated
+    return _Keeping(collate)
 
 
 def _missing(part: str, names: Iterable[str]) -> SettingError:
     return SettingError(
-        f"Expected {ROUTES!r} in each {part}, got {', '.join(names)}; say remove_unused_columns=False, and let the "
-        "collator keep them: with_routes(collator)."
+        f"Expected {ROUTES!r} in each {part}, got {', '.join(names)}; say remove_unused_columns=False, and give "
+        "them with each row."
     )

@@ -198,3 +198,10 @@ def test_a_dense_model_is_refused(tmp_path):
     MoEMonitor().attach(trainer)
     with pytest.raises(ModelError):
         trainer.train()
+
+
+def test_a_frozen_model_is_said_to_be_one(model, tmp_path):
+    trainer = trainer_of(model.requires_grad_(False), tmp_path)
+    MoEMonitor().attach(trainer)
+    with pytest.raises(SettingError, match=r"frozen, as load_moe_model .* say model.requires_grad_\(True\)"):
+        trainer.train()

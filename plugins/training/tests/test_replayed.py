@@ -78,9 +78,7 @@ def test_a_monitor_counts_the_routes_of_traces_as_it_does_their_ids(model, token
             routes = row["routes"]
             shares = torch.full(routes.shape, 0.5) if weights else None
             row["routes"] = replace(trace, experts=routes.to(trace.experts.dtype), weights=shares)
-        trainer = ReplayedTrainer(
-            model, arguments(tmp_path, learning_rate=0.0), with_routes(collate), train_dataset=rows
-        )
+        trainer = ReplayedTrainer(model, arguments(tmp_path, learning_rate=0.0), collate, train_dataset=rows)
         monitor = MoEMonitor(drift=False).attach(trainer)
         trainer.train()
         counted.append((monitor.logged or monitor.load).counts)
@@ -98,7 +96,7 @@ def test_a_batch_without_routes_is_refused(model, tokenizer, tmp_path):
     rows, collate = [*routed(model, tokenizer)], DataCollatorForLanguageModeling(tokenizer, mlm=False)
     plain = [{name: value for name, value in row.items() if name != "routes"} for row in rows]
     trainer = ReplayedTrainer(model, arguments(tmp_path), collate, train_dataset=plain)
-    with pytest.raises(SettingError, match="with_routes"):
+    with pytest.raises(SettingError, match="'routes' in each batch, got .* give them with each row"):
         trainer.train()
 
 
