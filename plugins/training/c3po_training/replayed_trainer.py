@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -61,13 +61,13 @@ class ReplayedTrainer(Trainer):
 class _Keeping:
     """A collator that keeps routes; where they are not ``needed``, rows may come without."""
 
-    collate: Callable[[Sequence[Mapping[str, Any]]], Mapping[str, Any]]
+    collate: Callable[[list[Any]], Mapping[str, Any]]
     needed: bool = True
 
-    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    def __call__(self, rows: list[Any]) -> dict[str, Any]:
         without = [row for row in rows if row.get(ROUTES) is None]
         if not self.needed and len(without) == len(rows):
-            return self.collate(rows)
+            return {**self.collate(rows)}
         if without:
             raise _missing("row", without[0])
         rest = [{name: value for name, value in row.items() if name != ROUTES} for row in rows]
@@ -79,8 +79,8 @@ class _Keeping:
 
 
 def with_routes(
-    collate: Callable[[Sequence[Mapping[str, Any]]], Mapping[str, Any]],
-) -> Callable[..., Mapping[str, Any]]:
+    collate: Callable[[list[Any]], Mapping[str, Any]],
+) -> Callable[..., dict[str, Any]]:
     """A collator that keeps each row's ``routes``, ids ``[T, L, k]`` or a trace, beside what another makes of the rest.
 
     ``ReplayedTrainer`` keeps them with any collator; this is for other trainers, and for batches made by hand.

@@ -96,7 +96,7 @@ def test_a_batch_without_routes_is_refused(model, tokenizer, tmp_path):
     rows, collate = [*routed(model, tokenizer)], DataCollatorForLanguageModeling(tokenizer, mlm=False)
     plain = [{name: value for name, value in row.items() if name != "routes"} for row in rows]
     trainer = ReplayedTrainer(model, arguments(tmp_path), collate, train_dataset=plain)
-    with pytest.raises(SettingError, match="'routes' in each batch, got .* give them with each row"):
+    with pytest.raises(SettingError, match=r"'routes' in each batch, got .* give them with each row"):
         trainer.train()
 
 
