@@ -61,13 +61,13 @@ class ReplayedTrainer(Trainer):
 class _Keeping:
     """A collator that keeps routes; where they are not ``needed``, rows may come without."""
 
-    collate: Callable[[list[Any]], Mapping[str, Any]]
+    collate: Callable[[list[Any]], Any]
     needed: bool = True
 
-    def __call__(self, rows: list[Any]) -> dict[str, Any]:
+    def __call__(self, rows: list[Any]) -> Any:
         without = [row for row in rows if row.get(ROUTES) is None]
         if not self.needed and len(without) == len(rows):
-            return {**self.collate(rows)}
+            return self.collate(rows)
         if without:
             raise _missing("row", without[0])
         rest = [{name: value for name, value in row.items() if name != ROUTES} for row in rows]
