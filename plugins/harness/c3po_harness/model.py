@@ -18,7 +18,7 @@ from lm_eval.models.huggingface import HFLM
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from c3po_adaptive import DataError, Pathway, Prompt, RoutedModel, SettingError, load_moe_model, public_name
+from c3po_adaptive import DataError, Pathway, Prompt, RoutedModel, SettingError, as_routed, public_name
 
 from .arguments import Evaluated
 from .contexts import Context, Gathered, Ids, gathered, with_contexts
@@ -68,8 +68,10 @@ class C3POLM(HFLM):  # type: ignore[misc]  # the harness has no types
         max_batch_size: int = 64,
         **args: Any,
     ) -> None:
-        if tokenizer is not None or isinstance(pretrained, nn.Module):
-            pretrained = load_moe_model(pretrained, tokenizer=tokenizer)
+        if isinstance(pretrained, RoutedModel | nn.Module):
+            pretrained = as_routed(pretrained, tokenizer)
+        elif tokenizer is not None:
+            raise SettingError("Expected no tokenizer beside a name, which has its own, got one; leave it out.")
         theirs = {name: args.pop(name) for name in THEIRS if name in args}
         self.evaluated = Evaluated.asked(pretrained, args, OWN, "model_args")
         self.routed, self.remixer, self.rule = self.evaluated.routed, self.evaluated.remixer, self.evaluated.rule
