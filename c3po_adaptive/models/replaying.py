@@ -134,8 +134,8 @@ def _source(
         return of_arrays(routes, weights, layout)
     raise SettingError(
         "Expected routes as a tensor [B, T, L, k], or as a list of a trace or a tensor [T, L, k] for each sequence, "
-        f"and weights of the same kind, got {type(routes).__name__} and {type(weights).__name__}; torch.as_tensor makes"
-        " a tensor of an array."
+        f"and weights of the same kind, got {type(routes).__name__} and {type(weights).__name__}; give routes.experts "
+        "and weights=routes.weights of what read_routing gave, torch.as_tensor(…) of an array."
     )
 
 

@@ -172,3 +172,17 @@ def test_of_blocks_in_each_other_watching_tells_what_the_model_does(family):
         again = output(intercepted(sites, lambda position, *_, told=told: told[position]))
         assert_near(again, changed, by=1e-5)
         assert (changed - output()).abs().max() > 1e-3
+
+
+def test_what_was_read_is_replayed_as_the_refusal_of_the_whole_says():
+    model, inputs = model_of("olmoe"), batch()
+    routes = read_routing(model, inputs)
+    with (
+        pytest.raises(SettingError, match=r"give routes\.experts and weights=routes\.weights"),
+        replaying(model, routes),
+    ):
+        pass
+    with torch.no_grad(), replaying(model, routes.experts, weights=routes.weights):
+        found = model(**inputs).logits
+    real = inputs["attention_mask"].bool()
+    torch.testing.assert_close(found[real], recorded(model, inputs)[0][real], atol=1e-5, rtol=0)

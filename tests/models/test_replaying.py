@@ -351,7 +351,7 @@ def test_a_recorded_trace_is_replayed_with_its_weights_and_only_on_its_model():
     (lambda e: torch.zeros_like(e), ShapeError, r"got \[0, 0\], and alike in 66 of 66"),
     (lambda e: torch.where(torch.arange(2) > 0, -1, e), ShapeError, "-1 for all experts of a token in a layer"),
     (lambda e: [], SettingError, r"as a tensor \[B, T, L, k\], or as a list.*got list"),
-    (lambda e: e.numpy(), SettingError, "torch.as_tensor makes a tensor of an array"),
+    (lambda e: e.numpy(), SettingError, r"torch.as_tensor\(…\) of an array"),
 ])  # fmt: skip
 def test_routes_that_do_not_fit_are_refused(changed, error, said):
     model, inputs = model_of("olmoe").train(), batch()

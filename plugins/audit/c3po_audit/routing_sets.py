@@ -226,16 +226,16 @@ def _add(sums: RoutingSums, trace: Trace, kind: str) -> None:
         together += torch.einsum("tla,tlb->lab", marks, marks)
     tokens = torch.bincount(place[used.any(2).any(1)], minlength=len(names))
     sums.together += together.long().numpy()
-    _sum_up(sums, names, counts, tokens, kind)
+    _sum_up(sums, names, counts, tokens, kind, trace.tokens.tolist())
 
 
-def _sum_up(sums: RoutingSums, names: Sequence[str], counts: Tensor, tokens: Tensor, kind: str) -> None:
+def _sum_up(sums: RoutingSums, names: Sequence[str], counts: Tensor, tokens: Tensor, kind: str, text: object) -> None:
     by_place = dict(zip(names, counts.numpy(), strict=True))
-    sums.add(by_place, dict(zip(names, tokens.tolist(), strict=True)), kind)
+    sums.add(by_place, dict(zip(names, tokens.tolist(), strict=True)), kind, text)
 
 
 def _of_texts(texts: Sequence[str], model: RoutedModel, name: str, progress: Progress) -> RoutingStatistics:
-    return _of_prompts(texts, lambda text: (model.encode_text(text), ""), model, name, progress)
+    return _of_prompts(texts, lambda text: (model.encode_text(text), "", text), model, name, progress)
 
 
 def _of_questions(
@@ -243,21 +243,25 @@ def _of_questions(
 ) -> RoutingStatistics:
     if not asked:
         raise DataError(f"Expected questions, got none in {name}; name another source or split.")
-    return _of_prompts(asked, lambda q: (model.encode(q, format), kind_of(q)), model, name, progress)
+    return _of_prompts(asked, lambda q: (model.encode(q, format), kind_of(q), q.row()), model, name, progress)
 
 
 def _of_prompts(
-    asked: Sequence[T], read: Callable[[T], tuple[Prompt, str]], model: RoutedModel, name: str, progress: Progress
+    asked: Sequence[T],
+    read: Callable[[T], tuple[Prompt, str, object]],
+    model: RoutedModel,
+    name: str,
+    progress: Progress,
 ) -> RoutingStatistics:
-    """What is asked, each read as a prompt and its kind."""
+    """What is asked, each read as a prompt, its kind, and what identifies it."""
     sums = RoutingSums(len(model.layers), model.n_experts)
     for start in progress(range(0, len(asked), BATCH), f"routing of {name}", None):
-        prompts, kinds = zip(*map(read, asked[start : start + BATCH]), strict=True)
+        prompts, kinds, texts = zip(*map(read, asked[start : start + BATCH]), strict=True)
         counting = Counting(torch.tensor([len(p.ids) for p in prompts]), len(model.layers), model.n_experts)
         model.prefill_along(prompts, counting)
         sums.together += counting.together.long().numpy()
-        for kind, counts, tokens in zip(kinds, counting.counts, counting.tokens, strict=True):
-            _sum_up(sums, PLACES, counts, tokens, kind)
+        for kind, text, counts, tokens in zip(kinds, texts, counting.counts, counting.tokens, strict=True):
+            _sum_up(sums, PLACES, counts, tokens, kind, text)
     return sums.statistics(name, model.name, model.layers, model.sites[0].top_k)
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from c3po_adaptive import SettingError
+from c3po_adaptive.study import digest
 
 from .expert_load import HOT, ExpertLoad, LoadSums
-from .load_difference import LoadDifference
+from .load_difference import LoadDifference, Paired
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 
 PAIRS = 5
 """Pairs of experts, where they are listed."""
+PARTS = 256
+"""Of a set's texts, at most, that two readings of them are held against each other by."""
 TITLE = 24
 """Characters of a set's name over a picture."""
 
@@ -56,6 +60,8 @@ class RoutingStatistics:
             (what follows, of questions the tokens of every option), ``text`` (where nobody knows which is which).
         kinds_apart: how far each kind is from all others.
         together: ``[L, E, E]`` tokens that use both of two experts, symmetric, zero on the diagonal.
+        parts: ``[P, L, E]`` tokens that use each expert, by text; of more than 256 texts every 256th is in one part.
+        identity: of the texts in their order, whatever model reads them.
     """
 
     name: str
@@ -67,6 +73,8 @@ class RoutingStatistics:
     positions: Mapping[str, ExpertLoad]
     kinds_apart: Mapping[str, LoadDifference]
     together: Counts
+    parts: Counts
+    identity: str
 
     def __repr__(self) -> str:
         """In a line, without the counts."""
@@ -93,7 +101,7 @@ class RoutingStatistics:
         return found
 
     def against(self, other: RoutingStatistics) -> LoadDifference:
-        """This set's load beside another's.
+        """This set's load beside another's; of the same texts, which two models have read, text by text.
 
         Raises:
             SettingError: a set of other layers or experts, or no statistics.
@@ -109,7 +117,8 @@ class RoutingStatistics:
                 f"({self.name}) and {len(other.layers)} × {others[1][1]} ({other.name}); take models of one family "
                 "and size."
             )
-        return LoadDifference(self.layers, self.whole, other.whole)
+        paired = Paired.of(self.parts, other.parts) if self.identity == other.identity else None
+        return LoadDifference(self.layers, self.whole, other.whole, paired)
 
     def plot(self, other: RoutingStatistics | None = None) -> Figure:
         """A figure of layers × experts: the load, and with another set its load and the difference.
@@ -179,7 +188,8 @@ def _titled(one: RoutingStatistics) -> str:
 
 @dataclass(eq=False)
 class RoutingSums:
-    """What is kept while a set streams by; its size does not grow with the set, but for the kinds that it has."""
+    """What is kept while a set streams by; its size does not grow with the set, but for the kinds that it has, and up
+    to 256 texts."""
 
     layers: int
     experts: int
@@ -187,6 +197,9 @@ class RoutingSums:
     positions: dict[str, LoadSums] = field(default_factory=dict)
     whole: LoadSums = field(init=False)
     together: Counts = field(init=False)
+    parts: list[Counts] = field(default_factory=list)
+    read: int = 0
+    identity: Any = field(default_factory=hashlib.sha256)
 
     def __post_init__(self) -> None:
         import numpy as np
@@ -194,9 +207,16 @@ class RoutingSums:
         self.whole = LoadSums(self.layers, self.experts)
         self.together = np.zeros((self.layers, self.experts, self.experts), np.int64)
 
-    def add(self, counts: Mapping[str, Counts], tokens: Mapping[str, int], kind: str) -> None:
-        """One text: by position tokens that use each expert ``[L, E]``, and how many there are; and its kind."""
+    def add(self, counts: Mapping[str, Counts], tokens: Mapping[str, int], kind: str, text: object) -> None:
+        """One text: by position tokens that use each expert ``[L, E]``, and how many there are; its kind; and what
+        identifies it, as JSON has it."""
         every: Any = sum(counts.values())
+        self.identity.update(digest(text).encode())
+        if self.read < PARTS:
+            self.parts.append(every)
+        else:
+            self.parts[self.read % PARTS] = self.parts[self.read % PARTS] + every
+        self.read += 1
         for sums, own, count in (
             (self.whole, every, sum(tokens.values())),
             (self.kinds.setdefault(kind, self._empty()), every, sum(tokens.values())),
@@ -223,4 +243,6 @@ class RoutingSums:
             {place: sums.load for place, sums in self.positions.items() if sums.tokens},
             {k: LoadDifference(layers, self.whole.without(sums).load, sums.load) for k, sums in kinds.items()},
             together,
+            np.stack(self.parts),
+            self.identity.hexdigest(),
         )

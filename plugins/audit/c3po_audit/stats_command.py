@@ -119,7 +119,8 @@ def _values(one: RoutingStatistics, other: RoutingStatistics, difference: LoadDi
     from .statistics import apart_values
 
     changed = [change._asdict() for change in difference.most_changed()]
-    return {"one": one.values(), "other": other.values(), **apart_values(difference), "most_changed": changed}
+    told = {"paired": difference.paired is not None, **apart_values(difference), "most_changed": changed}
+    return {"one": one.values(), "other": other.values(), **told}
 
 
 def _say_one(found: RoutingStatistics) -> None:
@@ -172,6 +173,8 @@ def _say_two(one: RoutingStatistics, other: RoutingStatistics, difference: LoadD
     say("experts whose load changes most:")
     for change in difference.most_changed():
         say(f"  {change.in_words}")
+    for remark in difference.remarks:
+        say(remark)
 
 
 def _share(share: float, wide: float) -> str:

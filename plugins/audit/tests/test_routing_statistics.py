@@ -12,6 +12,7 @@ import torch
 from c3po_audit import routing_statistics
 from c3po_audit.expert_load import LoadSums
 from c3po_audit.routing_sets import BATCH, PIECE
+from c3po_audit.statistics import PARTS
 from pictures.test_figures import squares, words
 from routing.naive import shared_model
 from scipy.stats import t as student
@@ -274,7 +275,8 @@ class TestTwoSets:
             prefer = rng.dirichlet([2 + tilt, 2, 2, 2])
             experts = rng.choice(4, size=(20, 2, 1), p=prefer)
             experts[0], experts[1] = 1, 2  # not zeros alone
-            traces.append(trace_of(experts.tolist()))
+            trace = trace_of(experts.tolist())
+            traces.append(replace(trace, tokens=trace.tokens + 20 * seed))  # those of another seed are other texts
         return routing_statistics(traces)
 
     def test_total_variation(self):
@@ -319,6 +321,40 @@ class TestTwoSets:
         change = self.sets(1, 60).against(self.sets(2, 60, tilt=6)).most_changed(1)[0]
         assert change.expert == 0
         assert 0 < change.interval[0] < change.change < change.interval[1]
+
+    def read_by(self, seed, texts, changed=0):
+        """Traces of the same texts, which differ much, by a model that changes some of their tokens' experts."""
+        rng, noise = np.random.default_rng(0), np.random.default_rng(seed)
+        each = [rng.choice(4, size=(20, 2, 1), p=rng.dirichlet([0.3] * 4)) for _ in range(texts)]
+        for experts in each:
+            experts[:4] = np.arange(4)[:, None, None]
+            experts[noise.permutation(20)[:changed]] = noise.integers(0, 4, (changed, 2, 1))
+        return routing_statistics([trace_of(experts.tolist()) for experts in each])
+
+    def test_the_same_texts_are_pairs(self):
+        one, other = self.read_by(1, 25), self.read_by(2, 25)
+        same = one.against(other)
+        assert {change.interval for change in same.most_changed(8)} == {(0, 0)} and not same.by_chance.any()
+        assert "compared text by text" in str(same)
+        found = one.against(self.read_by(3, 25, changed=5))
+        by_hand = np.array([p - q for p, q in zip(self.read_by(3, 25, changed=5).parts, one.parts, strict=True)]) / 20
+        error = by_hand.std(0, ddof=1) / 5
+        for change in found.most_changed(8):
+            wide = student.ppf(1 - 0.025 / 8, 24) * error[found.layers.index(change.layer), change.expert]
+            assert change.interval == pytest.approx((change.change - wide, change.change + wide))
+
+    def test_many_texts_are_paired_in_parts(self):
+        one, other = self.read_by(1, PARTS + 44), self.read_by(2, PARTS + 44, changed=3)
+        assert len(one.parts) == PARTS and np.array_equal(one.parts.sum(0), one.whole.counts)
+        assert one.against(other).paired.draws == PARTS
+
+    def test_intervals_are_of_enough_texts_and_of_what_shares_can_be(self):
+        few = self.sets(1, 9).against(self.sets(2, 9))
+        assert {change.interval for change in few.most_changed(8)} == {None}
+        assert str(few).endswith("no intervals: they take 10 texts, and there are 9")
+        texts = [trace_of([[[e], [e]]] * (1 if i else 9)) for i, e in enumerate([2, *[1] * 9])]
+        wide = routing_statistics(texts).against(routing_statistics([replace(t, tokens=t.tokens + 9) for t in texts]))
+        assert {change.interval for change in wide.most_changed(8)} == {(-1, 1), (0, 0)}
 
     def test_others_shapes_are_refused(self):
         one = routing_statistics([trace_of([[[0], [1]]])])
@@ -403,7 +439,10 @@ class TestCommand:
         one, again = (json.loads(self.run(tmp_path / name, *given).stdout) for name in ("texts.txt", "texts.jsonl"))
         assert one["texts"] == 3 and one["layers"] == again["layers"]
         both = json.loads(self.run(tmp_path / "texts.txt", *given, "--other-model", other).stdout)
-        assert both["one"]["layers"] == one["layers"] != both["other"]["layers"]
+        assert both["one"]["layers"] == one["layers"] != both["other"]["layers"] and both["paired"]
+        assert both["most_changed"][0]["interval"] is None, "of three texts"
+        said = self.run("demo", "--limit", 12, *given[:2], "--other-model", folder / "model").stdout
+        assert "+0.0 [+0.0, +0.0] points" in said and "compared text by text" in said
         self.run(tmp_path / "texts.txt", "demo", *given, "--other-model", other, code=1)
 
     def test_what_is_not_known_of_one_text_is_told(self, folder):

@@ -15,16 +15,17 @@ from typing import TYPE_CHECKING, Any
 
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from lm_eval.models.huggingface import HFLM
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
-from c3po_adaptive import DataError, Pathway, Prompt, RoutedModel, SettingError, public_name
+from c3po_adaptive import DataError, Pathway, Prompt, RoutedModel, SettingError, as_routed, public_name
 
 from .arguments import Evaluated
 from .contexts import Context, Gathered, Ids, gathered, with_contexts
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
+    from transformers import PreTrainedTokenizerBase
 
     from c3po_adaptive import Likelihoods, NamedRule, Remixer
 
@@ -33,7 +34,7 @@ Encoded = tuple[tuple[str, str] | None, list[int], list[int]]
 
 THEIRS = ("max_length", "prefix_token_id", "truncation", "think_end_token", "enable_thinking", "chat_template_args")
 """Arguments of their ``hf`` that mean the same here."""
-OWN = ("pretrained", "batch_size", "max_batch_size", *THEIRS)
+OWN = ("pretrained", "tokenizer", "batch_size", "max_batch_size", *THEIRS)
 REQUESTS = ("loglikelihood", "loglikelihood_rolling", "generate_until")
 
 
@@ -45,26 +46,32 @@ class C3POLM(HFLM):  # type: ignore[misc]  # the harness has no types
     that holds the bare question instead, as references are found by theirs. A prompt without a context is left alone.
 
     Args:
-        pretrained: an alias, a Hub id, a folder, or a ``RoutedModel``.
+        pretrained: an alias, a Hub id, a folder, a ``RoutedModel``, or a model of transformers.
+        tokenizer: of a model of transformers.
         batch_size: prompts that are run together, each with all of its options; ``auto``: as many as fit.
         max_batch_size: what ``auto`` begins with.
         args: those of ``Evaluated.of``, every setting of ``RemixSettings``, and ``max_length``, ``prefix_token_id``,
             ``truncation``, ``think_end_token``, ``enable_thinking``, ``chat_template_args`` of their ``hf``.
 
     Raises:
-        SettingError: an argument that does not exist, one that has no part without an optimizer, a rule beside one, or
-            a strategy that looks at the right answer.
+        SettingError: an argument that does not exist, one that has no part without an optimizer, a rule beside one, a
+            strategy that looks at the right answer, no tokenizer beside a model of transformers, or one beside another.
         ModelError, DataError, UnknownNameError: as for ``load_moe_model`` and ``Optimizer``.
     """
 
     def __init__(
         self,
-        pretrained: str | Path | RoutedModel,
+        pretrained: str | Path | RoutedModel | nn.Module,
         *,
+        tokenizer: PreTrainedTokenizerBase | None = None,
         batch_size: int | str = 1,
         max_batch_size: int = 64,
         **args: Any,
     ) -> None:
+        if isinstance(pretrained, RoutedModel | nn.Module):
+            pretrained = as_routed(pretrained, tokenizer)
+        elif tokenizer is not None:
+            raise SettingError("Expected no tokenizer beside a name, which has its own, got one; leave it out.")
         theirs = {name: args.pop(name) for name in THEIRS if name in args}
         self.evaluated = Evaluated.asked(pretrained, args, OWN, "model_args")
         self.routed, self.remixer, self.rule = self.evaluated.routed, self.evaluated.remixer, self.evaluated.rule

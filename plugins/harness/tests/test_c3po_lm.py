@@ -232,6 +232,18 @@ def test_arguments_that_cannot_be_are_refused(olmoe, options, error, said):
         C3POLM(olmoe, **options)
 
 
+def test_a_model_of_transformers_goes_with_its_tokenizer(olmoe, tasks):
+    lm, instances = C3POLM(olmoe.model, tokenizer=olmoe.tokenizer, batch_size=3), requests(tasks, "options")
+    assert alike(asked(lm, instances), asked(C3POLM(olmoe, batch_size=3), instances), 1e-6)
+    for model, given, said in (
+        (olmoe.model, {}, "say tokenizer="),
+        (olmoe, {"tokenizer": olmoe.tokenizer}, "no tokenizer beside a RoutedModel"),
+        ("smollm2-moe", {"tokenizer": olmoe.tokenizer}, "no tokenizer beside a name"),
+    ):
+        with pytest.raises(SettingError, match=said):
+            C3POLM(model, **given)
+
+
 def test_upper_bounds_are_refused(olmoe, refset):
     with pytest.raises(SettingError, match="right answer, which requests do not tell, got oracle"):
         C3POLM(olmoe, refset=refset, optimizer="oracle", selector=SMALL)

@@ -7,7 +7,7 @@ the model that is handed out is mended by all of them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -16,14 +16,19 @@ from typing import cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
 
 from c3po_adaptive import (
     INTEGRATED_GRADIENT,
+    DataError,
     Format,
     Question,
     RemixSettings,
     RoutedModel,
+    as_routed,
+    labeled_questions,
+    read_question,
     router_tensors,
     taught,
     with_tensors,
@@ -48,8 +53,8 @@ BACKWARD = 3
 
 
 def repair(
-    model: RoutedModel,
-    questions: Sequence[Question],
+    model: RoutedModel | nn.Module,
+    questions: str | Path | Sequence[Question | Mapping[str, object]],
     *,
     format: str | Format = "cloze",
     loss: LossName = "choices",
@@ -58,12 +63,15 @@ def repair(
     seed: int = 0,
     folder: Path | None = None,
     progress: Progress = silent,
+    tokenizer: PreTrainedTokenizerBase | None = None,
 ) -> Repair:
     """Mend routers by a regression in each MoE layer, along the model's own pathways and then along the mended ones.
 
     Args:
-        model: whose routers score experts by a matrix; it is left as it is.
-        questions: the references, with their answers; of which kind they are is not looked at.
+        model: whose routers score experts by a matrix; its weights are left as they are. From ``load_moe_model``, or of
+            transformers, which is frozen as by that: the mended one shares its weights.
+        questions: the references, with their answers: a source of them (see ``labeled_questions``), or records or rows
+            (see ``read_question``); of which kind they are is not looked at.
         format: how they are put.
         loss: that experts' worth lowers.
         penalty: of the ridge, over the mean of the diagonal.
@@ -71,18 +79,39 @@ def repair(
         seed: of the folds.
         folder: where what references teach is kept, such as ``ReferenceSet.artifacts_folder``.
         progress: shows how far it is.
+        tokenizer: of a model of transformers.
 
     Raises:
-        DataError: fewer than twenty references, or one without an answer.
+        DataError: fewer than twenty references, one without an answer, or something else; or as ``labeled_questions``.
         ModelError: routers that do more, or weights that cannot be exchanged.
+        SettingError: no tokenizer, or one beside a model that has its own.
     """
-    folds = folds_of(questions, FOLDS, seed)
-    check_routers(model, prefilled(model, questions[:1], format)[0])
-    mending = _Mending(model, folds, format, loss, penalty, folder, progress)
+    references = _references(questions)
+    folds = folds_of(references, FOLDS, seed)
+    routed = as_routed(model, tokenizer)
+    check_routers(routed, prefilled(routed, references[:1], format)[0])
+    mending = _Mending(routed, folds, format, loss, penalty, folder, progress)
     taken: list[dict[str, float]] = []
     while len(taken) < rounds and (found := mending.round()):
         taken.append(found)
     return Repair(mending.whole, tuple(taken), mending.before, mending.now, mending.flops)
+
+
+def _references(given: object) -> list[Question]:
+    """Those of a source, or those in hand."""
+    if isinstance(given, str | Path):
+        return labeled_questions(given)
+    each = given if isinstance(given, list | tuple) else [given]
+    strange = [one for one in each if not isinstance(one, Question | Mapping)]
+    if strange or each is not given:
+        raise DataError(
+            "Expected references as a source of labeled questions, or as a list of Question or of rows, got "
+            f"{type([*strange, given][0]).__name__}; labeled_questions(SOURCE) gives such a list."
+        )
+    return [
+        one if isinstance(one, Question) else read_question(one, f"references, index {i}", f"references.{i}")
+        for i, one in enumerate(each)
+    ]
 
 
 class _Mending:

@@ -1,5 +1,6 @@
 """Routers mended by labeled questions: the regression, what it does to a broken model, and what is written."""
 
+import copy
 import json
 from collections import Counter
 from dataclasses import replace
@@ -149,6 +150,27 @@ class TestMended:
     def test_by_gradient(self):
         found = tuned(broken(), references(40))
         assert found.steps[0]["lr"] in (1e-3, 3e-3) and found.flops > 0
+
+    def test_references_may_be_a_source_or_rows_and_the_model_one_of_transformers(self, tmp_path):
+        asked = references(40)
+        rows = [q.row() | {"choices": [*q.choices]} for q in asked]
+        (tmp_path / "asked.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        wanted = repair(sound(), asked, rounds=0).before.loss
+        model = copy.deepcopy(sound().model).train().requires_grad_()
+        for given in (tmp_path / "asked.jsonl", str(tmp_path / "asked.jsonl"), rows, (asked[0], *rows[1:])):
+            found = repair(model, given, rounds=0, tokenizer=tiny_tokenizer())
+            assert np.allclose(found.before.loss, wanted, atol=1e-6)
+        (again,) = repair(model, rows, rounds=0, tokenizer=tiny_tokenizer()).model.score_choices(asked[:1])
+        assert torch.allclose(again, sound().score_choices(asked[:1])[0], atol=1e-6), "it goes on answering"
+        with pytest.raises(SettingError, match="say tokenizer="):
+            repair(model, rows)
+        with pytest.raises(SettingError, match="no tokenizer beside a RoutedModel"):
+            repair(sound(), rows, tokenizer=tiny_tokenizer())
+
+    def test_what_is_no_references_is_refused(self):
+        for given, kind in ((sound(), "RoutedModel"), (rows := references()[0].row(), "dict"), ([rows, "mine"], "str")):
+            with pytest.raises(DataError, match=rf"a source of labeled questions, or as a list.*got {kind};"):
+                repair(sound(), given)
 
     def test_too_few_references_are_refused(self):
         with pytest.raises(DataError, match="at least 20 references, got 19"):
