@@ -434,9 +434,10 @@ class TestFile:
             "scale": 3,
         }
         assert registry.table()[0].plugin == str(file)
-        with pytest.raises(PluginError, match=r"my_kernel\.py' again"):
+        with pytest.raises(PluginError, match=r"my_kernel\.py' again; .*changed.*new_registry\(\)"):
             registry.load_file(str(file))
         assert registry.names("kernel") == ["ones"]
+        assert registry.table()[0].module in sys.modules, "what is there still works"
 
     def test_files_called_alike_are_two_plugins(self, tmp_path):
         (tmp_path / "other").mkdir()

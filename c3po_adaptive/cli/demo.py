@@ -42,7 +42,7 @@ def demo(
     ] = None,
     arm: Annotated[
         list[str] | None,
-        typer.Option("--arm", help="Only these arms (or optimizers, selectors, answerers); repeatable."),
+        typer.Option("--arm", help="Only these arms (or optimizers, selectors, answerers, rules); repeatable."),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Every arm: some minutes.")] = False,
     questions: Annotated[

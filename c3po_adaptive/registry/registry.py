@@ -110,6 +110,11 @@ class Registry:
             raise PluginError(f"Expected a Python file, got {str(path)!r}; give the path of an existing .py file.")
         if self._is_there(file):
             return
+        if str(file) in self.paths:
+            raise PluginError(
+                f"Expected each plugin once, got {str(file)!r} again; remove one of the two, or, where the file has "
+                "changed, load it into a new_registry()."
+            )
         with module_of(file) as (module, own):
             self.register(module, str(file))
             beside = files_beside(module.__name__)

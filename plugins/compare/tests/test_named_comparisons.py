@@ -206,9 +206,9 @@ class TestTests:
 class TestRefused:
     def test_names_that_no_answer_has(self):
         for given, near in (
-            ({"a": "aa"}, "arm"),
-            ({"a": {"arm": "a", "model": "mm"}}, "model"),
-            ({"a": {"arm": "a", "dataset": "bd"}}, "dataset"),
+            ({"a": "aa"}, "name an arm"),
+            ({"a": {"arm": "a", "model": "mm"}}, "name a model"),
+            ({"a": {"arm": "a", "dataset": "bd"}}, "name a dataset"),
         ):
             with pytest.raises(UnknownNameError, match=rf"{near}.*got '\w+'; "):
                 one(given, FIRST)
