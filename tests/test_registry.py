@@ -236,6 +236,10 @@ class TestCreate:
         ):
             with_kernel(Constant).create("kernel", spec)
 
+    def test_messages_have_the_right_article(self):
+        with pytest.raises(SettingError, match="Expected an optimizer as a name"):
+            Registry().create("optimizer", 3)
+
     def test_unknown_name_suggests_close_ones(self):
         registry = with_kernel(Constant, Gaussian)
         with pytest.raises(

@@ -16,7 +16,7 @@ from typing import Any
 import pluggy
 
 from .. import hookspecs
-from ..errors import PluginError, SettingError
+from ..errors import PluginError, SettingError, with_article
 from ..remixing.strategies import Strategies
 from ..rules.base import Then
 from ..rules.text import rule_texts
@@ -211,8 +211,8 @@ class Registry:
             spec = {"name": spec}
         if not (isinstance(spec, Mapping) and isinstance(spec.get("name"), str)):
             raise SettingError(
-                f'Expected a {role} as a name, a mapping with "name", or a {base.__name__} object, got {spec!r}; '
-                f'write for example {{"name": "{(self.names(role) or [role])[0]}"}}.'
+                f'Expected {with_article(role)} as a name, a mapping with "name", or a {base.__name__} object, '
+                f'got {spec!r}; write for example {{"name": "{(self.names(role) or [role])[0]}"}}.'
             )
         cls = self.get(role, spec["name"])
         parameters = {key: value for key, value in spec.items() if key != "name"}

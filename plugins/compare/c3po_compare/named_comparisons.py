@@ -8,7 +8,7 @@ from itertools import product
 from typing import Any
 
 from c3po_adaptive.analysis import FEW_FLIPS, TAIL, Crossed, flips, over_flips, over_units, over_values
-from c3po_adaptive.errors import DataError, SettingError, UnknownNameError, suggestion
+from c3po_adaptive.errors import DataError, SettingError, UnknownNameError, suggestion, with_article
 
 from .named_verdict import SCALES, judged
 from .paired_runs import Run
@@ -40,7 +40,9 @@ class NamedComparisons:
         for what, names in protocol.names().items():
             for name in sorted(names - {*known[what]}):
                 hint = suggestion(name, known[what], "name one of these.")
-                raise UnknownNameError(f"Expected the protocol to name a {what} of the answers, got {name!r}; {hint}")
+                raise UnknownNameError(
+                    f"Expected the protocol to name {with_article(what)} of the answers, got {name!r}; {hint}"
+                )
 
     def made(self, unit: Unit, *, second: bool = False) -> list[Compared]:
         """All comparisons, corrected family by family; a primary one is in none.
