@@ -78,6 +78,11 @@ def _listed(known: Sequence[str], all_in: str) -> str:
     return f"{len(known)}, listed {all_in}" if all_in else f"{', '.join(known[:LISTED])} and {len(known) - LISTED} more"
 
 
+def with_article(what: str) -> str:
+    """With its article: ``an arm``, ``a kernel``."""
+    return f"{'an' if what[0] in 'aeiou' else 'a'} {what}"
+
+
 def disk_says(error: BaseException) -> str:
     """An error of the disk in words, without its number; of any other error what it says."""
     if not isinstance(error, OSError) or not error.strerror:

@@ -24,9 +24,11 @@ class Settings(BaseModel):
 
     Attributes:
         called: what messages call it.
+        instead: what to do in place of keys that are looked for here.
     """
 
     called: ClassVar[str] = "settings"
+    instead: ClassVar[Mapping[str, str]] = {}
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -152,7 +154,8 @@ def _parts(cls: type[Settings], error: ErrorDetails) -> list[tuple[str, str]]:
     if isinstance(inner, _Refused):
         return [(".".join(filter(None, (where, deeper))), said) for deeper, said in inner.parts]
     if error["type"] == "extra_forbidden":
-        return [(where, f"an unknown key; {suggestion(where, keys_of(cls), 'leave it out.')}")]
+        hint = cls.instead.get(where) or suggestion(where, keys_of(cls), "leave it out.")
+        return [(where, f"an unknown key; {hint}")]
     value = "" if error["type"] in ("missing", "value_error") else f", not {_briefly(error['input'])}"
     said = error["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list") + value
     return [(where, said if said.endswith((".", "?")) else f"{said}.")]

@@ -236,6 +236,10 @@ class TestCreate:
         ):
             with_kernel(Constant).create("kernel", spec)
 
+    def test_messages_have_the_right_article(self):
+        with pytest.raises(SettingError, match="Expected an optimizer as a name"):
+            Registry().create("optimizer", 3)
+
     def test_unknown_name_suggests_close_ones(self):
         registry = with_kernel(Constant, Gaussian)
         with pytest.raises(
@@ -434,9 +438,10 @@ class TestFile:
             "scale": 3,
         }
         assert registry.table()[0].plugin == str(file)
-        with pytest.raises(PluginError, match=r"my_kernel\.py' again"):
+        with pytest.raises(PluginError, match=r"my_kernel\.py' again; .*changed.*new_registry\(\)"):
             registry.load_file(str(file))
         assert registry.names("kernel") == ["ones"]
+        assert registry.table()[0].module in sys.modules, "what is there still works"
 
     def test_files_called_alike_are_two_plugins(self, tmp_path):
         (tmp_path / "other").mkdir()

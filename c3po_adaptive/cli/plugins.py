@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import UnknownNameError, suggestion
-from ..storage.files import is_file
+from ..storage.files import is_file, is_folder
 from .options import AsJson, Plugins, SetOption, registry_with
 from .terminal import App, clear_errors, print_json, print_table, say
 
@@ -100,7 +100,9 @@ def _named(what: str, registry: Registry) -> list[Registration]:
     if entries := [entry for entry in table if what in (entry.plugin, entry.name)]:
         return entries
     known = sorted({name for entry in table for name in (entry.name, entry.plugin)})
-    hint = suggestion(what, known, "name one of these.", "by c3po plugins list")
+    inside = sorted(Path(what).glob("*.py")) if is_folder(Path(what)) else []
+    written = [file for file in inside if not file.name.startswith(("test_", "conftest."))]
+    hint = f"give {written[0]}." if written else suggestion(what, known, "name one of these.", "by c3po plugins list")
     raise UnknownNameError(f"Expected a strategy, an installed plugin, or a Python file, got {what!r}; {hint}")
 
 

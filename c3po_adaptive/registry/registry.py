@@ -16,7 +16,7 @@ from typing import Any
 import pluggy
 
 from .. import hookspecs
-from ..errors import PluginError, SettingError
+from ..errors import PluginError, SettingError, with_article
 from ..remixing.strategies import Strategies
 from ..rules.base import Then
 from ..rules.text import rule_texts
@@ -110,6 +110,11 @@ class Registry:
             raise PluginError(f"Expected a Python file, got {str(path)!r}; give the path of an existing .py file.")
         if self._is_there(file):
             return
+        if str(file) in self.paths:
+            raise PluginError(
+                f"Expected each plugin once, got {str(file)!r} again; remove one of the two, or, where the file has "
+                "changed, load it into a new_registry()."
+            )
         with module_of(file) as (module, own):
             self.register(module, str(file))
             beside = files_beside(module.__name__)
@@ -206,8 +211,8 @@ class Registry:
             spec = {"name": spec}
         if not (isinstance(spec, Mapping) and isinstance(spec.get("name"), str)):
             raise SettingError(
-                f'Expected a {role} as a name, a mapping with "name", or a {base.__name__} object, got {spec!r}; '
-                f'write for example {{"name": "{(self.names(role) or [role])[0]}"}}.'
+                f'Expected {with_article(role)} as a name, a mapping with "name", or a {base.__name__} object, '
+                f'got {spec!r}; write for example {{"name": "{(self.names(role) or [role])[0]}"}}.'
             )
         cls = self.get(role, spec["name"])
         parameters = {key: value for key, value in spec.items() if key != "name"}

@@ -11,7 +11,7 @@ from typing import Any
 from .. import elsewhere
 from ..answerers.base import AnswererStrategy
 from ..checks import types_of
-from ..errors import PluginError, UnknownNameError, suggestion
+from ..errors import PluginError, UnknownNameError, suggestion, with_article
 from ..kernels.base import Kernel, Product, Sum
 from ..optimizers.base import PathwayOptimizer
 from ..retrievers.base import Retriever
@@ -106,5 +106,4 @@ def unknown(what: str, name: str, known: Sequence[str], remedy: str) -> UnknownN
     """
     near = suggestion(name, known, f"take one of these, or {remedy}", "by c3po plugins list")
     hint = elsewhere.where(name, what) or (near if known else f"there are none; {remedy}")
-    article = "an" if what[0] in "aeiou" else "a"
-    return UnknownNameError(f"Expected {article} {what}, got {name!r}; {hint}")
+    return UnknownNameError(f"Expected {with_article(what)}, got {name!r}; {hint}")

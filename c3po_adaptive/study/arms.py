@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -41,6 +42,7 @@ class Arm(RemixSettings):
     """
 
     called: ClassVar[str] = "settings of an arm"
+    instead: ClassVar[Mapping[str, str]] = {"rule": "write answerer: {name: rule, rule: …}."}
 
     answerer: Spec = "remix"
     optimizer: Spec = "ngd"
@@ -156,12 +158,16 @@ DEMO_ARMS: Mapping[str, Arm] = {name: Arm(**values) for name, values in DEMO["ar
 def arms_by_name(names: list[str], registry: Registry) -> dict[str, Arm]:
     """Some of the demo's arms; any other optimizer's name is an arm in the paper's setting, any other selector's one of
     NGD in the layers that it selects, and any other retriever's or kernel's one of NGD with its neighbours, or weighed
-    by it: alike in all but that one thing to the demo's ``ngd``. Any other answerer's is one that it answers.
+    by it: alike in all but that one thing to the demo's ``ngd``. Any other answerer's is one that it answers, and a
+    rule's, or a rule's text, one along it.
 
     Raises:
         UnknownNameError: a name that is none of them.
     """
-    known = {name: Arm(kernel=name, **PAPER) for name in registry.names("kernel")}
+    rules = registry.names("rule")
+    texts = [*rules, *(name for name in names if re.split("[:@;]", name)[0] in rules)]
+    known = {text: Arm(answerer={"name": "rule", "rule": text}) for text in texts}
+    known |= {name: Arm(kernel=name, **PAPER) for name in registry.names("kernel")}
     known |= {name: Arm(retriever=name, **PAPER) for name in registry.names("retriever")}
     known |= {name: Arm(answerer=name) for name in registry.names("answerer") if name != "remix"}
     known |= {name: Arm(selector=name, **PAPER) for name in registry.names("selector")}

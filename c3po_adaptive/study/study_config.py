@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self, get_args
@@ -207,6 +207,9 @@ class OnQuestions(RemixSettings):
     """
 
     written: ClassVar[bool] = False
+    instead: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("plugin", "plugins"), "give --plugin FILE on the command line."
+    )
 
     model: str = "smollm2-moe"
     dtype: str = "auto"

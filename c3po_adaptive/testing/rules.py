@@ -92,7 +92,7 @@ class RuleContract(Contract):
                 for name in ("index", "weights", "logits", "sample", "token", "real")
             },
         )
-        back = rule(turned)
+        back = replace(rule, layers="all")(turned)
         expect((once is None) == (again is None) == (back is None), "a change each time, or never", "both")
         if once is None or again is None or back is None:
             return

@@ -5,6 +5,7 @@ import logging
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -75,6 +76,15 @@ class TestCheck:
         result = call("plugins", "check", "faiss-kn")
         assert result.exit_code == 1
         assert "did you mean 'faiss-knn'" in result.output
+
+    def test_of_a_folder_its_plugin_is_named(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "my-sel").mkdir()
+        for name in ("conftest.py", "my_sel.py", "test_my_sel.py"):
+            (tmp_path / "my-sel" / name).touch()
+        result = call("plugins", "check", "my-sel")
+        assert result.exit_code == 1
+        assert f"got 'my-sel'; give {Path('my-sel', 'my_sel.py')}." in result.output
 
     def test_a_file_that_does_not_load_says_the_line(self, tmp_path):
         path = tmp_path / "spoilt.py"

@@ -107,6 +107,11 @@ class TestNames:
                 {"modle": "model"},
                 r"Expected a run configuration, got modle: an unknown key; did you mean 'model'\? There are .* model, ",
             ),
+            ({"plugins": ["my.py"]}, r"got plugins: an unknown key; give --plugin FILE on the command line\."),
+            (
+                {"arms": {"base": BASE, "x": {"rule": "ban:3"}}},
+                r"arms\.x\.rule: an unknown key; write answerer: \{name: rule, rule: …\}\.",
+            ),
             ({"batch_size": 0}, "batch_size: Input should be greater than or equal to 1"),
             ({"datasets": "d.jsonl"}, "datasets: Input should be a list, not 'd.jsonl'"),
             ({"dtype": "float8"}, "Expected a dtype, got 'float8'; did you mean 'float32'.*There are auto, float32"),

@@ -406,9 +406,13 @@ class TestPlugins:
         assert torch.equal(model.forward(TEXT, rule_named("still", registry)).logits, model.forward(TEXT).logits)
 
 
-class TestJoined(RuleContract):
-    """Two rules together are a rule; each by itself keeps the contract in ``tests/testing/test_findings.py``."""
+class TestKeepsTheContract(RuleContract):
+    """Two rules together are a rule, and one may be for layers that the toy has not; each by itself keeps the contract
+    in ``tests/testing/test_findings.py``.
+    """
 
-    @pytest.fixture(params=["ban:3,5;top-k:2", "force:1;bias:2=3;temperature:0.3", "top-k:1@last-1;ban:4"])
+    @pytest.fixture(
+        params=["ban:3,5;top-k:2", "force:1;bias:2=3;temperature:0.3", "top-k:1@last-1;ban:4", "top-k:1@16-20"]
+    )
     def rule(self, request):
         return rule_named(request.param)

@@ -272,6 +272,10 @@ def test_arms_by_name_keep_their_order():
         "gradient": Arm(selector="gradient", **paper),
         "amortized-ngd": Arm(optimizer="amortized-ngd", **paper),
     }, "ngd's twins but for one thing"
+    rules = arms_by_name(["top-k:1", "top-k@2;ban:3"], registry)
+    assert rules == {name: Arm(answerer={"name": "rule", "rule": name}) for name in rules}, "a rule at every token"
+    with pytest.raises(UnknownNameError, match="got 'top-q'; did you mean 'top-k'"):
+        arms_by_name(["base", "top-q"], registry)
     with pytest.raises(UnknownNameError, match="got 'orakle'; did you mean 'oracle'"):
         arms_by_name(["base", "orakle"], registry)
 

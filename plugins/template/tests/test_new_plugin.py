@@ -15,8 +15,9 @@ from hostile.test_parquet import odd  # noqa: F401 (a fixture)
 from typer.testing import CliRunner
 
 from c3po_adaptive.cli import app
-from c3po_adaptive.registry import ROLES
+from c3po_adaptive.registry import ROLES, new_registry
 from c3po_adaptive.testing import write_tiny_checkpoint
+from c3po_adaptive.testing.answerers import toy_context, toy_questions
 
 UNDER_O = "ignore:assertions not in test modules:pytest.PytestConfigWarning"
 
@@ -87,6 +88,16 @@ class TestNew:
         tree = ast.parse((folder / f"my_{role}.py").read_text())
         imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
         assert {name for name in imported if name.startswith("c3po_adaptive")} == {"c3po_adaptive"}
+
+    def test_an_answerer_says_which_neighbours_it_used(self, every):
+        registry, asked = new_registry(), toy_questions(3, "asked")
+        registry.load_file(every["answerer"][0] / "my_answerer.py")
+        context = toy_context()
+        answers = registry.create("answerer", "my-answerer").prepare(context).answer(asked)
+        used = [[(q.id, similarity) for q, similarity in near] for near in context.nearest(asked)]
+        assert all(used)
+        assert [[(name, similarity) for name, similarity, _ in a.neighbours] for a in answers] == used
+        assert all(sum(weight for *_, weight in a.neighbours) == pytest.approx(1) for a in answers)
 
     def test_does_not_write_over_a_folder(self, made):
         role, folder, _ = made
