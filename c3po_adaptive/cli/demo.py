@@ -42,15 +42,11 @@ def demo(
     ] = None,
     arm: Annotated[
         list[str] | None,
-<<<<<<< HEAD
         typer.Option(
             "--arm",
-            help="Only these arms (or optimizers, selectors, answerers); repeatable. Its arm nearest is the preset of "
-            "that name at a fixed rate, at the answer's tokens alone.",
+            help="Only these arms (or optimizers, selectors, answerers, rules); repeatable. Its arm nearest is the "
+            "preset of that name at a fixed rate, at the answer's tokens alone.",
         ),
-=======
-        typer.Option("--arm", help="Only these arms (or optimizers, selectors, answerers, rules); repeatable."),
->>>>>>> lean3
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Every arm: some minutes.")] = False,
     questions: Annotated[
