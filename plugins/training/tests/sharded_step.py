@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import torch
 from torch import distributed
@@ -39,13 +40,13 @@ def rows_of(grad, rank):
     return grad[half * rank : half * (rank + 1)]
 
 
-def main(families):
+def main(folder, *families):
     distributed.init_process_group("gloo")
     rank, mesh = distributed.get_rank(), init_device_mesh("cpu", (2,))
     found = {family: step(family, mesh, rank) for family in families}
-    print(json.dumps(found), flush=True)
+    Path(folder, f"{rank}.json").write_text(json.dumps(found))
     distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(*sys.argv[1:])
