@@ -229,8 +229,11 @@ class RoutedModel(HeldModel):
         ``all`` every other token of the prompt, too. A rule acts at every token.
 
         Raises:
+            SettingError: a ``rule``, which stands in ``routing``.
             DataError: a text, with as many tokens more as are asked for, that is longer than the model's context.
         """
+        if "rule" in options:
+            raise SettingError(f"Expected a rule as routing; say routing=rule_named({options['rule']!r}).")
         texts = listed(text)
         for t in texts:
             self.encode_text(t)  # refuses what cannot be read

@@ -154,6 +154,8 @@ class TestRouting:
                     run(TEXT, routing)
         with pytest.raises(SettingError, match=r"Expected a Pathway, or a rule, got 'ban:3'; .*rule_named\('ban:3'\)"):
             model.generate("a text", routing="ban:3")
+        with pytest.raises(SettingError, match=r"say routing=rule_named\('ban:3'\)"):
+            model.generate("a text", rule="ban:3")
         with pytest.raises(ShapeError, match="one pathway of this model for each text"):
             model.forward(TEXTS, own)
 
