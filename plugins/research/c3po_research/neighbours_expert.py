@@ -10,7 +10,7 @@ Try it: ``c3po study run studies/merged/second.yaml …``, arm ``neighbours' exp
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
@@ -64,7 +64,7 @@ class NeighboursExpert(AnswererStrategy):
 
     def prepare(self, context: AnsweringContext) -> Answerer:
         known = context.references_for(self.name).candidates(context.settings).questions
-        found = context.learned_once(self, lambda: self._try(context, known), Alone, right_answer_loss)
+        found = context.learned_once(_Tried(self.tried), lambda: self._try(context, known), Alone, right_answer_loss)
         return _ByNeighbours(context, [known[row].id for row in found[TRIED].tolist()], found)
 
     def used(self, strategies: Strategies) -> tuple[str, ...]:
@@ -89,6 +89,14 @@ class NeighboursExpert(AnswererStrategy):
         return {TRIED: torch.tensor(rows), LOSSES: losses, FLOPS: torch.tensor(flops, dtype=torch.float64)}
 
 
+@dataclass(frozen=True)
+class _Tried(NeighboursExpert):
+    """What experts lose on references is the same whichever of these are a question's neighbours."""
+
+    def used(self, strategies: Strategies) -> tuple[str, ...]:
+        return ("loss", "learn_from", "labels", "seed")
+
+
 @dataclass(frozen=True, eq=False)
 class _ByNeighbours:
     context: AnsweringContext
@@ -99,9 +107,11 @@ class _ByNeighbours:
     def answer(self, questions: Sequence[Question]) -> list[Answer]:
         """An answer to each question, at the price of one pass along one expert."""
         context, began = self.context, time.perf_counter()
-        chosen = torch.tensor([self._expert([q.id for q, _ in near]) for near in context.nearest(questions)])
+        near = [self._those_tried(found) for found in context.nearest(questions)]
+        chosen = torch.tensor([self._expert({q.id for q, _ in found}) for found in near])
         along = context.model.ruled(context.prompts(questions), Alone(chosen))
         seconds = (time.perf_counter() - began) / max(1, len(questions))
+        scored = [(one, one.scores()) for one in along]
         return [
             replace(
                 base,
@@ -109,13 +119,18 @@ class _ByNeighbours:
                 scores=tuple(scores.tolist()),
                 ledger=Ledger(prefill=one.work.lasting(seconds)),
                 setup_flops=float(self.found[FLOPS]),
+                neighbours=tuple((q.id, similarity, 1 / len(own)) for q, similarity in own),
             )
-            for base, one, scores in zip(context.plain(questions), along, (one.scores() for one in along), strict=True)
+            for base, (one, scores), own in zip(context.plain(questions), scored, near, strict=True)
         ]
 
-    def _expert(self, near: Sequence[str]) -> int:
+    def _those_tried(self, near: Sequence[tuple[Question, float]]) -> list[tuple[Question, float]]:
+        known = {*self.tried}
+        return [(question, similarity) for question, similarity in near if question.id in known]
+
+    def _expert(self, near: Collection[str]) -> int:
         """Of least mean loss on those of the neighbours that were tried; on all, where none of them was."""
-        own, losses = torch.tensor([one in {*near} for one in self.tried]), self.found[LOSSES]
+        own, losses = torch.tensor([one in near for one in self.tried]), self.found[LOSSES]
         return int((losses[own] if own.any() else losses).mean(0).argmin())
 
 

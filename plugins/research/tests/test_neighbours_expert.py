@@ -40,6 +40,7 @@ def test_a_question_is_answered_by_the_expert_of_least_loss_on_its_neighbours(co
         (alone,) = model.ruled(context.prompts([question]), Alone(best[None]))
         assert answer.scores == pytest.approx(alone.scores().tolist(), abs=1e-5)
         assert answer.setup_flops == float(found.found[FLOPS]) > 0
+        assert [name for name, _, _ in answer.neighbours] == [q.id for q, _ in near], "a verdict counts them"
         experts.add(int(best))
     assert len(experts) > 1, "the questions do not tell experts apart"
 
@@ -53,6 +54,16 @@ def test_questions_that_are_asked_are_not_tried(context):
     held_out = frozenset(q.id for q in context.references.questions[:5])
     found = NeighboursExpert().prepare(replace(context, held_out=held_out))
     assert len(found.tried) == len(context.references.questions) - 5 and not held_out & {*found.tried}
+
+
+def test_experts_are_tried_once_for_all_numbers_of_neighbours(context, monkeypatch):
+    first = NeighboursExpert(tried=4).prepare(context)
+    monkeypatch.setattr(NeighboursExpert, "_try", None)  # would raise if it were called
+    more = replace(context.strategies, retriever=replace(context.strategies.retriever, k=9))
+    again = NeighboursExpert(tried=4).prepare(
+        replace(context, strategies=more, build_references=lambda: context.references)
+    )
+    assert again.tried == first.tried
 
 
 def test_it_comes_by_its_entry_point():
