@@ -171,7 +171,8 @@ def watching(
 
     Args:
         model: a ``RoutedModel``, or one of transformers with PEFT's adapters or without.
-        see: is called layer by layer; what it raises ends the call.
+        see: is called layer by layer; what it raises ends the call, but where checkpointing runs a layer again: there
+            torch warns of it.
 
     Yields:
         The decoder layer index of each of the L MoE layers, and E, the number of experts of each.
