@@ -197,7 +197,7 @@ def test_what_is_quoted_with_half_its_interval_is_of_the_results(page):
         if isinstance(value, float)
     }
     quoted = HALF.findall(GONE.sub("", results(page)))
-    assert len(quoted) > 2
+    assert len(quoted) > 1
     assert set(quoted) - known == set()
 
 
@@ -210,34 +210,19 @@ def test_readme_says_what_was_measured():
         (one,) = (c for c in found if (c["on"], c["a"], c["b"], c["test"]) == asked)
         return one
 
-    second, left, pictures = "answer/results/second", "answer/results/left", "pictures/results"
-    merged = "merged/results"
-    for shown, folder, named, words in (
-        (True, merged, ("gated", "each", "one for all"), "without training, beats one step for all by {} points."),
-        (True, second, ("learned: early", "each", "base"),
-         "layers broken, a step on the routing weights for each question, along its nearest labeled ones, gains {} "
-         "points over leaving the model alone."),
-        (True, left, ("early, seed 1", "each", "base"), "With another training seed, broken alike, it gains {}."),
-        (True, second, ("learned", "each", "one for all"), "Over all four the step gains {} points more"),
-        (True, second, ("learned", "eight chosen", "last five"),
-         "in eight chosen layers beats the paper's last five by {} points"),
-        (False, pictures, ("broken", "constant", "base"), "mended by one change, one for all gains {};"),
-        (False, second, ("without early", "each", "one for all"),
-         "Without the copy with broken first layers it is {} more."),
-        (False, second, ("without early", "eight chosen", "last five"),
-         "where four of those five are sound, by {}."),
-        (False, second, ("learned", "eight random", "last five"), "In eight drawn at random it does, too, by {};"),
-    ):  # fmt: skip
+    second, merged = "answer/results/second", "merged/results"
+    for folder, named, words in (
+        (merged, ("gated", "each", "one for all"), "without training, beats one step for all by {} points"),
+        (second, ("learned", "eight chosen", "last five"), "eight chosen beat the paper's last five by {} points"),
+    ):
         found = compared(folder, *named)
         assert words.format(f"{found['difference']:.1f} ± {(found['ci_high'] - found['ci_low']) / 2:.1f}") in said
-        assert found["ci_low"] > 0 and (found["verdict"] == "not tested" if not shown else "better" in found["verdict"])
+        assert found["ci_low"] > 0 and "better" in found["verdict"]
+    assert "and so do eight at random" in said and compared(second, "learned", "eight random", "last five")["ci_low"] > 0
     for folder, *named in (
-        *((second, "learned", "each", "each, random neighbours"), (second, "learned", "eight chosen", "eight random")),
-        *((second, "learned: sound", "each", "base"), (second, "reworded", "each", "base")),
-        (left, "told", "each (early, learned)", "one for its kind (told, learned)"),
-        *((merged, "gated", "each", rival) for rival in ("router tuning", "one a cluster")),
-        *((merged, "gated", "five chosen", "five random"), (left, "beside", "lora", "each")),
-        (pictures, "broken", "nearest", "constant"),
+        (second, "learned: sound", "each", "base"),
+        *((merged, "gated", "each", rival) for rival in ("router tuning", "one a cluster", "one a kind, told")),
+        (merged, "gated", "five chosen", "five random"),
     ):
         found = compared(folder, *named)
         assert found["ci_low"] < 0 < found["ci_high"], "not shown"
