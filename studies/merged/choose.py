@@ -1,5 +1,6 @@
 """The best try of each arm, and what is asked of a model next, from ``studies/``: ``python -m merged.choose RUN …
---questions FILE --out FOLDER``, with the folder of a run of ``arms.yaml``, and of one of ``second.yaml``.
+--questions FILE --out FOLDER``, with the folder of a run of ``arms.yaml``, and of one of ``second.yaml``; or of the
+second, and the tries that the first left behind (``results/arms/CASE.json``).
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ COMPARED = (
     *(("eight chosen", rival) for rival in ("each", "last five")),
 )
 
+ARMS = Path(__file__).with_name("arms.yaml")
 app = typer.Typer(no_args_is_help=True)
 Try = dict[str, Any]
 """Of an arm: what it was called, and what came of it."""
@@ -100,11 +102,14 @@ def best(of: Sequence[Try]) -> Try:
 
 
 def read_tries(run: Path) -> tuple[dict[str, Any], dict[str, list[Try]]]:
-    """A run's configuration, and by arm what came of each try.
+    """A run's configuration, and by arm what came of each try. Of a file of ``results/arms``, which a run of
+    ``arms.yaml`` has left behind: that configuration.
 
     Raises:
         DataError: it is no run, or a try has not answered all questions.
     """
+    if run.suffix == ".json":
+        return yaml.safe_load(ARMS.read_text(encoding="utf-8")), json.loads(run.read_text(encoding="utf-8"))
     config = claimed_config(run)
     config.pop("inputs", None)
     return config, tries(read_records(run, AnswerRecord), config["arms"])
@@ -171,7 +176,7 @@ def read_several(runs: Sequence[Path]) -> tuple[dict[str, Any], dict[str, list[T
 @app.command()
 @clear_errors()
 def choose(
-    runs: Annotated[list[Path], typer.Argument(help="Folders of runs of arms.yaml, and of second.yaml.")],
+    runs: Annotated[list[Path], typer.Argument(help="Folders of runs of arms.yaml and second.yaml, or kept tries.")],
     questions: Annotated[str, typer.Option(help="What the chosen arms are asked.")],
     out: Annotated[Path, typer.Option(help="A folder: test.yaml, tries.json.")],
 ) -> None:

@@ -81,6 +81,16 @@ def test_what_was_not_run_to_its_end_is_refused(lacking):
         choose.tries(records, ["base", "each / 1", lacking])
 
 
+@pytest.mark.parametrize("kept", sorted((ARMS.parent / "results/arms").glob("*-0.json")), ids=lambda kept: kept.stem)
+def test_tries_that_a_run_left_behind_are_taken_in_its_place(kept):
+    config, found = choose.read_tries(kept)
+    tried = [(arm, one["setting"]) for arm, of in found.items() for one in of]
+    names = {f"{arm}{choose.APART}{setting}" if setting else arm for arm, setting in tried}
+    assert config == CONFIG and names <= config["arms"].keys()
+    asked = choose.asked_next(config, choose.settings(found), "balanced.jsonl")["arms"]
+    assert {"each", "nearest", "ngd, published", "repaired"} < asked.keys()
+
+
 def test_later_models_are_tuned_among_the_two_best_tries_of_each_arm():
     right = dict(zip(CONFIG["arms"], [3, 5, 6, 4, 3, *[2] * (len(CONFIG["arms"]) - 5)], strict=True))
     kept = narrow.narrowed(CONFIG, choose.tries(answers(right), right))["arms"]

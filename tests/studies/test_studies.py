@@ -218,7 +218,8 @@ def test_readme_says_what_was_measured():
         found = compared(folder, *named)
         assert words.format(f"{found['difference']:.1f} ± {(found['ci_high'] - found['ci_low']) / 2:.1f}") in said
         assert found["ci_low"] > 0 and "better" in found["verdict"]
-    assert "and so do eight at random" in said and compared(second, "learned", "eight random", "last five")["ci_low"] > 0
+    random = compared(second, "learned", "eight random", "last five")
+    assert "and so do eight at random" in said and random["ci_low"] > 0
     for folder, *named in (
         (second, "learned: sound", "each", "base"),
         *((merged, "gated", "each", rival) for rival in ("router tuning", "one a cluster", "one a kind, told")),
