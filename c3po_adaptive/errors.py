@@ -7,9 +7,14 @@ from __future__ import annotations
 
 import inspect
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
+from functools import wraps
 from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 METHODS = ("optimize", "score", "select", "__call__", "fit", "prepare")
 """What a strategy does, for messages that name a line."""
@@ -48,6 +53,23 @@ class ModelError(C3POError, RuntimeError):
 
 class ArtifactError(C3POError, OSError):
     """A file that the package fetches or ships is missing, cut short or altered."""
+
+
+def as_written(function: Callable[P, T]) -> Callable[P, T]:
+    """A function, or a method, that says how it is called, as a ``SettingError``, where its arguments do not fit."""
+    taken = inspect.signature(function)
+    shown = [part.replace(annotation=part.empty) for name, part in taken.parameters.items() if name != "self"]
+    form = f"{function.__qualname__.removesuffix('.__init__')}{inspect.Signature(shown)}"
+
+    @wraps(function)
+    def called(*args: P.args, **named: P.kwargs) -> T:
+        try:
+            taken.bind(*args, **named)
+        except TypeError as error:
+            raise SettingError(f"Expected {form}, got {error}; write it so, what is behind a * by its name.") from None
+        return function(*args, **named)
+
+    return called
 
 
 def suggestion(name: str, known: Iterable[str], otherwise: str = "choose one of these.", all_in: str = "") -> str:

@@ -9,7 +9,7 @@ from typing import overload
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from .errors import SettingError
+from .errors import SettingError, as_written
 from .models import traced
 from .models.in_memory import borrowed
 from .models.routed import RoutedModel
@@ -30,6 +30,7 @@ def record(model: Model, text: str, *, generate: int = 0, rule: Rule = None, tok
 def record(
     model: Model, text: list[str], *, generate: int = 0, rule: Rule = None, tokenizer: Tokenizer = None
 ) -> list[Trace]: ...
+@as_written
 def record(
     model: Model, text: str | list[str], *, generate: int = 0, rule: Rule = None, tokenizer: Tokenizer = None
 ) -> Trace | list[Trace]:
@@ -54,6 +55,7 @@ def record(
     return traces[0] if isinstance(text, str) else traces
 
 
+@as_written
 def replay(model: Model, trace: Trace | str | Path, *, foreign: bool = False, tokenizer: Tokenizer = None) -> Tensor:
     """Log-likelihood ``[T - 1]`` of a trace's tokens along its experts, differentiable in its weights. The model is
     left as it was.
@@ -69,8 +71,8 @@ def replay(model: Model, trace: Trace | str | Path, *, foreign: bool = False, to
         DataError: a file that holds none; fewer than two tokens, or ids of another tokenizer.
         ModelError: ids alone, for routers that cannot weigh others.
     """
-    if isinstance(trace, list | tuple):
-        raise SettingError("Expected a trace, got several; replay each: [replay(model, one) for one in traces].")
+    if not isinstance(trace, Trace | str | Path):
+        raise SettingError(f"Expected replay(model, trace), got {type(trace).__name__}; of several replay each.")
     held = trace if isinstance(trace, Trace) else read_trace(Path(trace))
     with borrowed(model, tokenizer) as routed:
         return traced.replay(routed, held, foreign=foreign)

@@ -3,13 +3,28 @@
 import pytest
 import torch
 
-from c3po_adaptive import Optimizer, RoutedModel, load_moe_model, record, replay, replaying, rule_named, write_trace
+from c3po_adaptive import (
+    Optimizer,
+    RoutedModel,
+    Trace,
+    load_moe_model,
+    read_routing,
+    record,
+    replay,
+    replaying,
+    rule_named,
+    write_trace,
+)
 from c3po_adaptive.errors import DataError, SettingError
 from c3po_adaptive.models.traced import record as recorded
 from c3po_adaptive.tasks.question_files import as_questions
 from c3po_adaptive.testing import tiny_moe, tiny_tokenizer
 
 TEXT = "the boat floats"
+
+
+def toy_trace():
+    return Trace(torch.arange(3), (0, 1), torch.ones(3, 2, 1, dtype=torch.long), None, 8)
 
 
 @pytest.fixture
@@ -52,8 +67,18 @@ def test_a_list_of_texts_becomes_a_list_of_traces(model):
     assert [one.experts.tolist() for one in found] == [one.experts.tolist() for one in alone]
     with pytest.raises(DataError, match="got none; give at least one"):
         record(model, [], tokenizer=tokenizer)
-    with pytest.raises(SettingError, match="Expected a trace, got several; replay each"):
+    with pytest.raises(SettingError, match=r"Expected replay\(model, trace\), got list; of several replay each"):
         replay(model, found, tokenizer=tokenizer)
+
+
+@pytest.mark.parametrize("read", [record, read_routing])
+def test_the_name_of_a_file_is_no_text(model, read, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "texts.txt").write_text(TEXT)
+    for name in ("texts.txt", tmp_path / "texts.txt"):
+        with pytest.raises(DataError, match=r"got the name of a file; give what it says: texts_of\('.*texts\.txt'\)"):
+            read(model, name, tokenizer=tiny_tokenizer())
+    assert read(model, "text.txt", tokenizer=tiny_tokenizer()) is not None, "there is none of that name"
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # PEFT's
@@ -75,6 +100,18 @@ def test_adapters_come_along(model):
         (lambda model: load_moe_model("smollm2-moe", tokenizer=tiny_tokenizer()), "no tokenizer beside a name"),
         (lambda model: record(RoutedModel(model, tiny_tokenizer()), TEXT, tokenizer=tiny_tokenizer()), "leave it out"),
         (lambda model: Optimizer(torch.nn.Linear(2, 2)), "got Linear"),
+        (lambda model: record(model, TEXT, tokenizer="a/name"), r"beside OlmoeForCausalLM, got str; .*from_pretrained"),
+        (lambda model: load_moe_model(model, tokenizer="a/name"), r"beside OlmoeForCausalLM, got str"),
+        (lambda model: record([TEXT], model), r"got list; it stands first: record\(model, text\)"),
+        (lambda model: Optimizer("facts.jsonl", model), r"got str; it stands first"),
+        (lambda model: load_moe_model(tokenizer=model, name_or_path=tiny_tokenizer()), r"got \w+; it stands first"),
+        (lambda model: replaying(toy_trace(), model).__enter__(), r"got Trace; it stands first"),
+        (lambda model: replay(toy_trace(), model), r"Expected replay\(model, trace\), got OlmoeForCausalLM"),
+        (lambda model: record(model, TEXT, tiny_tokenizer()), r"Expected record\(model, text, \*, .*tokenizer=None\)"),
+        (lambda model: read_routing(model, TEXT, tiny_tokenizer()), r"Expected read_routing\(model, inputs, \*"),
+        (lambda model: load_moe_model(model, tiny_tokenizer()), r"too many positional arguments; write it so"),
+        (lambda model: Optimizer(model, [], "c3po"), r"Expected Optimizer\(model, refset=None, \*, preset='c3po'"),
+        (lambda model: Optimizer(model, layers=3), r"got an unexpected keyword argument 'layers'"),
     ],
 )
 def test_what_is_missing_or_too_much_is_said(model, call, said):

@@ -32,10 +32,10 @@ def as_routed(model: RoutedModel | nn.Module, tokenizer: PreTrainedTokenizerBase
             raise SettingError("Expected no tokenizer beside a RoutedModel, which has one, got one; leave it out.")
         return model
     base = transformers_model(model)
-    if tokenizer is None:
-        raise SettingError(
-            f"Expected a tokenizer beside {type(base).__name__}, got none; say tokenizer=…, the model's own."
-        )
+    if not isinstance(tokenizer, PreTrainedTokenizerBase):
+        got = "none" if tokenizer is None else type(tokenizer).__name__
+        loads = "say tokenizer=…, the model's own: AutoTokenizer.from_pretrained(NAME) loads it."
+        raise SettingError(f"Expected a tokenizer beside {type(base).__name__}, got {got}; {loads}")
     return RoutedModel(base, tokenizer, name=str(base.config.name_or_path or type(base).__name__))
 
 
@@ -51,7 +51,7 @@ def borrowed(model: RoutedModel | nn.Module, tokenizer: PreTrainedTokenizerBase 
     Raises:
         SettingError, ModelError: as ``as_routed``.
     """
-    if isinstance(model, RoutedModel) or tokenizer is None:
+    if isinstance(model, RoutedModel) or not isinstance(tokenizer, PreTrainedTokenizerBase):
         yield as_routed(model, tokenizer)
         return
     base = transformers_model(model)

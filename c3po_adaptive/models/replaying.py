@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
-from ..errors import ModelError, SettingError
+from ..errors import ModelError, SettingError, as_written
 from ..routing.forced import choosing
 from ..routing.intercept import intercepted
 from ..routing.modules import answering, hooked, lock_of, modules_of
@@ -31,6 +31,7 @@ Part = TypeVar("Part")
 Each = Tensor | Sequence[Tensor]
 
 
+@as_written
 @contextmanager
 def replaying(
     model: RoutedModel | nn.Module,
@@ -90,8 +91,8 @@ def transformers_model(model: RoutedModel | nn.Module) -> PreTrainedModel:
         inner = inner.get_base_model()
     if not isinstance(inner, PreTrainedModel):
         raise SettingError(
-            f"Expected a RoutedModel, or a model of transformers with adapters of PEFT or without, got "
-            f"{type(model).__name__}; give the model inside of it (.module of what is distributed)."
+            f"Expected a RoutedModel, or a model of transformers or in PEFT's wrapper, got {type(model).__name__}; it "
+            "stands first: record(model, text). Of a name it is load_moe_model(NAME), of what is distributed .module."
         )
     return inner
 

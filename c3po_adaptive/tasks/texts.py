@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from ..errors import DataError
+from ..storage.files import is_file
 
 LONGEST = 1_000_000
 """Characters of a question or a choice: some 200,000 tokens."""
@@ -38,8 +40,10 @@ def listed(texts: str | Iterable[str], what: str = "texts") -> list[str]:
     """One text or many as a list of them.
 
     Raises:
-        DataError: there is none, or something else.
+        DataError: there is none, or something else, such as the name of a file that is there.
     """
+    if isinstance(texts, str | Path) and is_file(texts):
+        raise DataError(f"Expected {what}, got the name of a file; give what it says: texts_of({str(texts)!r}).")
     if isinstance(texts, str):
         return [texts]
     if not isinstance(texts, list | tuple) or not texts:

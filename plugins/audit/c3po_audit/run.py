@@ -160,9 +160,10 @@ def check(questions: Sequence[Question], rates: Sequence[float], seed: int = 0) 
     """
     if not 0 <= seed < 2**63:
         raise SettingError(f"Expected an audit's seed from 0 to 2^63 - 1, got {seed}; give such a number.")
-    if strange := next((one for one in questions if not isinstance(one, Question)), None):
+    each = questions if isinstance(questions, Sequence) else [questions]
+    if strange := next((one for one in each if not isinstance(one, Question)), None):
         raise DataError(
-            f"An audit expected Question records, got {type(strange).__name__}; those of a source are "
+            f"audit(model, questions) expected Question records, got {type(strange).__name__}; those of a source are "
             "questions(SOURCE) of c3po_adaptive.tasks."
         )
     unanswered = [q.id for q in questions if q.answer is None]
