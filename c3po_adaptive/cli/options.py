@@ -13,6 +13,7 @@ import typer
 
 from ..errors import PluginError, SettingError
 from ..progress import Progress, bar, limited, working
+from ..storage.files import is_file
 from .terminal import PAUSED
 
 if TYPE_CHECKING:
@@ -29,11 +30,18 @@ def named(path: str | Path) -> Path:
     return Path(path)
 
 
+def _model(name: str) -> str:
+    """A model's name; questions stand behind it."""
+    if name == "demo" or is_file(name):
+        raise typer.BadParameter(f"expected a model's name or folder, got questions, {name}; the model stands first.")
+    return name
+
+
 PATH: dict[str, Any] = {"parser": named, "metavar": "PATH"}
 """How options take a path to write to."""
 
 Out = Annotated[Path, typer.Option("--out", **PATH, help="Folder of the run; an interrupted run there is resumed.")]
-Named = Annotated[str, typer.Argument(help="smollm2-moe, OLMoE, DeepSeekMoE, a Hub id, or a folder.")]
+Named = Annotated[str, typer.Argument(callback=_model, help="smollm2-moe, OLMoE, DeepSeekMoE, a Hub id, or a folder.")]
 Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
 Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub id.")]
 Quantize = Annotated[str | None, typer.Option(help="4bit or 8bit: linear layers, by bitsandbytes.")]

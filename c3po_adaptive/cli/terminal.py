@@ -29,14 +29,23 @@ INTERRUPTED, TERMINATED = 130, 143  # as shells have them: 128 and the number of
 
 
 class Once(TyperCommand):
-    """A command that does not let the last of several values win in silence."""
+    """A command that does not let the last of several values win in silence, and says what it needs."""
+
+    def collect_usage_pieces(self, context: Any) -> list[str]:
+        needed = [one for one in self.params if one.param_type_name == "option" and one.required]
+        shown = [f"{one.opts[0]} {one.metavar or one.name.upper()}" for one in needed]
+        return super().collect_usage_pieces(context) + shown
 
     def parse_args(self, context: Any, args: list[str]) -> list[str]:
         _, _, order = self.make_parser(context).parse_args(list(args))
         for option in order:
             if option.param_type_name == "option" and not option.multiple and order.count(option) > 1:
                 context.fail(f"Expected {option.opts[0]} once, got it {order.count(option)} times; give one.")
-        return super().parse_args(context, args)
+        try:
+            return super().parse_args(context, args)
+        except typer.BadParameter as error:
+            error.message = error.message or getattr(error.param, "help", "")  # of what is missing, what it is
+            raise
 
 
 class App(typer.Typer):

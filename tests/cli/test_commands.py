@@ -63,3 +63,29 @@ def test_a_command_of_a_companion_that_is_not_installed_says_where_it_is(monkeyp
     done = CliRunner().invoke(app, ["trace", "show", "a.parquet"])
     assert done.exit_code == 2 and "plugins/traces" in done.output
     assert "plugins/" not in CliRunner().invoke(app, ["traec"]).output
+
+
+def plain(output):
+    """Without the frame, and the lines that it is broken into."""
+    return " ".join(output.translate(dict.fromkeys(map(ord, "╭─╮│╰╯"))).split())
+
+
+def test_what_is_missing_is_said_with_what_it_is(install):
+    install(
+        "shout",
+        "from typing import Annotated\nimport typer\n"
+        'def shout(whom: str, words: Annotated[str, typer.Option(help="Said to whom.")]) -> None:\n    print(words)\n',
+    )
+    said = plain(CliRunner().invoke(app, ["shout", "there"]).output)
+    assert "--words WORDS Try" in said and "Missing option '--words'. Said to whom." in said
+
+
+@pytest.mark.parametrize("asked", ["facts.jsonl", "demo"])
+def test_questions_in_a_models_place_are_refused(install, asked, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "facts.jsonl").write_text("")
+    brought = "from c3po_adaptive.cli import Named\ndef weigh(model: Named, asked: str) -> None:\n    print(model)\n"
+    install("weigh", brought)
+    done = CliRunner().invoke(app, ["weigh", asked, "OLMoE"])
+    assert done.exit_code == 2 and f"got questions, {asked}; the model stands first" in plain(done.output)
+    assert CliRunner().invoke(app, ["weigh", "OLMoE", asked]).output == "OLMoE\n"

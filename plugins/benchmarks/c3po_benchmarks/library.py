@@ -68,6 +68,10 @@ def from_folder(folder: Path) -> Mapping[str, Iterable[Row]]:
     # Asked for any other folder, the library would look through all that is below it.
     inside = [folder, *(folder / name for name in PARTS)]
     kept = saved(folder)
+    if not kept and (folder / "config.json").is_file():
+        raise DataError(
+            f"Expected questions, got {folder}, the folder of a model; a model stands first, or behind --model."
+        )
     if not kept and not any(file.suffix in TABLES for part in inside if part.is_dir() for file in part.iterdir()):
         raise DataError(
             f"Expected a folder that the datasets library can read at {folder}, but it holds none of "

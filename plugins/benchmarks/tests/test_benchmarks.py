@@ -278,6 +278,11 @@ class TestRefusals:
         ):
             questions("some/thing")
 
+    def test_the_folder_of_a_model_is_no_questions(self, tmp_path):
+        (tmp_path / "config.json").write_text("{}")
+        with pytest.raises(DataError, match="the folder of a model; a model stands first, or behind --model"):
+            questions(tmp_path, split=None)
+
     def test_a_folder_without_data(self, tmp_path):
         with pytest.raises(DataError, match="Expected a folder that the datasets library can read"):
             questions(tmp_path, split=None)

@@ -17,7 +17,9 @@ def compare(
             metavar="RUNS...", help="Folders of finished runs, or files of kept answers; NAME=RUN names the model."
         ),
     ],
-    protocol: Annotated[Path, typer.Option(help="YAML: what is compared, over which unit, by which tests.")],
+    protocol: Annotated[
+        Path, typer.Option(help="YAML: what is compared, over which unit, by which tests; docs/howto/study.md has one.")
+    ],
     out: Annotated[
         Path | None, typer.Option(**PATH, help="Folder for summary.json, comparisons.md and the pictures.")
     ] = None,

@@ -190,7 +190,7 @@ def partners(one: object, other: object) -> list[tuple[Trace, Trace]]:
         sets = [str(each) if isinstance(each, str | Path) else "the set" for each in (one, other)]
         raise SettingError(
             f"Expected traces of the same tokens in {sets[0]} and {sets[1]}, got {alone} without a partner beside "
-            f"{len(pairs)} pairs; record the same texts with both, or move those away."
+            f"{len(pairs)} pairs; record the same texts with both, without --generate, or move those away."
         )
     return pairs
 
@@ -228,7 +228,10 @@ def traces_in(source: object) -> list[Trace]:
     below = sorted(path.rglob("*.parquet")) if isdir(path) else []
     files = [path] if isfile(path) else [file for file in below if is_trace(file)]
     if not files:
-        raise DataError(f"Expected traces in {str(source)!r:.80}, got none; c3po trace record writes them.")
+        raise DataError(
+            f"Expected traces in {str(source)!r:.80}, got none; c3po trace record writes them, and two models are "
+            "compared with --texts."
+        )
     return [read_trace(file) for file in files]
 
 
