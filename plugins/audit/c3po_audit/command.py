@@ -58,6 +58,7 @@ def audit(
         from c3po_adaptive.tasks import ASKED
         from c3po_adaptive.tasks import questions as read
 
+        from .audit_words import trials
         from .plan import USUAL_RATES
         from .run import audit as carried_out
         from .run import check, settings
@@ -83,29 +84,9 @@ def audit(
         if as_json:
             print_json(summary)
             return
-        rows = [
-            [e.intervention, e.where, _told(e.accuracy, 1), _told(e.loss, 3), f"{e.cost:.2f}"]
-            for e in summary.effects
-            if e.layer is None
-        ]
-        rows += [
-            [
-                f"oracle, rate {r.rate:g} {r.of}".strip(),
-                r.selector,
-                _told(r.accuracy, 1),
-                _told(r.loss, 3),
-                f"{r.cost:.2f}",
-            ]
-            for r in summary.reached
-        ]
-        print_table(("routing", "where", "accuracy, points", "loss, nats", "cost"), rows)
+        print_table(("routing", "where", "accuracy, points", "loss, nats", "cost"), trials(summary))
         say(f"\nReport: {out / 'report.html'}\n")
         for name, why in summary.left_out.items():
             say(f"left out: {name}: {why}")
         say(f"It took {summary.total_cost:.1f} base forwards a question.")
         say(summary.sentence)
-
-
-def _told(found: object, digits: int) -> str:
-    value, low, high = (getattr(found, name) for name in ("value", "low", "high"))
-    return f"{value:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"

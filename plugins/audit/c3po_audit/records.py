@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict
 
 from c3po_adaptive.study import Audit, Record
 
+from .audit_words import in_words
+
 Where = Literal["all tokens", "answers"]
 """Where an intervention acts: at every token, or at the prompt's last one and those of the options."""
 
@@ -226,6 +228,12 @@ class AuditSummary(Audit):
     """Mean base forwards a question, by what they were spent on."""
     seconds: float
     versions: dict[str, str | None]
+
+    def __repr__(self) -> str:
+        """In a few lines."""
+        return in_words(self)
+
+    __str__ = __repr__
 
     @property
     def total_cost(self) -> float:

@@ -195,6 +195,15 @@ def test_a_model_in_memory_goes_with_its_tokenizer():
     assert all(part.training for part in module.modules())
 
 
+def test_prints_on_a_screen(found):
+    said = str(found[0])
+    assert said == repr(found[0]) and said.startswith(f"Audit of {found[0].model} on {found[0].dataset}: ")
+    assert found[0].sentence in said and all(why in said for why in found[0].left_out.values())
+    (permuted,) = (line for line in said.splitlines() if line.startswith("  permuted, answers: "))
+    assert f"{found[0].effect('permuted', 'answers').loss.value:+.3f} [" in permuted
+    assert len(said.splitlines()) < 25
+
+
 class TestBadInput:
     def test_what_are_no_questions(self, model):
         with pytest.raises(DataError, match=r"Question records, got str; those of a source are questions\(SOURCE\)"):

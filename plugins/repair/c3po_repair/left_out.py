@@ -64,6 +64,21 @@ class Repair:
     after: Answered
     flops: float
 
+    def __repr__(self) -> str:
+        """In two lines."""
+        return f"Repair of {self.model.name!r} in {len(self.steps)} steps:\n  {self.sentence}"
+
+    @property
+    def sentence(self) -> str:
+        """What it gains on the references."""
+        before, after = (100 * one.right.mean() for one in (self.before, self.after))
+        points, nats = self.points, self.nats
+        return (
+            f"As it was {before:.1f} % of {len(self.before.right)} references are right, mended {after:.1f} %: "
+            f"{points.value:+.1f} points [{points.low:.1f}, {points.high:.1f}], {nats.value:+.3f} nats "
+            f"[{nats.low:.3f}, {nats.high:.3f}], each told by routers that did not learn from it."
+        )
+
     @property
     def points(self) -> Gain:
         """How many points of right answers it gains."""

@@ -73,19 +73,16 @@ def write_repaired(
 
 def _told(model: RoutedModel, found: Repair, by: str, references: int, source: str) -> dict[str, Any]:
     before, after = (100 * one.right.mean() for one in (found.before, found.after))
-    points, nats = found.points, found.nats
     return {
-        "sentence": f"As it was {before:.1f} % of {references} references are right, mended {after:.1f} %: "
-        f"{points.value:+.1f} points [{points.low:.1f}, {points.high:.1f}], {nats.value:+.3f} nats [{nats.low:.3f}, "
-        f"{nats.high:.3f}], each told by routers that did not learn from it.",
+        "sentence": found.sentence,
         "by": by,
         "steps": [dict(step) for step in found.steps],
         "references": references,
         "source": source,
         "before": {"right": before, "loss": float(found.before.loss.mean())},
         "after": {"right": after, "loss": float(found.after.loss.mean())},
-        "points": asdict(points),
-        "nats": asdict(nats),
+        "points": asdict(found.points),
+        "nats": asdict(found.nats),
         "helps": found.helps,
         "flops": found.flops,
         "model": model.fingerprint,

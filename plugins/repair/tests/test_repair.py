@@ -188,6 +188,12 @@ class TestGain:
         assert found.points.low <= found.points.value <= found.points.high
         assert found.nats.value == 0 and not found.helps
 
+    def test_prints_on_a_screen(self):
+        assert str(self.repair([0, 1, 0], [1, 1, 0])).splitlines()[0] == f"Repair of {sound().name!r} in 0 steps:"
+        assert "As it was 33.3 % of 3 references are right, mended 66.7 %: +33.3 points [" in str(
+            self.repair([0, 1, 0], [1, 1, 0])
+        )
+
     def test_four_of_a_hundred_are_not_shown_to_help(self):
         """By chance as many fall on one side one time in eight."""
         found = self.repair([0] * 100, [1] * 4 + [0] * 96, loss=[1.0] * 100)
