@@ -111,6 +111,7 @@ def test_adapters_come_along(model):
         (lambda model: read_routing(model, TEXT, tiny_tokenizer()), r"Expected read_routing\(model, inputs, \*"),
         (lambda model: load_moe_model(model, tiny_tokenizer()), r"too many positional arguments; write it so"),
         (lambda model: Optimizer(model, [], "c3po"), r"Expected Optimizer\(model, refset=None, \*, preset='c3po'"),
+        (lambda model: Optimizer.answer(None, "q?", "a", "b"), r"Expected Optimizer.answer\(question, choices=None\)"),
         (lambda model: Optimizer(model, layers=3), r"got an unexpected keyword argument 'layers'"),
     ],
 )

@@ -66,8 +66,6 @@ def read_routing(
     ``RoutedModel``'s are. Of a family whose routers hand out probabilities (gemma4's) it is their logarithms, which are
     the logits up to a number for each token.
 
-    Called so because ``c3po_adaptive.routing`` is the package that finds and replaces routing.
-
     Args:
         model: a ``RoutedModel``, or one of transformers with PEFT's adapters or without.
         inputs: a text or several, which are padded on the left; or what a tokenizer gives: ``input_ids [B, T]``, and
