@@ -210,12 +210,6 @@ class TestDemo:
         free = {"embedding": 0, "attribution": 0, "optimisation": 0, "once": 0}
         assert base["cost"] == free | {"prefill": 1, "total": 1}
 
-    def test_arms_by_name_always_with_base(self, place, tmp_path):
-        out = tmp_path / "two"
-        call("demo", *FEW, "--all", "--wide", "--limit", 3, "--arm", "kernel-regression", "--out", out)
-        assert {arm for arm, _ in rows(out)} == {"base", "kernel-regression"}
-        assert len(summary(out)["rows"]) == 2
-
     def test_first_look_has_four_arms_and_controls_and_fits_a_terminal(self, place, tmp_path):
         told = call("demo", *FEW, "--limit", 2, "--out", tmp_path / "first")
         assert {arm for arm, _ in rows(tmp_path / "first")} == {"base", *SHOWN}
@@ -302,14 +296,6 @@ class TestReferenceSets:
     def test_build_leaves_nothing_else_behind(self, built, place):
         assert [p.name for p in place.iterdir() if p.name.startswith(".")] == []
 
-    def test_show_prints_the_card(self, built):
-        shown = json.loads(call("refset", "show", "set"))
-        assert shown == json.loads((built[1] / "card.json").read_text())
-        assert shown["questions"] == 20
-
-    def test_check_passes_with_its_own_model(self, built):
-        assert "whole" in call("refset", "check", "set", "--model", "model")
-
     def test_one_by_the_models_own_features_fits_its_model(self, built, place):
         model = load_moe_model("model")
         questions = load_questions("references.jsonl")
@@ -354,9 +340,6 @@ class TestPlugins:
         assert "  training: 32  (int; a whole number >= 2)\n      references to practise on." in words
         assert "  n: 5  (int | None; a whole number >= 0)\n" in words
         assert "  learned:" not in words, "what it learned is no parameter"
-        result = CliRunner().invoke(app, ["plugins", "show", "kernel-regresion"])
-        assert result.exit_code == 1
-        assert "did you mean 'kernel-regression'" in result.output
 
 
 @pytest.mark.parametrize("command", ["", "demo", "evaluate", "report", "refset", "plugins", "study", "refset build"])

@@ -24,9 +24,6 @@ def run(place):  # noqa: F811
 
 
 class TestRuns:
-    def test_a_run_is_its_summary(self, run):
-        assert run[0] == json.loads((run[1] / "summary.json").read_text())
-
     def test_a_study(self, place, run):  # noqa: F811
         found = values("study", "plan", "run.yaml", "--set", "arms.halfway.optimizer=none")
         assert found["datasets"] == [{"name": "color", "questions": 4, "references": 20, "given_again": 0}]
@@ -90,18 +87,3 @@ class TestOthers:
         assert values("refset", "check", "shown", "--model", "model") == {
             "whole": True, "references": 20, "successes": card["successes"],
         }  # fmt: skip
-
-    def test_an_explanation(self, place, tmp_path):  # noqa: F811
-        choices = ("--choice", "yes", "--choice", "no")
-        given = ("--model", "model", "--refset", "references.jsonl", "--arm", "ngd", "--set", "optimizer.steps=2")
-        shown = ("--set", "selector.n=2", "--json", "--html", str(tmp_path / "x.html"))
-        result = CliRunner().invoke(app, ["explain", "Is it?", *choices, *given, *shown])
-        assert result.exit_code == 0, result.output
-        found = json.loads(result.stdout)
-        assert [o["option"] for o in found["options"]] == ["yes", "no"]
-        assert sum(o["after"] for o in found["options"]) == pytest.approx(1)
-        assert len(found["layers"]) == 2
-        assert all(len(layer["without"]) == 2 for layer in found["layers"])
-        assert len(found["neighbours"]) == 3
-        assert found["neighbours"][0]["question"]["choices"] == ["yes", "no"]
-        assert "Page: " in result.stderr

@@ -122,7 +122,7 @@ class TestDemo:
         found = json.loads((tmp_path / "r" / "summary.json").read_text())
         assert found["seed"] == found["config"]["seed"] == 7
         assert {row["setting"].get("retriever", {}).get("name") for row in found["rows"]} >= {"random"}
-        assert [row["n"] for row in found["rows"]] == [4, 4]
+        assert [(row["arm"], row["n"]) for row in found["rows"]] == [("base", 4), ("ngd-random-neighbours", 4)]
         assert {row["dataset"] for row in found["rows"]} == {"colors"}
 
     def test_revision_reaches_the_configuration(self, seen, tmp_path):
@@ -192,6 +192,7 @@ MISSPELT = {
     "parameter": (("study", "plan", "RUN", "--set", "arms.ngd.optimizer.stps=2"), "'steps'"),
     "parameter of a demo": (("demo", "--arm", "ngd", "--set", "arms.ngd.optimizer.stps=2"), "'steps'"),
     "setting": (("study", "plan", "RUN", "--set", "batch_sise=2"), "'batch_size'"),
+    "of an evaluation": (("evaluate", "--config", "RUN", "--out", "OUT", "--set", "batch_sise=2"), "'batch_size'"),
     "setting of an arm": (("explain", "x", "--set", "lern_from=all"), "'learn_from'"),
     "setting of a data set": (("study", "plan", "RUN", "--set", "datasets.0.limt=2"), "'limit'"),
     "kind": (("study", "plan", "RUN", "--set", "kind=comparson"), "'comparison'"),

@@ -1,5 +1,6 @@
 """What hostile tests share: a door is passed, or refused with the package's own error; what was on disk stays."""
 
+import os
 from contextlib import contextmanager
 
 from typer.testing import CliRunner
@@ -59,3 +60,24 @@ def command(*args):
         assert result.stderr.count("error: ") == 1, result.stderr
         assert len(result.stderr) < LONG, f"a message of {len(result.stderr):,} characters"
     return result.exit_code
+
+
+class Killed(BaseException):
+    """No code runs in a process that was killed: every later step raises it as well."""
+
+
+def killed_at(patch, step):
+    """Kill what follows before its step of that number that changes names on the disk."""
+    done = []
+
+    def stopping(original):
+        def stepped(*args, **kwargs):
+            if len(done) >= step:
+                raise Killed
+            done.append(args)
+            return original(*args, **kwargs)
+
+        return stepped
+
+    for name in ("replace", "rename", "unlink", "rmdir", "mkdir"):
+        patch.setattr(os, name, stopping(getattr(os, name)))

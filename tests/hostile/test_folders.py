@@ -21,6 +21,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from hostile.doors import Killed
 from study.configs import registry
 
 from c3po_adaptive.errors import C3POError
@@ -177,10 +178,6 @@ KINDS = (
     *("absent", "absent", "absent", "deep", "deep", "empty", "own", "own", "own", "own, left half-way", "another run"),
     *("model", "repository", "home", "link", "link to own", "file", "store"),
 )
-
-
-class Killed(BaseException):
-    """No code runs in a process that was killed: every later step raises it as well."""
 
 
 CHANGING = ("replace", "rename", "unlink", "remove", "rmdir", "mkdir", "truncate", "symlink", "link")

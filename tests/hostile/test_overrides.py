@@ -2,11 +2,8 @@
 
 import pytest
 import yaml
-from hostile.doors import command
 from study.configs import parse_config, registry
-from typer.testing import CliRunner
 
-from c3po_adaptive.cli import app
 from c3po_adaptive.errors import C3POError, SettingError
 from c3po_adaptive.registry import new_registry
 from c3po_adaptive.study.arms import DEMO_ARMS, parse_arm
@@ -151,33 +148,14 @@ def test_of_a_list_that_is_none_or_a_record_that_is_text():
                 parse_config(raw, [setting])
 
 
-class TestDoors:
-    """Wherever settings are taken."""
+@pytest.mark.parametrize("setting", ["selctor=fixed", "selector.m=1", "+selector.n=1", "arms.x=1", "*.m=1"])
+def test_settings_of_an_arm_are_refused_as_those_of_a_configuration(setting):
+    def made():
+        specs = parse_arm(DEMO_ARMS["nearest"], [setting]).specs
+        return [new_registry(installed=False).create(role, spec) for role, spec in specs.items()]
 
-    @pytest.mark.parametrize("setting", ["selctor=fixed", "selector.m=1", "+selector.n=1", "arms.x=1", "*.m=1"])
-    def test_an_arm(self, setting):
-        def made():
-            specs = parse_arm(DEMO_ARMS["nearest"], [setting]).specs
-            return [new_registry(installed=False).create(role, spec) for role, spec in specs.items()]
-
-        with pytest.raises(C3POError):
-            made()
-
-    def test_commands(self, tmp_path):
-        (tmp_path / "run.yaml").write_text(yaml.safe_dump(COMPARISON))
-        for words in (
-            ("study", "plan", tmp_path / "run.yaml"),
-            ("study", "run", tmp_path / "run.yaml", "--out", tmp_path / "out"),
-            ("evaluate", "--config", tmp_path / "run.yaml", "--out", tmp_path / "out"),
-            ("demo", "--arm", "ngd", "--out", tmp_path / "out"),
-        ):
-            assert command(*words, "--set", "arms.adpative.mix=core") == 1
-            assert command(*words, "--set", "controlled.*=1") == 1
-        assert not (tmp_path / "out").exists()
-        assert command("explain", "x", "--set", "adaptive.mix=core") == 1
-        said = CliRunner().invoke(app, ["plugins", "check", "ngd", "--set", "stpes=2"]).stderr
-        assert "did you mean 'steps'" in said
-        assert command("plugins", "check", "ngd", "--set", "+steps=2") == 1
+    with pytest.raises(C3POError):
+        made()
 
 
 def test_what_was_written_is_left_alone():

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hostile.doors import command, is_refused, passed
-from hostile.test_generated import records
+from hostile.test_generated import cut, records, written
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from records.made import made
@@ -112,12 +112,8 @@ def test_records_that_come_in_are_summed_up(tmp_path, name, given_value):
 @settings(max_examples=150, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_bytes_of_records_that_were_changed(tmp_path, data):
-    content = bytearray(changed(tmp_path, "id", "a").read_bytes())
-    for _ in range(data.draw(st.integers(1, 4))):
-        at = data.draw(st.integers(0, len(content) - 1))
-        content[at : at + data.draw(st.integers(0, 4))] = data.draw(st.binary(max_size=4))
-    (tmp_path / "b.parquet").write_bytes(bytes(content))
-    passed(lambda: read_parquet(tmp_path / "b.parquet"))
+    path = written(tmp_path / "b.parquet", cut(data.draw, changed(tmp_path, "id", "a").read_bytes()))
+    passed(lambda: read_parquet(path))
 
 
 def test_texts_that_are_no_utf_8(tmp_path):

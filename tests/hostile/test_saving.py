@@ -1,11 +1,10 @@
 """Saving replaces files of its own kind, each in one step, and nothing else: whatever the folder is."""
 
-import os
 from dataclasses import replace
 
 import pytest
 import torch
-from hostile.doors import is_refused, passed, untouched
+from hostile.doors import Killed, is_refused, killed_at, passed, untouched
 from routing.naive import routed_model
 from routing.toys import HashEmbedder, questions
 
@@ -124,27 +123,6 @@ def test_shards_are_deleted_when_the_set_is_kept_and_not_before(model, tmp_path,
     assert not list(tmp_path.rglob("*-0000000.*.safetensors"))
 
 
-class Killed(BaseException):
-    """No code runs in a process that was killed: every later step raises it as well."""
-
-
-def killed_before(patch, step):
-    """Kill what follows before its step of that number that changes names on the disk."""
-    count = []
-
-    def stopping(original):
-        def stepped(*args, **kwargs):
-            if len(count) >= step:
-                raise Killed
-            count.append(args)
-            return original(*args, **kwargs)
-
-        return stepped
-
-    for name in ("replace", "rename", "unlink", "rmdir", "mkdir"):
-        patch.setattr(os, name, stopping(getattr(os, name)))
-
-
 @pytest.mark.parametrize("way", ["save", "save_pretrained"])
 def test_killed_at_any_step_a_set_over_another_is_one_of_them_or_refused(references, tmp_path, monkeypatch, way):
     other, found = replace(references.subset(torch.arange(6)), card=references.card | {"source": "another"}), []
@@ -152,7 +130,7 @@ def test_killed_at_any_step_a_set_over_another_is_one_of_them_or_refused(referen
         folder = getattr(references, way)(tmp_path / str(step))
         (folder / "notes.txt").write_text("mine")
         with monkeypatch.context() as patch:
-            killed_before(patch, step)
+            killed_at(patch, step)
             try:
                 getattr(other, way)(folder)
                 ended = True

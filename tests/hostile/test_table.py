@@ -24,6 +24,7 @@ from routing.toys import HashEmbedder, questions, reference_set
 from safetensors.torch import load_file, save_file
 
 from c3po_adaptive import Optimizer, load_moe_model
+from c3po_adaptive.errors import DataError
 from c3po_adaptive.kernels import Gaussian
 from c3po_adaptive.optimizers import PathwayOptimizer
 from c3po_adaptive.records.answer import AnswerRecord
@@ -216,16 +217,13 @@ TEXTS = {
     "arm: layers in itself": configured() + b"  x: {selector: {name: fixed, layers: &a [*a]}}\n",
     "arm: n NaN": configured() + b"  x: {selector: {name: fixed, n: .nan}}\n",
     "arm: an optimizer in a selector": configured() + b"  x: {selector: {name: causal, optimizer: {name: 5}}}\n",
-    "no base": configured(arms={"x": {"selector": SMALL}}),
     "headline of none": configured(headline="nobody"),
     "questions nowhere": configured(datasets=[{"name": "t", "questions": "nowhere.jsonl"}]),
     "questions a folder": configured(datasets=[{"name": "t", "questions": "./model"}]),
     "questions NUL": configured(datasets=[{"name": "t", "questions": "a\0.jsonl"}]),
     "references half": b'datasets: [{name: t, questions: test.jsonl, references: ["\\ud800.jsonl"]}]',
-    "model nowhere": configured(model="./nowhere"),
     "model a file": configured(model="./test.jsonl"),
     "model NUL": configured(model="./a\0"),
-    "dtype": configured(dtype="float7"),
     "device": configured(device="toaster"),
     "quantize": configured(quantize="1bit"),
     "max_similarity NaN": configured(max_similarity=float("nan")),
@@ -333,12 +331,6 @@ class TestRunFolders:
             assert command("report", run) == 1
             (run.parent / "away").rename(run / "summary.json")
 
-    def test_resumed_beside_a_line_that_is_not_ours(self, run):
-        path = run / "records.jsonl"
-        path.write_bytes(path.read_bytes() + b"{}\n")
-        with untouched(run):
-            assert resumed(run) == 1
-
     @pytest.mark.parametrize("content", CLAIMS.values(), ids=CLAIMS)
     def test_claims_that_are_not_ours(self, run, content):
         (run / "config.json").write_bytes(content)
@@ -428,11 +420,15 @@ def twice_named(found):
     return pa.table([found.column(0), *found.columns], names=[found.schema.names[0], *found.schema.names])
 
 
+def of_no_text(found):
+    wrong = pa.array([b"\xff\xfe"] * len(found)).cast(pa.binary()).view(pa.string())
+    return found.set_column(found.column_names.index("question"), "question", wrong)
+
+
 TABLES = {
     **{f"no {name}": columns({name: None}) for name in ("id", "question", "choices", "answer", "scores", "correct")},
     "id bytes": columns({"id": b"\xff"}),
     "choices of numbers": columns({"choices": lambda row: [1, 2]}),
-    "answer beyond": columns({"answer": 99}),
     "answer half": columns({"answer": 0.5}),
     "scores more": columns({"scores": lambda row: [0.0] * 40}),
     "correct a number": columns({"correct": 7}),
@@ -503,6 +499,19 @@ WRONG_TENSORS = {
 }
 
 
+FOREIGN = {
+    "each id once": columns({"id": "same"}),
+    "answer 99 of": columns({"answer": 99}),
+    "answer -1 of": columns({"answer": -1}),
+    "not finite": columns({"scores": lambda row: [float("nan")] * len(row["scores"])}),
+    "two at least": columns({"choices": lambda row: ["one"], "scores": lambda row: [0.0], "answer": 0}),
+    "the questions of a reference set at": table(of_no_text),
+    "pathways >= 0": one("pathways", lambda t: -t),
+    "embeddings with a direction": one("embeddings", lambda t: t * 0),
+}
+"""Sets that others made: what is said of each."""
+
+
 class TestReferenceSets:
     @pytest.mark.parametrize("content", NO_JSON.values(), ids=NO_JSON)
     def test_cards_that_are_not_ours(self, references, content):
@@ -543,6 +552,19 @@ class TestReferenceSets:
         rehashed(references)
         check = is_refused if request.node.callspec.id in WRONG_TENSORS else passed
         check(lambda: used(references))
+
+    @pytest.mark.parametrize("said", FOREIGN)
+    def test_what_cannot_be_references_is_refused_in_words(self, references, said):
+        FOREIGN[said](references)
+        rehashed(references)
+        with pytest.raises(DataError, match=said):
+            ReferenceSet.load(references)
+
+    def test_half_precision_is_read(self, references):
+        one("embeddings", lambda t: t.bfloat16())(references)
+        one("pathways", lambda t: t.half())(references)
+        rehashed(references)
+        assert ReferenceSet.load(references).pathways.dtype == torch.float32
 
     @pytest.mark.parametrize("name", ["card.json", "questions.parquet", "tensors.safetensors"])
     def test_folders_where_files_belong(self, references, name):
@@ -740,9 +762,7 @@ NO_WEIGHTS = ("None", "NaN", "infinite", "negative", "flat", "zero", "fewer samp
 
 MASKS = {
     "None": lambda p: None,
-    "float": lambda p: p.own,
     "flat": lambda p: (p.own > 0).flatten(),
-    "fewer": lambda p: (p.own > 0)[:1],
     "an array": lambda p: (p.own > 0).numpy(),
     "a list": lambda p: (p.own > 0).tolist(),
     "elsewhere": lambda p: (p.own > 0).to("meta"),
@@ -758,11 +778,9 @@ SELECTIONS = THINGS | {
     **{f"mask {k}": selection(mask=v) for k, v in MASKS.items()},
     **{f"scores {k}": selection(scores=v) for k, v in THINGS.items() if k != "None"},
     **{f"strength {k}": selection(strength=v) for k, v in THINGS.items() if k != "None"},
-    "scores NaN": selection(scores=lambda p: p.own.sum(-1) * float("nan")),
     "scores flat": selection(scores=lambda p: p.own.sum(-1).flatten()),
     "scores a list": selection(scores=lambda p: p.own.sum(-1).tolist()),
     "scores an array": selection(scores=lambda p: p.own.sum(-1).numpy()),
-    "strength NaN": selection(strength=lambda p: p.own.sum((1, 2)) * float("nan")),
     "strength fewer": selection(strength=lambda p: p.own.sum((1, 2))[:1]),
 }
 

@@ -12,7 +12,7 @@ from remixing.test_remixer import remixer
 from routing.naive import assert_pristine, moved, routed_model
 from routing.toys import HashEmbedder, questions, reference_set
 
-from c3po_adaptive import Optimizer
+from c3po_adaptive import Optimizer, rule_named
 from c3po_adaptive.errors import PluginError
 from c3po_adaptive.optimizers import NGD, PathwayOptimizer
 from c3po_adaptive.references.build import build_reference_set
@@ -58,6 +58,7 @@ def work(model):
         "another answer": lambda q: other.answer([q])[0].scores,
         "scores": lambda q: model.score_choices(q).tolist(),
         "routed scores": lambda q: model.score_choices(q, routing=routings[q.id]).tolist(),
+        "ruled scores": lambda q: model.score_choices(q, routing=rule_named("top-k:1")).tolist(),
         "logits": lambda q: model.forward(q.question, routing=routings[q.id]).logits[0, -1].tolist(),
         "plain logits": lambda q: model.forward(q.question).logits[0, -1].tolist(),
         "pathway": lambda q: model.pathway(q.question).weights.flatten().tolist(),
@@ -72,7 +73,7 @@ def asked():
     """Calls in an order that is mixed and the same each time."""
     order = random.Random(0)
     kinds = ["answer", "another answer", "scores", "routed scores", "logits", "plain logits", "pathway", "generation"]
-    kinds.append("failure")
+    kinds += ["ruled scores", "failure"]
     return [(order.choice(kinds), order.choice(ASKED)) for _ in range(ANSWERS)]
 
 

@@ -125,14 +125,6 @@ def test_a_worker_of_the_same_answers(sent):
     assert len(pickle.loads(sent)(PIECE)) == 3
 
 
-def test_a_run_is_not_resumed_with_another_model(place):
-    config = small_study(place)
-    STUDY.run(config, place / "run")
-    another_model(place, None)
-    with untouched(place / "run"), pytest.raises(DataError, match=r"differ in inputs\.model"):
-        STUDY.run(config, place / "run")
-
-
 class TestPluginsOfOneName:
     @pytest.fixture
     def files(self, place):
@@ -150,7 +142,6 @@ class TestPluginsOfOneName:
         assert registry_of(*files).files != before
 
     def test_one_alone_goes_by_its_own_hash_as_before(self, files):
-
         assert registry_of(files[0]).files["mine.py"] == sha256(files[0].read_bytes()).hexdigest()
         assert registry_of(*files).files["mine.py"] != registry_of(files[0]).files["mine.py"]
 
@@ -329,23 +320,3 @@ class TestBesideASet:
         save_checksummed(other, beside / "artifacts", path.stem.rpartition(".")[0])
         with pytest.raises(DataError, match=r"expected tensors like those beside it.*delete it"):
             artifacts(beside)
-
-    def test_shards_of_a_build_that_was_interrupted(self, tmp_path):
-        model = routed_model("olmoe")
-
-        def interrupted(shards, label, total):
-            yield next(iter(shards))
-            raise KeyboardInterrupt
-
-        def build(**how):
-            return build_reference_set(model, questions(40), HashEmbedder(), scratch=tmp_path, **how)
-
-        with pytest.raises(KeyboardInterrupt):
-            build(progress=interrupted)
-        (part,) = tmp_path.rglob("*.safetensors")
-        whole = part.read_bytes()
-        flipped(part)
-        with pytest.raises(DataError, match=r"missing, cut short or altered; delete it, and build again to resume"):
-            build()
-        part.write_bytes(whole)
-        assert len(build()) == 40

@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from hostile.doors import is_refused, passed
+from hostile.test_generated import cut, written
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from hypothesis.configuration import set_hypothesis_home_dir
 from routing.naive import shared_model
 from routing.recorded import own_trace
 
@@ -22,7 +22,6 @@ from c3po_adaptive.models.traced import replay
 from c3po_adaptive.routing.trace import Trace, parted
 from c3po_adaptive.routing.trace_file import KEY, read_trace, write_trace
 
-set_hypothesis_home_dir(tempfile.gettempdir())
 NAN, INF = float("nan"), float("inf")
 
 
@@ -201,12 +200,8 @@ def test_whatever_passes_the_door_is_replayed_to_numbers(tmp_path, rows):
 @settings(max_examples=150, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_bytes_of_a_trace_that_were_changed(tmp_path, data):
-    content = bytearray(a_file(tmp_path).read_bytes())
-    for _ in range(data.draw(st.integers(1, 4))):
-        at = data.draw(st.integers(0, len(content) - 1))
-        content[at : at + data.draw(st.integers(0, 4))] = data.draw(st.binary(max_size=4))
-    (tmp_path / "c.parquet").write_bytes(bytes(content))
-    passed(lambda: read_trace(tmp_path / "c.parquet"))
+    path = written(tmp_path / "c.parquet", cut(data.draw, a_file(tmp_path).read_bytes()))
+    passed(lambda: read_trace(path))
 
 
 @pytest.mark.parametrize("name", ["", "a\0b", "x" * 300, "folder", "dangling", "loop"])

@@ -48,7 +48,7 @@ def test_replayed_it_gives_the_same_likelihoods(model):
 def test_a_generation_is_recorded_and_replayed(model):
     trace = record(model, TEXT, generate=6)
     prompt = model.encode_text(TEXT).ids
-    assert tuple(trace.tokens[: len(prompt)].tolist()) == prompt and len(prompt) < len(trace.tokens) <= len(prompt) + 6
+    assert tuple(trace.tokens[: trace.prompt].tolist()) == prompt and len(prompt) < len(trace.tokens) <= len(prompt) + 6
     assert trace.recorded[:-1].all() and not trace.recorded[-1].any()
     with torch.no_grad():
         best = model.model(trace.tokens[None], use_cache=False).logits[0, len(prompt) - 1 : -1].argmax(-1)
@@ -300,12 +300,6 @@ class TestRecordedAlongARule:
         assert torch.equal(same.experts, trace.experts)
         assert torch.equal(same.recorded, trace.recorded)
         assert (same.experts[-1] == NONE).all()
-
-    def test_generated(self):
-        model = shared_model("olmoe")
-        found = record(model, TEXT, generate=3, rule=rows_of_even_places)
-        assert found.recorded[:-1].all()
-        assert found.prompt == len(model.encode_text(TEXT).ids) < len(found.tokens)
 
 
 class TestPiecesOfText:

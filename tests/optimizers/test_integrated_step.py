@@ -96,13 +96,6 @@ def test_controls_are_by_its_own_step():
     assert "each, constant" not in arms
 
 
-def test_no_step_and_no_neighbours_are_the_models_own_bit_for_bit():
-    problem = toy_problem(B=4, K=3)
-    assert torch.equal(IntegratedStep(lr=0).optimize(problem), problem.own)
-    alone = replace(problem.neighbours, weight=torch.zeros_like(problem.neighbours.weight))
-    assert torch.equal(IntegratedStep().optimize(replace(problem, neighbours=alone)), problem.own)
-
-
 @pytest.mark.parametrize("settings", [{"lr": -1}, {"floor": -0.1}, {"lr": float("nan")}])
 def test_settings_are_checked(settings):
     with pytest.raises(SettingError, match=next(iter(settings))):

@@ -114,6 +114,12 @@ class TestInterruption:
         model = routed_model("olmoe")
         with pytest.raises(KeyboardInterrupt):
             self.build(model, tmp_path / "building", self.interrupted)
+        part = min((tmp_path / "building").rglob("*.safetensors"))
+        content = part.read_bytes()
+        part.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        with pytest.raises(DataError, match="missing, cut short or altered; delete it, and build again to resume"):
+            self.build(model, tmp_path / "building")
+        part.write_bytes(content)
         built, run = self.build(model, tmp_path / "building")
         assert [p.ids for p in run] == [model.encode(q).ids for q in questions(10)[8:]]
         whole, run = self.build(model, None)

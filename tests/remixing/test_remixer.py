@@ -148,6 +148,8 @@ class TestNeighbours:
         for answer in remixer(retriever=FaissKNN(k=20)).answer(TEST):
             assert {row[0] for row in answer.neighbours} == ids
             assert sum(row[2] for row in answer.neighbours) == pytest.approx(1)
+        for answer in remixer(retriever=FaissKNN(k=24), learn_from="all", max_similarity=1.0).answer(TEST):
+            assert {row[0] for row in answer.neighbours} == {q.id for q in reference_set("olmoe").questions}
 
     def test_near_duplicates_are_not_used(self):
         twin = pool().questions[0]
@@ -161,8 +163,8 @@ class TestNeighbours:
 
     def test_an_optimizer_that_searches_for_its_own_shows_none_of_them(self):
         (answer,) = remixer(optimizer=ModeFinding(retriever=FaissKNN(k=20))).answer(TEST[:1])
-        assert answer.neighbours == ()
-        assert answer.layers
+        assert answer.neighbours == () and answer.layers
+        assert answer.cost.references == 0, "their pathways are enough, which the set holds"
         (answer,) = remixer(optimizer=ModeFinding(), selector=Attribution(n=1, experts=6)).answer(TEST[:1])
         assert answer.neighbours, "the selector looked at them"
 

@@ -218,30 +218,34 @@ def test_command(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     common = ["explain", "Is 7 more than 3?", "--model", "model", "--refset", "references.jsonl"]
     small = ["--set", "selector={name: gradient, n: 1, experts: 4}", "--set", "optimizer.steps=2"]
-    result = CliRunner().invoke(app, [*common, *small, "--choice", "no", "--choice", "yes", "--html", "page.html"])
+    choices = ["--choice", "no", "--choice", "yes"]
+    result = CliRunner().invoke(app, [*common, *small, *choices, "--html", "page.html"])
     assert result.exit_code == 0, result.output
     assert "%  yes" in result.output
     assert "How one question was re-mixed" in (tmp_path / "page.html").read_text()
     result = CliRunner().invoke(app, [*common, *small])
     assert "next tokens, before → after:" in result.output
-    result = CliRunner().invoke(app, [*common, *small, "--picture", "pathway.svg", "--json"])
-    assert json.loads(result.stdout)["layers"], "JSON alone on standard output"
+    files = ["--picture", "pathway.svg", "--html", "page.html"]
+    result = CliRunner().invoke(app, [*common, *small, *choices, *files, "--json"])
+    found = json.loads(result.stdout)  # alone on standard output
+    assert "Page: " in result.stderr
+    assert [option["option"] for option in found["options"]] == ["no", "yes"]
+    assert sum(option["after"] for option in found["options"]) == pytest.approx(1)
+    assert [len(layer["without"]) for layer in found["layers"]] == [2]
+    assert [len(near["question"]["choices"]) > 1 for near in found["neighbours"]] == [True] * 3
     assert ">after re-mixing<" in (tmp_path / "pathway.svg").read_text()
     assert "layers by fixed" in CliRunner().invoke(app, [*common, "--set", "selector={n: 1, experts: 4}"]).output
     # What learns and what draws, with the seed of a run.
     learns = ["--set", "optimizer=constant-integrated-step", "--set", "selector={name: random, n: 1, experts: 4}"]
-    learns += ["--choice", "no", "--choice", "yes"]
+    learns += choices
     results = [CliRunner().invoke(app, [*common, *learns, *seed]).stdout for seed in ([], ["--set", "seed=0"])]
     assert "layers by random" in results[0]
     assert results[0] == results[1]
     for wrong, message in (
-        (["--choice", "no", "--choice", "yes", "--answer", "perhaps"], "one of the choices"),
+        ([*choices, "--answer", "perhaps"], "one of the choices"),
         (["--html", "nowhere/page.html"], "make nowhere first"),
         (["--picture", "page.gif"], "end in .png or .svg"),
     ):
         result = CliRunner().invoke(app, [*common, *small, *wrong])
         assert result.exit_code == 1
         assert message in result.output
-    result = CliRunner().invoke(app, [*common, "--set", "selctor=fixed"])
-    assert result.exit_code == 1
-    assert "no 'selctor' in settings of an arm" in result.output

@@ -1,6 +1,5 @@
 """Rules over router scores: against the family's own router with other scores, and against nothing at all."""
 
-import threading
 from functools import cache
 
 import pytest
@@ -214,23 +213,6 @@ class TestLeavesTheModelAsItWas:
             with pytest.raises(ZeroDivisionError):
                 model.ruled(prompts(model), breaks, start=start)
             assert_pristine(model.model)
-
-    def test_threads_wait_for_each_other(self):
-        model, delta = shared("olmoe"), deltas(shared("olmoe"), 5)
-        expected = [one.token_scores for one in model.ruled(prompts(model), shifted_by(delta))]
-        base, found = model.score_choices(questions(5)), []
-
-        def work(rule):
-            found.append((rule, [one.token_scores for one in model.ruled(prompts(model), rule)]))
-
-        rules = [shifted_by(delta), own] * 3
-        threads = [threading.Thread(target=work, args=(rule,)) for rule in rules]
-        [t.start() for t in threads]
-        [t.join() for t in threads]
-        assert len(found) == 6
-        for rule, scores in found:
-            assert all(map(torch.equal, scores, expected)) != (rule is own)
-        assert all(map(torch.equal, model.score_choices(questions(5)), base))
 
 
 @pytest.mark.parametrize("family", [name for name, row in families().items() if "refused" not in row])

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hostile.doors import on_disk, untouched
+from hostile.doors import Killed, killed_at, on_disk, untouched
 
 from c3po_adaptive.errors import DataError
 from c3po_adaptive.storage.folders import out_folder
@@ -97,27 +97,6 @@ def overwritten(folder, config=NEW):
         claim(folder, config)
     finally:
         REPLACING.reset(token)
-
-
-class Killed(BaseException):
-    """No code runs in a process that was killed: every later step raises it as well."""
-
-
-def killed_at(patch, step):
-    """Kill what follows before its step of that number that changes the disk."""
-    done = []
-
-    def stopping(original):
-        def stepped(*args, **kwargs):
-            if len(done) >= step:
-                raise Killed
-            done.append(args)
-            return original(*args, **kwargs)
-
-        return stepped
-
-    for name in ("replace", "rename", "unlink", "mkdir"):
-        patch.setattr(os, name, stopping(getattr(os, name)))
 
 
 @pytest.mark.parametrize("config", [NEW, OLD], ids=["another", "the same again"])

@@ -48,9 +48,3 @@ def test_of_those_that_name_no_kind():
 )
 def test_what_is_refused_is_marked(wrong):
     assert not Draft202012Validator(schema_of()).is_valid(wrong)
-
-
-def test_unknown_kinds_are_refused():
-    shown = CliRunner().invoke(app, ["study", "schema", "--kind", "compairson"])
-    assert shown.exit_code == 1
-    assert "did you mean 'comparison'?" in shown.output

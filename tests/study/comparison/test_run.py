@@ -593,22 +593,6 @@ class TestRecords:
             assert sum(n["weight"] for n in r["neighbours"]) == pytest.approx(1, abs=1e-3)
             assert r["setting"]["retriever"]["name"] == "faiss-knn"
 
-    def test_only_what_looks_at_neighbours_runs_them(self, whole):
-        """Mode finding needs their pathways alone, which the reference set holds."""
-        costs = {arm: [r["flops"]["references"] for r in of(whole[0], arm)] for arm in ARMS}
-        assert all(c > 0 for c in costs["ngd"] + costs["kernel-regression"] + costs["random"])
-        assert not any(costs["base"] + costs["mode-finding"] + costs["oracle"])
-
-
-def test_references_leave_themselves_out(place, tmp_path):
-    datasets = [
-        {"name": "r", "questions": "references.jsonl", "split": None, "references": ["references.jsonl"]},
-    ]
-    raw = config(arms={k: ARMS[k] for k in ("base", "ngd", "random")}).model_dump() | {"datasets": datasets}
-    evaluate(parse_config(raw | {"max_similarity": 1.0}), tmp_path / "run")
-    near = [(r["id"], [n["id"] for n in r["neighbours"]]) for r in rows(tmp_path / "run") if r["arm"] != "base"]
-    assert all(ids and own not in ids for own, ids in near)
-
 
 def test_core_experts_mixed_without_a_step_are_no_baseline(place, tmp_path):
     arms = {
@@ -713,16 +697,6 @@ def test_another_draw_of_a_control(place):
     one, same, other = ([r["scores"] for r in found if r["arm"] == arm] for arm in ("one", "same", "other"))
     assert one == same != other
     assert {r["setting"].get("seed") for r in found} == {None, 1}, "said only where it is not the run's"
-
-
-def test_references_that_were_answered_wrong(place):
-    arms = {
-        "base": ARMS["base"],
-        "all": ARMS["ngd"] | {"learn_from": "all", "retriever": {"name": "faiss-knn", "k": 14}},
-    }
-    evaluate(config(arms=arms), place / "wrong")
-    near = {n["id"] for r in rows(place / "wrong") if r["arm"] == "all" for n in r["neighbours"]}
-    assert near == {f"references-{i}" for i in range(14)}
 
 
 def test_a_summary_of_another_form_is_refused_with_what_to_do(two, tmp_path):
