@@ -31,10 +31,11 @@ def sentences(summary: Summary, alone: str | None = None) -> list[str]:
         head, tail = _sentence(row, summary)
         said.setdefault((tail, row.arm if row.role != "method" or row.arm == alone else ""), []).append(head)
     lines += [f"{'; '.join(heads)}{tail}" for (tail, _), heads in said.items()]
-    roles = [row.role for row in rows]
-    if "method" in roles and not any(RANDOM_NEIGHBOURS in row.setting.varies for row in rows):
-        other = "" if "control" in roles else " Nor was any other control: what a gain comes from cannot be said."
-        lines.append("No control with random neighbours was run: nothing can be said about the neighbours." + other)
+    methods = [row for row in rows if row.role == "method"]
+    if methods and all(row.role != "control" for row in rows):
+        lines.append("No control was run: what a gain comes from cannot be said.")
+    elif any(row.setting.retriever for row in methods) and not any(RANDOM_NEIGHBOURS in r.setting.varies for r in rows):
+        lines.append("No control with random neighbours was run: nothing can be said about the neighbours.")
     lines += [_compared(c) for c in summary.comparisons if c.dataset == dataset and (c.a, c.b) in summary.compare]
     lines += [_among_draws(d, summary) for d in summary.draws if d.dataset == dataset]
     return lines if summary.audit is None else [*lines, summary.audit]

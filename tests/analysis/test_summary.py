@@ -340,8 +340,23 @@ def test_oracle_is_an_upper_bound():
     assert len(lines) == 2
 
 
-def test_a_missing_control_is_said():
-    assert "No control with random neighbours was run" in sentences(made_up((1.0, -1.0, 3.0, 0.5)))[-1]
+@pytest.mark.parametrize(
+    ("near", "varies", "said"),
+    [
+        (True, None, ["No control was run"]),
+        (False, None, ["No control was run"]),
+        (True, "random layers", ["No control with random neighbours was run"]),
+        (False, "random layers", []),
+        (True, RANDOM_NEIGHBOURS, []),
+    ],
+)
+def test_a_missing_control_is_said(near, varies, said):
+    """That with random neighbours, where an arm looks at any."""
+    setting = {"retriever": {"name": "faiss-knn"}} if near else {}
+    kept = made_up((1.0, -1.0, 3.0, 0.5), varies and (1.0, -1.0, 3.0, 0.5), setting=setting)
+    for row in kept["rows"][2:]:
+        row["setting"]["varies"] = [varies]
+    assert [line.partition(":")[0] for line in sentences(kept) if line.startswith("No control")] == said
 
 
 def test_agreement_with_a_standard():

@@ -21,11 +21,11 @@ def with_controls(config: ComparisonConfig, registry: Registry) -> ComparisonCon
     """A comparison with the controls and the upper bound of each arm that is ``controlled``; one whose name is taken is
     that arm, so that what has them already stays as it is.
 
-    A re-mixing arm gets labels drawn at random, changes of the same size in random directions, if it looks at those
-    that were retrieved and says how many, as many random neighbours, if it says how many layers it takes, as many
-    random ones, and if it learned from rewards or from gradients, what learned from random ones, or from those of
-    others. Any other answerer gets labels drawn at random. One that takes steps along a loss gets its oracle, which is
-    no control: it is the arm with the label known.
+    An arm that learns from labels gets those drawn at random. One that re-mixes gets changes of the same size in random
+    directions, if it looks at those that were retrieved and says how many, as many random neighbours, if it says how
+    many layers it takes, as many random ones, and if it learned from rewards or from gradients, what learned from
+    random ones, or from those of others. One that takes steps along a loss gets its oracle, which is no control: it is
+    the arm with the label known.
 
     Beside all of them stand the base with its scores corrected by a logit of surface features, the core experts mixed
     without a step, and one change for all questions, by the first arm's steps; an arm with other steps gets one by its
@@ -71,7 +71,9 @@ class Controlled:
 
     def own(self) -> Iterator[tuple[str, Values]]:
         """Those that are alike in all but what is drawn at random."""
-        yield "shuffled labels", {"labels": "shuffled"}
+        used = self.registry.create("answerer", self.arm.answerer).used(self._made)
+        if "labels" in used and (self._made.needs_references or not self.re_mixes):  # else any would do alike
+            yield "shuffled labels", {"labels": "shuffled"}
         if self.re_mixes:
             k = getattr(self._made.retriever, "k", None)
             if self._made.shows_neighbours and k is not None:

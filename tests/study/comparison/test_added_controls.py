@@ -208,6 +208,24 @@ def test_neighbours_that_nobody_looks_at_are_not_drawn_at_random():
     assert "modes, random neighbours" not in made
 
 
+@pytest.mark.parametrize(
+    ("arm", "read"),
+    [
+        ({"optimizer": "mine", "selector": "two"}, False),
+        ({"optimizer": {"name": "none", "start": "core"}}, False),
+        ({"answerer": {"name": "rule", "rule": "top-k:1"}}, False),
+        ({"optimizer": "mine", "selector": "misrouted"}, True),
+        ({"optimizer": "constant"}, True),
+    ],
+)
+def test_labels_that_nobody_reads_are_not_shuffled(arm, read, mine):
+    """Such an arm would answer as its control does, bit for bit."""
+    mine.write_text(MINE.replace("class Mine(Descent):", "class Mine(Descent):\n    needs_neighbours = False"))
+    made = with_all_arms(of({"my arm": arm}), registry_of(mine)).arms
+    assert ("my arm, shuffled labels" in made) == read
+    assert {"constant", "calibrated", "core mixed"} <= made.keys()
+
+
 def test_a_control_may_be_named_before_it_is_there():
     """By what compares it; one that no plugin adds is refused once they are loaded."""
     compared = of({"near": {}}, compare=[["near", "near, random neighbours"], ["near", "constant"]])
