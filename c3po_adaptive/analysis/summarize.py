@@ -89,11 +89,16 @@ def summarize(
         config=dict(config),
         hashes={
             "config": digest(config),
-            "records": digest([r.model_dump(mode="json", exclude={"seconds"}) for r in records]),
+            "records": hash_of(records),
             "rules": rules(),
             **{name: value for name, value in inputs.items() if name != "versions"},
         },
     )
+
+
+def hash_of(records: Iterable[Answered]) -> str:
+    """Of records without their seconds, as a summary of them keeps it."""
+    return digest([r.model_dump(mode="json", exclude={"seconds"}) for r in records])
 
 
 def _untellable(table: ArmComparisons, rows: Sequence[Row], gains: Sequence[Comparison]) -> dict[str, list[str]]:

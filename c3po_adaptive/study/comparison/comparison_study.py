@@ -10,7 +10,7 @@ from typing import ClassVar
 from ...analysis.comparison_folder import records_in, summary_in
 from ...analysis.judging_rules import changed_since
 from ...analysis.matching_controls import lacking_in_words
-from ...analysis.summarize import summarize
+from ...analysis.summarize import hash_of, summarize
 from ...analysis.unfinished_run import missing
 from ...errors import ArtifactError, DataError, PluginError, UnknownNameError
 from ...models.footprint import Footprint
@@ -95,11 +95,14 @@ class ComparisonStudy(StudyInPieces[ComparisonConfig, ComparisonWorker]):
                 data = read_data(config)
             except (DataError, ArtifactError, UnknownNameError) as error:
                 yield f"ids instead of texts: {error}"
-        summary = summary_in(out)
-        if summary is not None and not summary.missing:
+        summary, records = summary_in(out), records_in(out)
+        whole = summary is not None and not summary.missing
+        if summary is not None and whole and summary.hashes.get("records") == hash_of(records):
             _draw(out, data)
-            write_parquet(records_in(out), out / PARQUET)
+            write_parquet(records, out / PARQUET)
         else:
+            if whole:
+                yield "records changed since they were summed up: that is done again"
             asked = {} if questions else {name: len(part.questions) for name, part in data.items()}
             with held(out):  # a run that goes on there writes its own
                 summary = _concluded(out, config, inputs, data, asked, {} if summary is None else summary.failed)

@@ -574,6 +574,24 @@ def test_a_run_that_was_judged_by_other_rules_says_so(place, whole, tmp_path):
     assert " ".join(said.split()).count("rules changed since: its verdicts were made by rules 0123456789ab") == 1
 
 
+def test_records_that_changed_are_summed_up_again(place, whole, tmp_path):
+    """Of those that are as they were, by other rules perhaps, the summary stays."""
+    out = shutil.copytree(place / "whole", tmp_path / "run")
+    kept, path = (out / "summary.json").read_bytes(), out / "records.jsonl"
+    assert "records changed" not in CliRunner().invoke(app, ["report", str(out)]).output
+    assert (out / "summary.json").read_bytes() == kept
+    changed = [json.loads(line) for line in path.read_text().splitlines()]
+    for record in changed:
+        record["scores"] = [x * (9 if record["arm"] == "ngd" else 1) for x in record["scores"]]
+    path.write_text("".join(json.dumps(record) + "\n" for record in changed))
+    for said in (True, False):
+        done = CliRunner().invoke(app, ["report", str(out)])
+        assert done.exit_code == 0, done.output
+        assert ("records changed since they were summed up" in done.stderr) == said
+    before, after = (rows_of(json.loads(text)) for text in (kept, (out / "summary.json").read_bytes()))
+    assert [arm for arm in before if before[arm]["nll"] != after[arm]["nll"]] == [arm for arm in before if "ngd" in arm]
+
+
 class TestRecords:
     def test_labels_and_parameters(self, whole):
         """What an arm learned from, as it was asked for; nothing here trains parameters."""
