@@ -66,7 +66,8 @@ def as_written(function: Callable[P, T]) -> Callable[P, T]:
         try:
             taken.bind(*args, **named)
         except TypeError as error:
-            raise SettingError(f"Expected {form}, got {error}; write it so, what is behind a * by its name.") from None
+            got = str(error).removeprefix("got ")
+            raise SettingError(f"Expected {form}, got {got}; write it so, what is behind a * by its name.") from None
         return function(*args, **named)
 
     return called

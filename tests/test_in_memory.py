@@ -78,7 +78,9 @@ def test_the_name_of_a_file_is_no_text(model, read, tmp_path, monkeypatch):
     for name in ("texts.txt", tmp_path / "texts.txt"):
         with pytest.raises(DataError, match=r"got the name of a file; give what it says: texts_of\('.*texts\.txt'\)"):
             read(model, name, tokenizer=tiny_tokenizer())
-    assert read(model, "text.txt", tokenizer=tiny_tokenizer()) is not None, "there is none of that name"
+    with pytest.raises(DataError, match=r"got 'text\.TXT', and there is no such file here; correct its path"):
+        read(model, "text.TXT", tokenizer=tiny_tokenizer())
+    assert read(model, "read text.txt", tokenizer=tiny_tokenizer()) is not None, "that is two words"
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # PEFT's
@@ -112,7 +114,7 @@ def test_adapters_come_along(model):
         (lambda model: load_moe_model(model, tiny_tokenizer()), r"too many positional arguments; write it so"),
         (lambda model: Optimizer(model, [], "c3po"), r"Expected Optimizer\(model, refset=None, \*, preset='c3po'"),
         (lambda model: Optimizer.answer(None, "q?", "a", "b"), r"Expected Optimizer.answer\(question, choices=None\)"),
-        (lambda model: Optimizer(model, layers=3), r"got an unexpected keyword argument 'layers'"),
+        (lambda model: Optimizer(model, layers=3), r"\), got an unexpected keyword argument 'layers'"),
     ],
 )
 def test_what_is_missing_or_too_much_is_said(model, call, said):

@@ -31,7 +31,9 @@ def answer(
     """Choose among options, or continue a text, as the model does, and beside that along a rule at every token."""
     with clear_errors():
         from ..models.names import public_name
+        from ..tasks.texts import listed
 
+        listed(text, "a text")
         choices = choice or []
         if len(choices) == 1:
             raise SettingError(f"Expected two choices at least, or none, got {choices}; add one, or leave it out.")

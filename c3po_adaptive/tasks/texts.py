@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -40,11 +41,15 @@ def listed(texts: str | Iterable[str], what: str = "texts") -> list[str]:
     """One text or many as a list of them.
 
     Raises:
-        DataError: there is none, or something else, such as the name of a file that is there.
+        DataError: there is none, or something else, such as the name of a file that is there, or a single word that
+            ends as such names do.
     """
     if isinstance(texts, str | Path) and is_file(texts):
-        raise DataError(f"Expected {what}, got the name of a file; give what it says: texts_of({str(texts)!r}).")
+        hint = f'give what it says: texts_of({str(texts)!r}), and in a shell "$(cat {texts})"'
+        raise DataError(f"Expected {what}, got the name of a file; {hint}.")
     if isinstance(texts, str):
+        if re.fullmatch(r"\S+\.(txt|jsonl?|csv|parquet)", texts, re.IGNORECASE):
+            raise DataError(f"Expected {what}, got {texts!r}, and there is no such file here; correct its path.")
         return [texts]
     if not isinstance(texts, list | tuple) or not texts:
         got = "none" if isinstance(texts, list | tuple) else type(texts).__name__

@@ -18,7 +18,7 @@ from c3po_adaptive import DataError, SettingError, borrowed, over_values, read_r
 from c3po_adaptive.models.traced import Trace, compared, is_trace, read_trace, record, recorded_in_both
 from c3po_adaptive.study import Progress, silent
 
-from .agreement_words import in_words
+from .agreement_words import UNKNOWN, in_words
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -73,7 +73,7 @@ class Agreement:
     """Two sets of routes held against each other, at places that both recorded.
 
     Attributes:
-        names: of the two models.
+        names: of the two models; where they are called alike, with the dtype of each.
         layers: decoder layer index of each of the L rows.
         texts: how many pairs there are.
         experts: the share of the one's experts that the other uses, too.
@@ -308,7 +308,7 @@ class _Sums:
         shares, same = torch.cat(self.shares), torch.cat(self.same)
         loads = self.loads / self.loads.sum(-1, keepdim=True).clamp_min(1)
         return Agreement(
-            names=(self.first.name, self.second.name),
+            names=_told_apart(self.first, self.second),
             layers=self.first.layers,
             texts=len(self.shares),
             experts=_share([float(one.nanmean()) for one in self.shares]),
@@ -341,6 +341,14 @@ class _Sums:
         for part in margins.argsort(stable=True).chunk(QUARTERS):
             low, high = margins[part[0]], margins[part[-1]]
             yield _part(f"{low:.2f} to {high:.2f}", shares[part], same[part])
+
+
+def _told_apart(one: Trace, other: Trace) -> tuple[str, str]:
+    """Names of two models, with their dtypes where these alone tell them apart."""
+    if one.name != other.name or one.dtype == other.dtype:
+        return one.name, other.name
+    first, second = (f"{trace.name or UNKNOWN} in {trace.dtype or 'an unknown dtype'}" for trace in (one, other))
+    return first, second
 
 
 def _used(trace: Trace) -> Tensor:

@@ -9,11 +9,12 @@ if TYPE_CHECKING:
 
 SHOWN = 5
 """Layers that are named."""
+UNKNOWN = "an unknown model"
 
 
 def in_words(found: Agreement) -> str:
     """All of it in a few lines, however many layers there are."""
-    one, other = (name or "an unknown model" for name in found.names)
+    one, other = called(found)
     least = sorted(found.by_layer, key=lambda part: part.same)[:SHOWN]
     lines = [f"Agreement of {one} and {other}:", *heading(found)]
     for what, parts in (("layer", least), ("router's margin", found.by_margin)):
@@ -21,6 +22,11 @@ def in_words(found: Agreement) -> str:
             each = ", ".join(f"{part.name}: {100 * part.same:.1f} %" for part in parts)
             lines.append(f"the same set by {what}{', the fewest' * (what == 'layer')}: {each}")
     return "\n  ".join(lines + beginnings(found))
+
+
+def called(found: Agreement) -> tuple[str, str]:
+    """The two models."""
+    return found.names[0] or UNKNOWN, found.names[1] or UNKNOWN
 
 
 def heading(found: Agreement) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from os.path import isfile  # of a text it says no
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypedDict
 
@@ -61,15 +60,12 @@ def record(
     with clear_errors():
         from c3po_adaptive.models.traced import check_place, write_trace
         from c3po_adaptive.models.traced import record as recorded
+        from c3po_adaptive.tasks.texts import listed
 
         from .logits import write_with_logits
 
         check_place(out)  # refused before the model is loaded
-        if isfile(text):
-            raise DataError(
-                f'Expected a text, got the name of the file {text}; give what it says: "$(cat {text})". Of a file of '
-                "many texts there is c3po trace stats."
-            )
+        listed(text, "a text")
         along = rule_of(rule, registry_with(plugin))
         if logits and along is not None:
             raise SettingError(
@@ -253,7 +249,8 @@ def diff(
             else:
                 second = replace(how, dtype=other_dtype or how.dtype, quantize=other_quantize or how.quantize)
                 found = of_models((one, how), (other, second), texts, limit)
-            print_json(found.values()) if as_json else say_agreement(found)
+            folders = (one, other) if texts is None else None
+            print_json(found.values()) if as_json else say_agreement(found, folders)
             figure = found.plot
         if picture is not None:
             say(f"Picture: {save_picture(figure(), picture)}", err=as_json)
@@ -277,6 +274,7 @@ def _diff_traces(
     if as_json:
         print_json(found | {"by_layer": by_layer, "first": first} | ({} if cost is None else {**cost}))
         return drawn
+    say(f"one: {one}, other: {other}")
     _say(found, as_json=False)
     if first is not None:
         say(f"first: position {first['position']}, layer {first['layer']}")

@@ -11,7 +11,7 @@ from c3po_adaptive import bar
 from c3po_adaptive.cli import LoadOptions, print_table, say
 
 from .agreement import Agreement, Part, agreement, partners, recorded_by
-from .agreement_words import beginnings, heading, shares
+from .agreement_words import beginnings, called, heading, shares
 
 if TYPE_CHECKING:
     from c3po_adaptive import RoutedModel
@@ -44,8 +44,12 @@ def of_models(
     return agreement(zip(first, second, strict=True), model=model)
 
 
-def say_agreement(found: Agreement) -> None:
-    """For people: in all, by layer, by how near to a tie, and where texts begin to differ."""
+def say_agreement(found: Agreement, folders: tuple[str, str] | None = None) -> None:
+    """For people: of whom, in all, by layer, by how near to a tie, and where texts begin to differ."""
+    one, other = called(found)
+    if folders is not None:
+        one, other = f"{folders[0]}, of {one}", f"{folders[1]}, of {other}"
+    say(f"one: {one}; other: {other}")
     for line in heading(found):
         say(line)
     load = dict(zip(map(str, found.layers), found.load, strict=True))

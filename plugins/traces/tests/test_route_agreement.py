@@ -111,6 +111,13 @@ def test_sets_of_several_models_are_refused():
         agreement([(ONE, OTHER), (replace(ONE, name="other"), OTHER)])
 
 
+def test_models_that_are_called_alike_are_told_apart_by_their_dtypes():
+    of = (replace(trace, dtype=dtype) for trace, dtype in ((ONE, "float32"), (OTHER, "bfloat16")))
+    assert "Agreement of toy in float32 and toy in bfloat16:" in str(agreement([tuple(of)]))
+    assert "Agreement of toy and toy:" in str(agreement([(ONE, OTHER)])), "nobody knows"
+    assert "Agreement of toy and other:" in str(agreement([(ONE, replace(OTHER, dtype="float32", name="other"))]))
+
+
 def test_routes_part_where_routers_are_near_a_tie():
     plain = RoutedModel(tiny_moe("olmoe"), tiny_tokenizer(), name="plain")
     moved = copy.deepcopy(plain.model)

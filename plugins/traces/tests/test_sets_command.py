@@ -55,6 +55,8 @@ def test_folders_and_models_say_the_same(there):
 def test_for_people_and_as_a_picture(there, tmp_path):
     done = run(there, "before_traces", "after_traces", "--picture", str(tmp_path / "agreement.svg"))
     assert done.exit_code == 0, done.output
+    one, other = (f"{there / name}_traces, of {name}" for name in ("before", "after"))
+    assert f"one: {one}; other: {other}\n" in done.output
     assert "3 texts, " in done.output and "same set" in done.output and "of 3 texts differ" in done.output
     drawn = (tmp_path / "agreement.svg").read_text()
     assert "decoder layer" in drawn and "router's margin" not in drawn, "no model, no margin"
@@ -75,6 +77,7 @@ def test_one_checkpoint_in_two_precisions(there):
     )
     found = json.loads(done.stdout)
     assert 0.8 < found["same"]["value"] <= 1
+    assert (found["one"], found["other"]) == ("before in float32", "before in bfloat16")
 
 
 @pytest.mark.parametrize(

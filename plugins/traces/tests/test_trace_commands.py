@@ -35,12 +35,13 @@ def test_the_command_line_records_shows_replays_and_compares(tmp_path):
     assert (missing.exit_code, missing.stdout) == (1, "")
 
 
-def test_a_files_name_is_no_text(tmp_path):
+@pytest.mark.parametrize(("name", "said"), [("texts.txt", "the name of a file"), ("t.txt", "there is no such file")])
+@pytest.mark.parametrize("command", [["trace", "record", "--out", "a.parquet"], ["answer"]])
+def test_a_files_name_is_no_text(tmp_path, monkeypatch, command, name, said):
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "texts.txt").write_text("the boat floats")
-    done = CliRunner().invoke(
-        app, ["trace", "record", str(tmp_path / "texts.txt"), "--out", str(tmp_path / "a.parquet"), "--model", "none"]
-    )
-    assert done.exit_code == 1 and "Expected a text, got the name of the file" in done.stderr
+    done = CliRunner().invoke(app, [*command, name, "--model", "none"])
+    assert done.exit_code == 1 and "Expected a text, got" in done.stderr and said in done.stderr
 
 
 def test_what_parting_costs_is_the_difference_of_replays(tmp_path):
@@ -60,6 +61,7 @@ def test_what_parting_costs_is_the_difference_of_replays(tmp_path):
     assert likelihood["difference"] == pytest.approx(float(change.mean()), abs=1e-5)
     shown = CliRunner().invoke(app, ["trace", "diff", *files, "--model", str(folder)]).stdout
     assert shown.startswith(
+        f"one: {files[0]}, other: {files[1]}\n"
         f"places: {one.recorded.sum()}\nparted: 1\nnot_recorded: 3\nfirst: position 5, layer 1\n  layer 1: 1 of "
     )
     assert shown.count("layer 1") == 3, "once each: the first place, its line, and what it costs"
