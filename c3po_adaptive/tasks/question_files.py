@@ -266,6 +266,8 @@ def _no_split(name: str, split: str, present: Sequence[str]) -> str:
 
 
 def _existing(path: Path) -> Path:
+    if (kind := path.suffix.lower()) in (".csv", ".tsv", ".parquet"):
+        raise DataError(f"Expected questions in {path}, got {kind} format; write JSON lines, an object a row (.jsonl).")
     if is_file(path):
         return path
     if is_folder(path):
@@ -279,7 +281,7 @@ def read_rows(path: Path) -> list[tuple[str, Any]]:
     """Each row of a JSON or JSON lines file with its place.
 
     Raises:
-        DataError: no such file, or none of that kind.
+        DataError: no such file, or none of that kind, such as a table (CSV).
     """
     try:
         text = _existing(path).read_text(encoding="utf-8-sig")

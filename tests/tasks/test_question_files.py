@@ -208,6 +208,12 @@ class TestRefusals:
         with pytest.raises(DataError, match="Expected a question file, got the folder"):
             load_questions(tmp_path)
 
+    @pytest.mark.parametrize("name", ["toy.csv", "toy.TSV", "toy.parquet"])
+    def test_a_table(self, tmp_path, name):
+        (tmp_path / name).write_text("question,answer\na boat,0\n")
+        with pytest.raises(DataError, match=rf"in .*{name}, got \{name[3:].lower()} format; write JSON lines"):
+            load_questions(tmp_path / name)
+
     def test_bytes_that_are_no_text(self, tmp_path):
         (tmp_path / "toy.jsonl").write_bytes(b"\xff\xfe\x00")
         with pytest.raises(DataError, match="expected UTF-8 text"):

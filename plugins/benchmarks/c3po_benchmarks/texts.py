@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from c3po_adaptive import DataError, check_text, read_rows
+from c3po_adaptive.errors import suggestion
 
 STDIN, COLUMN = "-", "texts:"
+KINDS = (".txt", ".jsonl", ".json")
 WRITTEN = 'write a line a text (.txt), or JSON lines with {"text": …} (.jsonl)'
 
 
@@ -54,16 +56,26 @@ def _read(source: str) -> Iterator[str]:
         yield from column(source.removeprefix(COLUMN))
         return
     kind = Path(source).suffix.lower()
+    if source != STDIN:
+        _check_file(Path(source), kind)
     if kind in (".jsonl", ".json"):
         yield from (_text(row, place) for place, row in read_rows(Path(source)))
         return
-    if source != STDIN and kind != ".txt":
-        raise DataError(f"Expected texts in {source}, got {kind or 'no'} format; {WRITTEN}.")
     try:
         whole = sys.stdin.read() if source == STDIN else Path(source).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{source}: expected UTF-8 text, got {error}; {WRITTEN}.") from None
     yield from (line for line in whole.split("\n") if line.strip())
+
+
+def _check_file(path: Path, kind: str) -> None:
+    """Refuse one of another kind, and one that is not there, with those that may have been meant."""
+    if kind not in KINDS:
+        raise DataError(f"Expected texts in {path}, got {kind or 'no'} format; {WRITTEN}.")
+    if not isfile(path):
+        near = sorted(file.name for file in path.parent.glob("*") if file.suffix.lower() in KINDS)
+        hint = suggestion(path.name, near, "check the path.") if near else "check the path."
+        raise DataError(f"Expected a file of texts at {path}, but there is none; {hint}")
 
 
 def _text(row: Any, place: str) -> str:

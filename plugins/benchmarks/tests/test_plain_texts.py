@@ -24,10 +24,12 @@ def test_a_line_a_text_and_a_row_a_text(tmp_path, monkeypatch):
         ("a.csv", "text\na boat\n", r"got \.csv format; write a line a text"),
         ("a.jsonl", '{"question": "a boat"}\n', r"a\.jsonl, line 1: .* got the keys question"),
         ("a.txt", " \n", "got none"),
-        ("a.txt", None, "No such file"),
+        ("a.txt", None, r"Expected a file of texts at .*a\.txt, but there is none; did you mean 'at\.txt'\?"),
+        ("no/where.jsonl", None, r"where\.jsonl, but there is none; check the path"),
     ],
 )
 def test_other_files_are_refused_with_how_to_write_texts(tmp_path, name, content, said):
+    (tmp_path / "at.txt").write_text("a boat\n")
     if content is not None:
         (tmp_path / name).write_text(content)
     with pytest.raises(DataError, match=said):
