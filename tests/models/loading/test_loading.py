@@ -9,7 +9,7 @@ from models.families.checks import PROMPTS, checked, generates, naive, reads, re
 from models.families.checks import moved as drawn
 from rounding import assert_near
 from routing.naive import FAMILIES, logits, moved
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from c3po_adaptive.errors import ModelError, SettingError
 from c3po_adaptive.models import footprint as sizes
@@ -19,6 +19,7 @@ from c3po_adaptive.models.footprint import footprint
 from c3po_adaptive.models.loading import load_moe_model, model_footprint
 from c3po_adaptive.models.names import ALIASES
 from c3po_adaptive.models.tiny import tiny_config
+from c3po_adaptive.routing.dense_experts import DENSE
 from c3po_adaptive.testing import tiny_moe, tiny_tokenizer, write_tiny_checkpoint
 
 TEXT = "Which object can float on water?"
@@ -45,6 +46,17 @@ class TestLoading:
         base, new = model.forward(TEXT).logits, model.forward(TEXT, pathway).logits
         assert torch.equal(base[:, :-1], new[:, :-1])
         assert not torch.equal(base[:, -1], new[:, -1])
+
+    @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+    def test_in_half_precision_it_computes_as_transformers_does(self, dtype, tmp_path):
+        """To the bit, or else some tokens would be routed otherwise by name than in memory."""
+        folder = write_tiny_checkpoint(tmp_path / "tiny", "olmoe")
+        assert load_moe_model(folder).model.config._experts_implementation == DENSE, "its experts are narrow"
+        model = load_moe_model(folder, dtype=dtype)
+        plain = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)).eval()
+        ids = torch.arange(5, 60).view(5, 11)
+        with torch.no_grad():
+            assert torch.equal(model.model(ids).logits, plain(ids).logits)
 
     @pytest.mark.parametrize("written", [False, True], ids=["no folder", "an empty folder"])
     def test_nothing_there(self, tmp_path, written):
