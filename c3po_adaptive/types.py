@@ -98,7 +98,7 @@ class Question:
         self._check()
 
     def _check(self) -> None:
-        """Refuse values in each other's places: the id stands first."""
+        """Refuse values in each other's places, where the id stands first, and an answer that is no choice."""
         texts = isinstance(self.choices, list | tuple) and all(isinstance(choice, str) for choice in self.choices)
         fit = {"id": isinstance(self.id, str), "question": isinstance(self.question, str), "choices": texts}
         fit["answer"] = self.answer is None or isinstance(self.answer, Integral)
@@ -106,6 +106,11 @@ class Question:
             raise DataError(
                 'Expected a question as Question("boat", "What floats?", ("a stone", "a boat"), 1): its id, the text, '
                 f"the choices, and the place of the right one or None, got {', '.join(wrong)}."
+            )
+        last = len(self.choices) - 1
+        if self.choices and self.answer is not None and not 0 <= self.answer <= last:
+            raise DataError(
+                f"Question {self.id!r}: expected answer to be an index from 0 to {last}, got {self.answer}; correct it."
             )
 
     @property

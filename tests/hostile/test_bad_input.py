@@ -179,6 +179,12 @@ class TestRouting:
         with pytest.raises(DataError, match=rf'as Question\("boat", .*got {wrong}\.'):
             Question(*given)
 
+    @pytest.mark.parametrize("answer", [5, 2, -1])
+    def test_question_whose_answer_is_none_of_its_choices(self, answer):
+        said = f"Question 'q': expected answer to be an index from 0 to 1, got {answer}; correct it"
+        with pytest.raises(DataError, match=said):
+            Question("q", "Which floats?", ("a stone", "a boat"), answer)
+
 
 PLUGIN = '''
 from dataclasses import dataclass

@@ -77,7 +77,7 @@ def test_the_same_text_counts_as_the_label():
     labels = {q.id: i % 2 for i, q in enumerate(asked)}
     voting = replace(known, questions=tuple(replace(q, answer=labels[q.id]) for q in asked))
     context = replace(context, build_references=lambda: voting)
-    answers = KnnLabel().prepare(context).answer([replace(q, choices=("yes", "no")) for q in ASKED])
+    answers = KnnLabel().prepare(context).answer([replace(q, choices=("yes", "no"), answer=None) for q in ASKED])
     for found, answer in zip(context.nearest(ASKED), answers, strict=True):
         shares = [sum(s for q, s in found if q.answer == c) for c in (0, 1)]
         assert answer.choice == int(shares[1] > shares[0])
