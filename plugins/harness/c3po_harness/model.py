@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from lm_eval.models.huggingface import HFLM
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from c3po_adaptive import DataError, Pathway, Prompt, RoutedModel, SettingError, as_routed, public_name
+from c3po_adaptive import DataError, Pathway, Prompt, RoutedModel, SettingError, borrowed, public_name
 
 from .arguments import Evaluated
 from .contexts import Context, Gathered, Ids, gathered, with_contexts
@@ -36,6 +37,18 @@ THEIRS = ("max_length", "prefix_token_id", "truncation", "think_end_token", "ena
 """Arguments of their ``hf`` that mean the same here."""
 OWN = ("pretrained", "tokenizer", "batch_size", "max_batch_size", *THEIRS)
 REQUESTS = ("loglikelihood", "loglikelihood_rolling", "generate_until")
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def _reading(method: Method) -> Method:
+    """Afterwards a model that is in training is as it was; ``routed`` sees first whether it is another by now."""
+
+    @wraps(method)
+    def run(self: C3POLM, *args: Any, **kwargs: Any) -> Any:
+        with self.routed.answering(), borrowed(self.routed.model, self.routed.tokenizer):
+            return method(self, *args, **kwargs)
+
+    return cast(Method, run)
 
 
 class C3POLM(HFLM):  # type: ignore[misc]  # the harness has no types
@@ -44,6 +57,8 @@ class C3POLM(HFLM):  # type: ignore[misc]  # the harness has no types
     Neighbours are found by the part of the context that follows its last blank line, where their solved examples end:
     an embedder reads the beginning of a long text only, which these would fill. ``query`` names the document's field
     that holds the bare question instead, as references are found by theirs. A prompt without a context is left alone.
+
+    A model of transformers may be in training: it answers in evaluation mode, and is left as it was.
 
     Args:
         pretrained: an alias, a Hub id, a folder, a ``RoutedModel``, or a model of transformers.
@@ -68,24 +83,28 @@ class C3POLM(HFLM):  # type: ignore[misc]  # the harness has no types
         max_batch_size: int = 64,
         **args: Any,
     ) -> None:
-        if isinstance(pretrained, RoutedModel | nn.Module):
-            pretrained = as_routed(pretrained, tokenizer)
-        elif tokenizer is not None:
+        lent: AbstractContextManager[str | Path | RoutedModel]
+        if not isinstance(pretrained, str | Path):
+            lent = borrowed(pretrained, tokenizer)
+        elif tokenizer is None:
+            lent = nullcontext(pretrained)
+        else:
             raise SettingError("Expected no tokenizer beside a name, which has its own, got one; leave it out.")
         theirs = {name: args.pop(name) for name in THEIRS if name in args}
-        self.evaluated = Evaluated.asked(pretrained, args, OWN, "model_args")
-        self.routed, self.remixer, self.rule = self.evaluated.routed, self.evaluated.remixer, self.evaluated.rule
         self.query = args.get("query")
-        with _quietly():
-            super().__init__(
-                self.routed.model,
-                backend="causal",
-                revision=args.get("revision"),
-                tokenizer=self.routed.tokenizer,
-                batch_size=batch_size,
-                max_batch_size=max_batch_size,
-                **theirs,
-            )
+        with lent as given:
+            self.evaluated = Evaluated.asked(given, args, OWN, "model_args")
+            self.routed, self.remixer, self.rule = self.evaluated.routed, self.evaluated.remixer, self.evaluated.rule
+            with _quietly():
+                super().__init__(
+                    self.routed.model,
+                    backend="causal",
+                    revision=args.get("revision"),
+                    tokenizer=self.routed.tokenizer,
+                    batch_size=batch_size,
+                    max_batch_size=max_batch_size,
+                    **theirs,
+                )
         self.pretrained = public_name(self.routed.name)
         self._generating: Sequence[Context] = ()
 
@@ -114,6 +133,7 @@ class C3POLM(HFLM):  # type: ignore[misc]  # the harness has no types
 
     # -- scoring ---------------------------------------------------------------------------------------------------
 
+    @_reading
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         """Log-likelihood of each continuation, and whether it is the greedy one."""
         self._check_contexts(requests)
@@ -121,6 +141,7 @@ class C3POLM(HFLM):  # type: ignore[misc]  # the harness has no types
         found: list[tuple[float, bool]] = super().loglikelihood(told, disable_tqdm=disable_tqdm)
         return found
 
+    @_reading
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
         """Log-likelihood of whole texts, which nothing is asked in.
 
@@ -213,6 +234,7 @@ class C3POLM(HFLM):  # type: ignore[misc]  # the harness has no types
 
     # -- generating ------------------------------------------------------------------------------------------------
 
+    @_reading
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """The text that continues each context."""
         self._check_contexts(requests)

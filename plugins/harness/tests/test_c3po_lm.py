@@ -1,5 +1,6 @@
 """``--model c3po``: what their ``hf`` says without an optimizer, what ours says with one, and what it refuses."""
 
+import copy
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from routing.naive import SCOPES
 from c3po_adaptive import Optimizer, Prompt, RemixSettings, load_moe_model, rule_named
 from c3po_adaptive.errors import DataError, SettingError, UnknownNameError
 from c3po_adaptive.models.routed import RoutedModel
-from c3po_adaptive.testing import write_tiny_checkpoint
+from c3po_adaptive.testing import tiny_moe, tiny_tokenizer, write_tiny_checkpoint
 
 SMALL = {"name": "fixed", "n": 2, "experts": 5}
 CLOZE = {"name": "cloze", "normalize": "none"}
@@ -242,6 +243,36 @@ def test_a_model_of_transformers_goes_with_its_tokenizer(olmoe, tasks):
     ):
         with pytest.raises(SettingError, match=said):
             C3POLM(model, **given)
+
+
+def test_a_model_in_training_is_left_as_it_was_and_answers_as_it_is_now(refset, tasks):
+    """Of every kind of request; the rule acts in a layer that was put in after the first ones, too."""
+    model, tokenizer = tiny_moe("olmoe").train(), tiny_tokenizer()
+    tokenizer.padding_side = "right"
+    model.lm_head.requires_grad_(False)
+
+    def states():
+        trained = [p.requires_grad for p in model.parameters()]
+        return [m.training for m in model.modules()], trained, tokenizer.padding_side, tokenizer.pad_token
+
+    before = states()
+    assert all(before[0]) and {*before[1]} == {True, False}
+    lm = C3POLM(model, tokenizer=tokenizer, batch_size=3, rule="ban:3")
+    kinds = {kind: requests(tasks, kind) for kind in ("options", "texts", "generation")}
+    first = {}
+    for kind, instances in kinds.items():
+        first[kind] = asked(lm, instances)
+        assert states() == before, kind
+    C3POLM(model, tokenizer=tokenizer, refset=refset, **REMIXED)
+    assert states() == before, "references are read, too"
+    layer = model.model.layers[0]
+    layer.mlp = copy.deepcopy(layer.mlp)
+    with torch.no_grad():
+        layer.mlp.experts.down_proj.mul_(-3)
+    anew = RoutedModel(copy.deepcopy(model), tokenizer)
+    found = asked(lm, kinds["options"])
+    assert alike(found, asked(C3POLM(anew, batch_size=3, rule="ban:3"), kinds["options"]), 1e-4)
+    assert not alike(found, first["options"])
 
 
 def test_upper_bounds_are_refused(olmoe, refset):
