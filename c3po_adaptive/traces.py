@@ -72,7 +72,8 @@ def replay(model: Model, trace: Trace | str | Path, *, foreign: bool = False, to
         ModelError: ids alone, for routers that cannot weigh others.
     """
     if not isinstance(trace, Trace | str | Path):
-        raise SettingError(f"Expected replay(model, trace), got {type(trace).__name__}; of several replay each.")
+        hint = "of several replay each" if isinstance(trace, list | tuple) else "a trace, or its file, stands second"
+        raise SettingError(f"Expected replay(model, trace), got {type(trace).__name__}; {hint}.")
     held = trace if isinstance(trace, Trace) else read_trace(Path(trace))
     with borrowed(model, tokenizer) as routed:
         return traced.replay(routed, held, foreign=foreign)

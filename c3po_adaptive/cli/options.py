@@ -32,7 +32,7 @@ def named(path: str | Path) -> Path:
 
 def _model(name: str) -> str:
     """A model's name; questions stand behind it."""
-    if name == "demo" or is_file(name):
+    if name.partition(":")[0] == "demo" or is_file(name):
         raise typer.BadParameter(f"expected a model's name or folder, got questions, {name}; the model stands first.")
     return name
 

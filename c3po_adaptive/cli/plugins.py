@@ -49,7 +49,8 @@ def plugins_show(name: str, plugin: Plugins = None, as_json: AsJson = False) -> 
         entries = [entry for entry in registry.table() if entry.name == name]
         if not entries:
             known = sorted({entry.name for entry in registry.table()})
-            hint = suggestion(name, known, "name one of these.", "by c3po plugins list")
+            controls = "name one of these. Controls, as shuffled labels, are settings: docs/explanation/controls.md."
+            hint = suggestion(name, known, controls, "by c3po plugins list")
             raise UnknownNameError(f"Expected the name of a strategy, got {name!r}; {hint}")
         if as_json:
             shown = [(e, [asdict(parameter) for parameter in parameters(e)]) for e in entries]

@@ -92,7 +92,7 @@ def transformers_model(model: RoutedModel | nn.Module) -> PreTrainedModel:
     if not isinstance(inner, PreTrainedModel):
         raise SettingError(
             f"Expected a RoutedModel, or a model of transformers or in PEFT's wrapper, got {type(model).__name__}; it "
-            "stands first: record(model, text). Of a name it is load_moe_model(NAME), of what is distributed .module."
+            "stands first. Of a name it is load_moe_model(NAME), of what is distributed .module."
         )
     return inner
 

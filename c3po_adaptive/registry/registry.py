@@ -247,9 +247,11 @@ class Registry:
             if key in COMPOSITES:
                 raise PluginError(f"Expected a name other than the reserved {key[1]!r}, got {entry.origin}; rename it.")
             if other := self._table.get(key) or found.get(key):
+                installed = Path(name).name == f"{other.module.rpartition('.')[2]}.py"  # from another text of the file
+                hint = "leave the file out, and install it again if it was changed: pip install -e sees each change"
                 raise PluginError(
                     f"Expected one {entry.role} called {entry.name!r}, got {other.origin} and {entry.origin}; "
-                    "rename one of them, or remove its plugin."
+                    f"{hint if installed else 'rename one of them, or remove its plugin'}."
                 )
             found[key] = entry
         return found

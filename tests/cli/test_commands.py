@@ -80,7 +80,7 @@ def test_what_is_missing_is_said_with_what_it_is(install):
     assert "--words WORDS Try" in said and "Missing option '--words'. Said to whom." in said
 
 
-@pytest.mark.parametrize("asked", ["facts.jsonl", "demo"])
+@pytest.mark.parametrize("asked", ["facts.jsonl", "demo", "demo:validation"])
 def test_questions_in_a_models_place_are_refused(install, asked, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "facts.jsonl").write_text("")

@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from c3po_adaptive.cli import app
+from c3po_adaptive.errors import PluginError
 from c3po_adaptive.registry import new_registry
 
 BROKEN = """
@@ -161,6 +162,12 @@ class TestInstalled:
         registry.load_file(broken)
         assert [e.plugin for e in registry.table() if e.name == "doubled"] == ["doubled"]
         assert call("plugins", "check", broken).exit_code == 1, "it breaks its contract, and is checked"
+
+    def test_beside_its_changed_file_is_left_out_or_installed_again(self, broken, installed):
+        broken.write_text(broken.read_text() + "\n# changed\n")
+        said = r"one optimizer called 'doubled', got .*; leave the file out, and install it again if it was changed"
+        with pytest.raises(PluginError, match=said):
+            new_registry().load_file(broken)
 
     def test_another_text_is_another_run(self, installed):
         before = new_registry().files["doubled"]
