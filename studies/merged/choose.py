@@ -159,17 +159,19 @@ def table(found: Mapping[str, Sequence[Try]]) -> str:
 
 
 def read_several(runs: Sequence[Path]) -> tuple[dict[str, Any], dict[str, list[Try]]]:
-    """The same of several runs on the same questions: the first one's configuration, with the arms of all.
+    """The same of several runs on the same questions: the first one's configuration, with the arms of all. A try that
+    is in two of them counts once, as the first has it.
 
     Raises:
-        DataError: one is no run, a try has not answered all questions, or one is in two runs.
+        DataError: one is no run, or a try has not answered all questions.
     """
     (config, found), *others = [read_tries(run) for run in runs]
     for other, more in others:
-        if twice := (config["arms"].keys() & other["arms"].keys()) - {BASE}:
-            raise DataError(f"Expected each try in one run, got {min(twice)!r} in two; take it out of one.")
-        config = {**config, "arms": config["arms"] | other["arms"]}
-        found |= {arm: [*found.get(arm, ()), *of] for arm, of in more.items() if arm != BASE}
+        for arm, of in more.items():
+            before = found.get(arm, [])
+            known = {one["setting"] for one in before}
+            found[arm] = [*before, *(one for one in of if one["setting"] not in known)]
+        config = {**config, "arms": other["arms"] | config["arms"]}
     return config, found
 
 
