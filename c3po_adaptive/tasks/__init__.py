@@ -3,6 +3,7 @@
 from .formats import BLANK, Cloze, Format, Letter, Rendered, description, encode, format_by_name, format_key, raw_text
 from .question_files import DEMO_SPLITS, demo_questions, first_of, load_questions, of_split, within
 from .sources import ASKED, questions
+from .texts import listed
 
 __all__ = [
     "ASKED",
@@ -18,6 +19,7 @@ __all__ = [
     "first_of",
     "format_by_name",
     "format_key",
+    "listed",
     "load_questions",
     "of_split",
     "questions",

@@ -60,7 +60,7 @@ def record(
     with clear_errors():
         from c3po_adaptive.models.traced import check_place, write_trace
         from c3po_adaptive.models.traced import record as recorded
-        from c3po_adaptive.tasks.texts import listed
+        from c3po_adaptive.tasks import listed
 
         from .logits import write_with_logits
 
