@@ -1,7 +1,9 @@
 """What is asked next of a model with a wrong router: the best try of each arm."""
 
+import re
 from pathlib import Path
 
+import pandas
 import pytest
 import yaml
 from merged import choose, narrow
@@ -89,6 +91,18 @@ def test_tries_that_a_run_left_behind_are_taken_in_its_place(kept):
     assert config == CONFIG and names <= config["arms"].keys()
     asked = choose.asked_next(config, choose.settings(found), "balanced.jsonl")["arms"]
     assert {"each", "nearest", "ngd, published", "repaired"} < asked.keys()
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/explanation/results.md"])
+def test_what_longer_training_found_on_validation_questions_is_told_as_it_was_answered(page):
+    right = {}
+    for name in ("hidden_avg-8-0", "hidden_avg-8-0-second"):
+        kept = pandas.read_parquet(ARMS.parent / "results" / "arms" / f"{name}.parquet")
+        right |= (kept.choice == kept.answer).groupby(kept.arm).mean().mul(100).to_dict()
+    step = max(share for arm, share in right.items() if arm.startswith("each / "))
+    tuned = right["router tuning / 10 passes 0.003"]
+    said = " ".join((ARMS.parents[2] / page).read_text(encoding="utf-8").split())
+    assert re.search(rf"for ten passes.{{0,20}} {tuned:.0f} %.{{0,60}}the step( on)? {step:.0f} %", said)
 
 
 def test_later_models_are_tuned_among_the_two_best_tries_of_each_arm():

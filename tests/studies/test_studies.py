@@ -218,6 +218,10 @@ def test_readme_says_what_was_measured():
         found = compared(folder, *named)
         assert words.format(f"{found['difference']:.1f} ± {(found['ci_high'] - found['ci_low']) / 2:.1f}") in said
         assert found["ci_low"] > 0 and "better" in found["verdict"]
+    gained = compared(merged, "gated", "each", "base")
+    half = (gained["ci_high"] - gained["ci_low"]) / 2
+    assert f"were, {gained['difference']:.1f} ± {half:.1f}, does not stand after correction" in said
+    assert gained["verdict"] == "not shown"
     random = compared(second, "learned", "eight random", "last five")
     assert "and so do eight at random" in said and random["ci_low"] > 0
     for folder, *named in (
