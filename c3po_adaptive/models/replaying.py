@@ -278,7 +278,8 @@ def _before(module: nn.Module, tell: Callable[[dict[str, Any]], None]) -> Remova
         named = signature.bind_partial(*args, **kwargs).arguments
         tell({**named, **named.get("kwargs", {})})
 
-    return module.register_forward_pre_hook(called, with_kwargs=True)
+    # What is told is compared by value, which is nothing to compile.
+    return module.register_forward_pre_hook(torch.compiler.disable(called), with_kwargs=True)
 
 
 def _inputs(named: Mapping[str, Any]) -> dict[str, Tensor]:
