@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from .errors import SettingError, as_written
+from .errors import SettingError, checked_call
 from .models.in_memory import as_routed
 from .models.routed import RoutedModel
 from .references.build import as_reference_set
@@ -71,7 +71,7 @@ class Optimizer:
             or experts than the model has; no references for strategies that use some.
     """
 
-    @as_written
+    @checked_call
     def __init__(
         self,
         model: RoutedModel | nn.Module,
@@ -190,7 +190,7 @@ class Optimizer:
         self, question: list[str] | list[Question] | list[Row], choices: Sequence[Sequence[str]] | None = None
     ) -> list[Answer]: ...
 
-    @as_written
+    @checked_call
     def answer(self, question: Any, choices: Any = None) -> Answer | list[Answer]:
         """Prefill once, optimize, score. Choices stand beside texts; questions, and rows as files have, hold their own.
 

@@ -55,7 +55,7 @@ class ArtifactError(C3POError, OSError):
     """A file that the package fetches or ships is missing, cut short or altered."""
 
 
-def as_written(function: Callable[P, T]) -> Callable[P, T]:
+def checked_call(function: Callable[P, T]) -> Callable[P, T]:
     """A function, or a method, that says how it is called, as a ``SettingError``, where its arguments do not fit."""
     taken = inspect.signature(function)
     shown = [part.replace(annotation=part.empty) for name, part in taken.parameters.items() if name != "self"]

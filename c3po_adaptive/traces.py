@@ -9,7 +9,7 @@ from typing import overload
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from .errors import SettingError, as_written
+from .errors import SettingError, checked_call
 from .models import traced
 from .models.in_memory import borrowed
 from .models.routed import RoutedModel
@@ -30,7 +30,7 @@ def record(model: Model, text: str, *, generate: int = 0, rule: Rule = None, tok
 def record(
     model: Model, text: list[str], *, generate: int = 0, rule: Rule = None, tokenizer: Tokenizer = None
 ) -> list[Trace]: ...
-@as_written
+@checked_call
 def record(
     model: Model, text: str | list[str], *, generate: int = 0, rule: Rule = None, tokenizer: Tokenizer = None
 ) -> Trace | list[Trace]:
@@ -55,7 +55,7 @@ def record(
     return traces[0] if isinstance(text, str) else traces
 
 
-@as_written
+@checked_call
 def replay(model: Model, trace: Trace | str | Path, *, foreign: bool = False, tokenizer: Tokenizer = None) -> Tensor:
     """Log-likelihood ``[T - 1]`` of a trace's tokens along its experts, differentiable in its weights. The model is
     left as it was.

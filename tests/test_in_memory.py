@@ -115,6 +115,7 @@ def test_adapters_come_along(model):
         (lambda model: Optimizer(model, [], "c3po"), r"Expected Optimizer\(model, refset=None, \*, preset='c3po'"),
         (lambda model: Optimizer.answer(None, "q?", "a", "b"), r"Expected Optimizer.answer\(question, choices=None\)"),
         (lambda model: Optimizer(model, layers=3), r"\), got an unexpected keyword argument 'layers'"),
+        (lambda model: write_trace("moved.parquet", toy_trace()), r"write_trace\(trace, path\), got str for the trace"),
     ],
 )
 def test_what_is_missing_or_too_much_is_said(model, call, said):

@@ -25,7 +25,7 @@ from transformers import (
 )
 
 from .. import elsewhere
-from ..errors import ArtifactError, C3POError, ModelError, SettingError, as_written, suggestion
+from ..errors import ArtifactError, C3POError, ModelError, SettingError, checked_call, suggestion
 from ..routing.dense_experts import run_densely_if_narrow
 from ..storage.files import is_file, is_folder
 from ..storage.folders import cache_folder
@@ -55,7 +55,7 @@ class Fetching(TypedDict, total=False):
     trust_remote_code: bool
 
 
-@as_written
+@checked_call
 def load_moe_model(
     name_or_path: str | Path | nn.Module = EMBEDDED,
     *,

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from .._printed import in_brief
-from ..errors import ShapeError, as_written
+from ..errors import ShapeError, checked_call
 from ..routing.head import forward_as, projection
 from ..routing.image_inputs import as_it_was, on_device
 from ..routing.intercept import observed
@@ -51,7 +51,7 @@ class TokenRouting:
     __repr__ = in_brief
 
 
-@as_written
+@checked_call
 def read_routing(
     model: RoutedModel | nn.Module,
     inputs: str | Sequence[str] | Mapping[str, Tensor],

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
-from ..errors import ModelError, SettingError, as_written
+from ..errors import ModelError, SettingError, checked_call
 from ..routing.forced import choosing
 from ..routing.intercept import intercepted
 from ..routing.modules import answering, hooked, lock_of, modules_of
@@ -31,7 +31,7 @@ Part = TypeVar("Part")
 Each = Tensor | Sequence[Tensor]
 
 
-@as_written
+@checked_call
 @contextmanager
 def replaying(
     model: RoutedModel | nn.Module,

@@ -10,7 +10,7 @@ import torch
 from pydantic import ConfigDict, Field
 from torch import Tensor
 
-from ..errors import DataError, ShapeError, disk_says
+from ..errors import DataError, SettingError, ShapeError, checked_call, disk_says
 from ..storage.files import atomic_file, check_own
 from ..storage.json_files import Ours, checked_json
 from ..storage.tables import read_table
@@ -53,13 +53,17 @@ def _schema() -> Any:
     return pa.schema(zip(COLUMNS, (pa.int32(), pa.int32(), pa.int16(), *lists), strict=True))
 
 
+@checked_call
 def write_trace(trace: Trace, path: Path | str) -> Path:
     """Write a trace, whole or not at all.
 
     Raises:
+        SettingError: something else than a trace to write.
         DataError: the disk refuses it, something else than a trace lies there, or a name is no text of whole
             characters.
     """
+    if not isinstance(trace, Trace):
+        raise SettingError(f"Expected write_trace(trace, path), got {type(trace).__name__} for the trace.")
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from c3po_adaptive import DataError, SettingError, borrowed, over_values, read_routing
+from c3po_adaptive.errors import checked_call
 from c3po_adaptive.models.traced import Trace, compared, is_trace, read_trace, record, recorded_in_both
 from c3po_adaptive.study import Progress, silent
 
@@ -130,6 +131,7 @@ class Agreement:
         return Counter(one.piece for one in self.beginnings).most_common(count)
 
 
+@checked_call
 def agreement(
     one: Traces | Iterable[tuple[Trace, Trace]],
     other: Traces | None = None,

@@ -60,6 +60,8 @@ def test_partners_are_of_the_same_tokens():
     longer = trace([[[0, 1], [2, 3]]] * 4)
     found, alone = paired([ONE, longer, ONE], [OTHER, ONE])
     assert [pair[1] for pair in found] == [OTHER, ONE] and alone == 1
+    with pytest.raises(SettingError, match=r"agreement\(one, other=None, .*'foreign'"):
+        agreement([], foreign=[])
     with pytest.raises(SettingError, match="none in both"):
         agreement(paired([ONE], [longer])[0])
 

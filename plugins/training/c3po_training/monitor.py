@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import Trainer, TrainerCallback
 
 from c3po_adaptive import ModelError, SeenRouting, SettingError, read_routing, watching
+from c3po_adaptive.errors import checked_call
 
 from .load import Load
 
@@ -50,6 +51,7 @@ class MoEMonitor(TrainerCallback):
         logged: what the last log was made of; None before there is one.
     """
 
+    @checked_call
     def __init__(self, *, by_layer: bool = False, drift: bool = True) -> None:
         self.by_layer, self.drift = by_layer, drift
         self.load: Load | None = None

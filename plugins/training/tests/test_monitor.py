@@ -188,6 +188,8 @@ def test_what_was_last_logged_stays_and_is_printed(model, tmp_path):
 def test_what_is_no_trainer_is_refused(model):
     with pytest.raises(SettingError, match=r"a Trainer of transformers, or one of TRL's, got \w+; make it first"):
         MoEMonitor().attach(model)
+    with pytest.raises(SettingError, match=r"MoEMonitor\(\*, by_layer=False, drift=True\)"):
+        MoEMonitor(model)
 
 
 def test_a_dense_model_is_refused(tmp_path):
