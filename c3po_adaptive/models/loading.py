@@ -168,8 +168,12 @@ def briefly(error: Exception) -> str:
 
 def _check_name(name: str) -> None:
     """Refuse what is meant as one of our names, or as a folder, and is none, before a hub is asked for it."""
-    if name in (*ours(), *ALIASES) or is_file(Path(name)) or is_folder(Path(name)):
+    if name in (*ours(), *ALIASES) or is_folder(Path(name)):
         return
+    if is_file(Path(name)):
+        raise ModelError(
+            f"Expected a model's folder, got the file {name}; name the folder that its config.json lies in."
+        )
     if name.startswith(("/", ".", "~")):
         raise ModelError(f"Expected a folder written by save_pretrained, got {name}, which there is not.")
     hint = elsewhere.where(name, "model") or suggestion(name, (*ours(), *ALIASES), "")

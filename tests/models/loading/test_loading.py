@@ -67,6 +67,10 @@ class TestLoading:
         with pytest.raises(ModelError, match=empty if written else r"a folder .*nothing, which there is not"):
             load_moe_model(folder)
 
+    def test_a_file(self):
+        with pytest.raises(ModelError, match=r"a model's folder, got the file .*test_loading\.py; name the folder"):
+            load_moe_model(__file__)
+
     def test_misspelled(self):
         for name, meant in (("smolm2-moe", "smollm2-moe"), ("OLMOE", "OLMoE")):
             with pytest.raises(ModelError, match=f"got {name!r}; did you mean {meant!r}"):
