@@ -28,7 +28,8 @@ def answer(
     plugin: Plugins = None,
     as_json: AsJson = False,
 ) -> None:
-    """Choose among options, or continue a text, as the model does, and beside that along a rule at every token."""
+    """Choose among options, or continue a text, as the model does, and beside that along a rule at every token;
+    re-mixed by references: c3po explain --refset."""
     with clear_errors():
         from ..models.names import public_name
         from ..tasks.texts import listed

@@ -108,7 +108,7 @@ def record(model: RoutedModel, text: str, *, generate: int = 0, rule: RoutingRul
         if generate:
             ids = _continued(model, ids, generate, recorder)
         else:
-            model.ruled([_whole(ids)], recorder)
+            model.ruled([_whole(ids, f"{text!r} of ")], recorder)
     return Trace(
         torch.tensor(ids),
         model.layers,
@@ -323,8 +323,8 @@ def check_tokens(model: RoutedModel, tokens: Tensor) -> None:
         )
 
 
-def _whole(ids: list[int] | tuple[int, ...]) -> Prompt:
+def _whole(ids: list[int] | tuple[int, ...], whose: str = "") -> Prompt:
     """A text as its first token, and the rest that is scored."""
     if len(ids) < 2:
-        raise DataError(f"Expected a text of two tokens at least, got {len(ids)}; give a longer one.")
+        raise DataError(f"Expected a text of two tokens at least, got {whose}{len(ids)}; give a longer one.")
     return Prompt(tuple(ids[:1]), (tuple(ids[1:]),), (1.0,))

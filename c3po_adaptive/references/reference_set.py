@@ -25,6 +25,7 @@ from torch import Tensor
 
 from ..errors import DataError
 from ..models.fingerprint import fingerprint
+from ..models.names import public_name
 from ..storage.files import is_file
 from ..storage.folders import cache_folder
 from ..storage.hub import OnHub
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
 CARD, QUESTIONS, TENSORS = "card.json", "questions.parquet", "tensors.safetensors"
 INDEX, WARM = "index", "warm"
 """Folders beside them: what retrievers keep, and the prefill store."""
+SHOWN = 8
+"""Letters of a fingerprint that tell models of one name apart for people."""
 REBUILD = "build the set again: c3po refset build FILE --model MODEL --out DIR"
 
 
@@ -191,7 +194,13 @@ class ReferenceSet(OnHub):
     def check(self, model: RoutedModel, format: str | Format, embedder: Embedder) -> None:
         """Raise DataError unless the set was built with this model, format and embedder and holds a success."""
         of_embedder = {"name": embedder.name, "revision": embedder.revision}
-        wanted = {"model": fingerprint(model), "format": format_key(format), "embedder": of_embedder}
+        if (built := self.card["model"]) != (own := fingerprint(model)):
+            whose = self.card.get("model_name") or "another model"
+            raise DataError(
+                f"Expected a reference set built with model {public_name(model.name)} ({own[:SHOWN]}), got one built "
+                f"with {whose} ({built[:SHOWN]}); name the model that it is of, or {REBUILD}."
+            )
+        wanted = {"format": format_key(format), "embedder": of_embedder}
         for key, expected in wanted.items():
             if (built := self.card[key]) != expected:
                 raise DataError(

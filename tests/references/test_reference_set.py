@@ -226,7 +226,9 @@ class TestFolder:
 
 class TestChecks:
     def test_another_model(self, references):
-        with pytest.raises(DataError, match=r"built with model .*build the set again: c3po refset build"):
+        with pytest.raises(
+            DataError, match=r"with model \S+ \(\w{8}\), got .*name the model that it is of, or build the set again"
+        ):
             references.check(routed_model("olmoe", seed=1), "cloze", HashEmbedder())
 
     @pytest.mark.parametrize("format", ["letter", Cloze(normalize="none")])

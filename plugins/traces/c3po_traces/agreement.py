@@ -331,7 +331,9 @@ class _Sums:
         shares, same, first = torch.cat(self.shares), torch.cat(self.same), 0
         while first < len(places) and (at := (places >= first) & (places < 2 * first + 1)).any():
             last = 2 * first
-            yield _part(str(first) if first == last else f"{first} to {last}", shares[at], same[at])
+            part = _part(str(first) if first == last else f"{first} to {last}", shares[at], same[at])
+            if part.places:
+                yield part
             first = last + 1
 
     def _by_margin(self) -> Iterable[Part]:

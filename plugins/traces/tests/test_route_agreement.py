@@ -38,6 +38,8 @@ def test_shares_and_sets_are_counted_where_both_recorded():
     assert found.load == pytest.approx((0.5, 0)), "three of six uses are on other experts"
     assert found.beginnings == ((0, 1, "b", 1),) and found.pieces() == [("b", 1)]
     assert found.weights is None and found.nats is None and not found.by_margin
+    bare = trace([[[0, 1], [2, 3]], [[-1, -1], [-1, -1]]])
+    assert [part.name for part in agreement([(bare, bare)]).by_token] == ["0"], "nothing was recorded of the other"
 
 
 def test_weights_move_by_half_the_sum_of_differences():
