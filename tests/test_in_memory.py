@@ -81,6 +81,8 @@ def test_the_name_of_a_file_is_no_text(model, read, tmp_path, monkeypatch):
     with pytest.raises(DataError, match=r"got 'text\.TXT', and there is no such file here; correct its path"):
         read(model, "text.TXT", tokenizer=tiny_tokenizer())
     assert read(model, "read text.txt", tokenizer=tiny_tokenizer()) is not None, "that is two words"
+    with pytest.raises(DataError, match="two tokens at least, got 'a' of 1; give a longer one"):
+        record(model, [TEXT, "a"], tokenizer=tiny_tokenizer())
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # PEFT's

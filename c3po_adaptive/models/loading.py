@@ -176,9 +176,10 @@ def _check_name(name: str) -> None:
         )
     if name.startswith(("/", ".", "~")):
         raise ModelError(f"Expected a folder written by save_pretrained, got {name}, which there is not.")
-    here = [place.name for place in Path().iterdir() if is_file(place / "config.json")]
-    hint = elsewhere.where(name, "model") or suggestion(name, (*ours(), *ALIASES, *here), "")
-    if "/" not in name and hint:
+    if "/" in name:
+        return
+    here = [config.parent.name for config in Path().glob("*/config.json")]
+    if hint := elsewhere.where(name, "model") or suggestion(name, (*ours(), *ALIASES, *here), ""):
         raise ModelError(f"Expected an alias, a Hub id or a folder, got {name!r}; {hint}")
 
 

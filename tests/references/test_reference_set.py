@@ -226,10 +226,11 @@ class TestFolder:
 
 class TestChecks:
     def test_another_model(self, references):
-        with pytest.raises(
-            DataError, match=r"with model \S+ \(\w{8}\), got .*name the model that it is of, or build the set again"
-        ):
-            references.check(routed_model("olmoe", seed=1), "cloze", HashEmbedder())
+        another = routed_model("olmoe", seed=1)
+        another.name, of = "folder/of/mine", references.card
+        said = rf"folder/of/mine \({another.fingerprint[:8]}\), .*{of['model_name']} \({of['model'][:8]}\); name"
+        with pytest.raises(DataError, match=said):
+            references.check(another, "cloze", HashEmbedder())
 
     @pytest.mark.parametrize("format", ["letter", Cloze(normalize="none")])
     def test_another_format(self, references, format):
