@@ -13,7 +13,7 @@ from .terminal import clear_errors, print_json, print_table, say
 
 
 def models(
-    name: Annotated[str | None, typer.Argument(help="Alias, Hub id or folder: only its size, before loading.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Alias, Hub id or folder: its layers and size alone, before loading.")] = None,
     dtype: Dtype = "auto",
     quantize: Quantize = None,
     revision: Revision = None,
@@ -43,7 +43,9 @@ def models(
             if as_json:
                 print_json({"name": name} | asdict(footprint))
             else:
-                say(footprint)
+                experts = "" if footprint.n_experts is None else f" of {footprint.n_experts} experts"
+                used = "" if footprint.top_k is None else f", {footprint.top_k} a token"
+                say(f"{len(footprint.layers)} MoE layers{experts}{used}; {footprint}")
         return
     from ..models.family_table import ABILITIES, families, image_families, reason
 

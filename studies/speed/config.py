@@ -15,6 +15,7 @@ class Case(Settings):
     """One way of re-mixing, timed against the plain answer.
 
     Attributes:
+        preset: strategies and settings that go together, in place of those named here.
         optimizer: how pathways are re-mixed.
         selector: where.
         retriever: finds the neighbours.
@@ -27,6 +28,7 @@ class Case(Settings):
         textbook: every step runs the neighbours' whole prompts again; two steps are timed, and the rest scaled.
     """
 
+    preset: str | None = None
     optimizer: Spec = "ngd"
     selector: Spec = "fixed"
     retriever: Spec = "faiss-knn"

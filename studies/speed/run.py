@@ -27,6 +27,7 @@ from c3po_adaptive.references.embedding import default_embedder
 from c3po_adaptive.references.prefill_store import build_store
 from c3po_adaptive.references.reference_set import ReferenceSet
 from c3po_adaptive.registry import Registry, default_registry
+from c3po_adaptive.remixing.presets import preset_named
 from c3po_adaptive.routing.prefill import prefill
 from c3po_adaptive.routing.scores import TailScores
 from c3po_adaptive.settings import RemixSettings
@@ -45,6 +46,7 @@ from .rows import SpeedSummary, TimedCase, TimedSearch
 from .search import timed_search
 
 TEXTBOOK_STEPS = 2
+TIMED = ("optimizer", "selector", "retriever")
 
 
 @dataclass(frozen=True)
@@ -102,12 +104,13 @@ def strategies_of(config: SpeedConfig, registry: Registry) -> Iterator[tuple[str
     """Every strategy that is timed, with its role.
 
     Raises:
-        UnknownNameError: a name that does not exist.
+        UnknownNameError: a name, or a preset, that does not exist.
         SettingError: a parameter that does not exist, or a value that it cannot have.
     """
     for case in config.all_cases().values():
-        for role in ("optimizer", "selector", "retriever"):
-            yield role, registry.create(role, getattr(case, role))
+        named = {role: getattr(case, role) for role in TIMED}
+        for role, spec in (named if case.preset is None else preset_named(case.preset).specs).items():
+            yield role, registry.create(role, spec)
     for name, search in config.searches.items():
         if config.wanted(name):
             yield "retriever", registry.create("retriever", search.retriever)
@@ -209,16 +212,11 @@ class _Setup:
         if not case.warm:
             references = replace(references, folder=None)
         common: dict[str, Any] = {"format": self.format, "registry": registry, "embedder": self.embedder}
-        common["settings"] = RemixSettings()
-        self.plain = Optimizer(self.model, optimizer="none", selector={"name": "fixed", "n": 0}, **common)
-        self.remixed = Optimizer(
-            self.model,
-            refset=references,
-            optimizer=case.optimizer,
-            selector=case.selector,
-            retriever=case.retriever,
-            **common,
-        )
+        plain, own = {"optimizer": "none", "selector": {"name": "fixed", "n": 0}}, {"preset": case.preset}
+        if case.preset is None:
+            own = {role: getattr(case, role) for role in TIMED} | {"settings": RemixSettings()}
+        self.plain = Optimizer(self.model, settings=RemixSettings(), **plain, **common)
+        self.remixed = Optimizer(self.model, refset=references, **own, **common)
         for optimizer in (self.plain, self.remixed):
             optimizer.remixer = replace(optimizer.remixer, batch_size=case.batch)
 

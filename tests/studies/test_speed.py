@@ -22,6 +22,7 @@ cases:
   amortized: {optimizer: amortized-ngd, shots: 1, model: tiny, batch: 4, references: 12}
   textbook: {shots: 1, model: tiny, batch: 4, references: 12, textbook: true}
   cold: {format: cloze, optimizer: {name: ngd, steps: 2}, model: tiny, batch: 4, references: 12, warm: false}
+  nearest: {preset: nearest, format: cloze, model: tiny, batch: 4, references: 12}
 curves:
   steps: {over: optimizer.steps, values: [1, 2], case: {model: tiny, batch: 4, references: 12, optimizer: {name: ngd}}}
 searches:
@@ -46,7 +47,7 @@ def summary(file, dense_weights):
 
 def test_rows_say_what_was_measured(summary):
     rows = {row.case: row for row in summary.rows}
-    assert list(rows) == ["ngd-letter", "amortized", "textbook", "cold", "steps=1", "steps=2"]
+    assert list(rows) == ["ngd-letter", "amortized", "textbook", "cold", "nearest", "steps=1", "steps=2"]
     assert rows["steps=1"].flops_ratio < rows["steps=2"].flops_ratio
     for row in rows.values():
         assert row.ratio_min <= row.ratio <= row.ratio_max
