@@ -82,11 +82,6 @@ def test_runs_in_parts(file, summary, tmp_path, monkeypatch):
         load_config(file, ["only=[warm]"])
 
 
-def test_finished_cases_are_not_run_again(file, summary, monkeypatch):
-    monkeypatch.setattr("speed.run._Setup", None)
-    assert run_speed(load_config(file), file.parent / "run") == summary
-
-
 def test_page_shows_every_case(file, summary):
     page = (file.parent / "run" / "report.html").read_text()
     assert page == drawn(summary, {"model": None, "command": None})
@@ -97,12 +92,12 @@ def test_page_shows_every_case(file, summary):
     assert "ngd-letter" in "".join(picture.getroot().itertext())
 
 
-def test_command(file, summary):
-    done = CliRunner().invoke(
-        app, ["study", "run", str(file), "--out", str(file.parent / "run"), "--plugin", str(SPEED)]
-    )
+def test_command_runs_no_finished_case_again(file, summary, monkeypatch):
+    monkeypatch.setattr("speed.run._Setup", None)
+    out = file.parent / "run"
+    done = CliRunner().invoke(app, ["study", "run", str(file), "--out", str(out), "--plugin", str(SPEED)])
     assert done.exit_code == 0, done.output
-    assert json.loads((file.parent / "run" / "summary.json").read_text()) == summary.model_dump(mode="json")
+    assert json.loads((out / "summary.json").read_text()) == summary.model_dump(mode="json")
     assert "ngd-letter" in done.stdout
 
 
