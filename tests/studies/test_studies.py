@@ -338,7 +338,7 @@ def test_binary_files_are_few():
     """What git keeps of them, for good, with every version that is committed."""
     files = [p for ext in ("parquet", "xz", "safetensors") for p in STUDIES.parent.rglob(f"*.{ext}")]
     tracked = [p for p in files if p.parts[len(STUDIES.parent.parts)] in ("c3po_adaptive", "studies")]
-    assert 3 < len(tracked) < 60
+    assert len(tracked) > 3
     assert sum(p.stat().st_size for p in tracked) < 9_000_000
 
 
