@@ -13,7 +13,9 @@ from .terminal import clear_errors, print_json, print_table, say
 
 
 def models(
-    name: Annotated[str | None, typer.Argument(help="Alias, Hub id or folder: its layers and size alone, before loading.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="Alias, Hub id or folder: its layers and size alone, before loading.")
+    ] = None,
     dtype: Dtype = "auto",
     quantize: Quantize = None,
     revision: Revision = None,
