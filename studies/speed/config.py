@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from functools import reduce
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from c3po_adaptive.remixing.presets import preset_named
 from c3po_adaptive.study import Settings, Spec
+
+ROLES = ("optimizer", "selector", "retriever")
 
 
 class Case(Settings):
     """One way of re-mixing, timed against the plain answer.
 
     Attributes:
-        preset: strategies and settings that go together, in place of those named here.
+        preset: strategies and settings that go together, by name; then none is named here.
         optimizer: how pathways are re-mixed.
         selector: where.
         retriever: finds the neighbours.
@@ -39,6 +43,17 @@ class Case(Settings):
     references: int = Field(default=128, ge=8)
     warm: bool = True
     textbook: bool = False
+
+    @model_validator(mode="after")
+    def _one_or_the_other(self) -> Case:
+        if self.preset is not None and (named := {*ROLES} & self.model_fields_set):
+            raise ValueError(f"expected a preset or strategies of its own, got {self.preset} and {sorted(named)}")
+        return self
+
+    @property
+    def specs(self) -> Mapping[str, Spec]:
+        """The strategy of each role that is named, or that its preset has."""
+        return {role: getattr(self, role) for role in ROLES} if self.preset is None else preset_named(self.preset).specs
 
 
 class Shape(Settings):

@@ -27,7 +27,6 @@ from c3po_adaptive.references.embedding import default_embedder
 from c3po_adaptive.references.prefill_store import build_store
 from c3po_adaptive.references.reference_set import ReferenceSet
 from c3po_adaptive.registry import Registry, default_registry
-from c3po_adaptive.remixing.presets import preset_named
 from c3po_adaptive.routing.prefill import prefill
 from c3po_adaptive.routing.scores import TailScores
 from c3po_adaptive.settings import RemixSettings
@@ -46,7 +45,6 @@ from .rows import SpeedSummary, TimedCase, TimedSearch
 from .search import timed_search
 
 TEXTBOOK_STEPS = 2
-TIMED = ("optimizer", "selector", "retriever")
 
 
 @dataclass(frozen=True)
@@ -108,8 +106,7 @@ def strategies_of(config: SpeedConfig, registry: Registry) -> Iterator[tuple[str
         SettingError: a parameter that does not exist, or a value that it cannot have.
     """
     for case in config.all_cases().values():
-        named = {role: getattr(case, role) for role in TIMED}
-        for role, spec in (named if case.preset is None else preset_named(case.preset).specs).items():
+        for role, spec in case.specs.items():
             yield role, registry.create(role, spec)
     for name, search in config.searches.items():
         if config.wanted(name):
@@ -212,11 +209,10 @@ class _Setup:
         if not case.warm:
             references = replace(references, folder=None)
         common: dict[str, Any] = {"format": self.format, "registry": registry, "embedder": self.embedder}
-        plain, own = {"optimizer": "none", "selector": {"name": "fixed", "n": 0}}, {"preset": case.preset}
-        if case.preset is None:
-            own = {role: getattr(case, role) for role in TIMED} | {"settings": RemixSettings()}
-        self.plain = Optimizer(self.model, settings=RemixSettings(), **plain, **common)
-        self.remixed = Optimizer(self.model, refset=references, **own, **common)
+        usual: dict[str, Any] = common | {"settings": RemixSettings()}
+        own: dict[str, Any] = common | {"preset": case.preset} if case.preset else usual | {**case.specs}
+        self.plain = Optimizer(self.model, optimizer="none", selector={"name": "fixed", "n": 0}, **usual)
+        self.remixed = Optimizer(self.model, refset=references, **own)
         for optimizer in (self.plain, self.remixed):
             optimizer.remixer = replace(optimizer.remixer, batch_size=case.batch)
 

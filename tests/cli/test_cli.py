@@ -58,8 +58,7 @@ def start(*args, cwd):
 
 def test_what_the_command_line_sets_for_a_user_who_did_not():
     code = "import os, c3po_adaptive.cli as _; print(*map(os.environ.get, ['OMP_WAIT_POLICY', 'THP_MEM_ALLOC_ENABLE']))"
-    environment = {name: value for name, value in os.environ.items() if name != "THP_MEM_ALLOC_ENABLE"}
-    environment["OMP_WAIT_POLICY"] = "active"
+    environment = {k: v for k, v in os.environ.items() if k != "THP_MEM_ALLOC_ENABLE"} | {"OMP_WAIT_POLICY": "active"}
     assert subprocess.check_output([sys.executable, "-c", code], env=environment, text=True) == "active 1\n"
 
 

@@ -53,7 +53,7 @@ def test_rows_say_what_was_measured(summary):
         assert row.ratio_min <= row.ratio <= row.ratio_max
         assert (row.n, row.model) == (4, "tiny")
     assert 1 < rows["amortized"].flops_ratio < rows["ngd-letter"].flops_ratio
-    assert rows["cold"].flops_ratio > 2, "three neighbours' prompts count"
+    assert 2 < rows["nearest"].flops_ratio < 0.9 * rows["cold"].flops_ratio, "one step, not ten; no prompts"
     assert rows["ngd-letter"].textbook_over_this > 0, "seconds, of which nothing is said here"
     assert rows["textbook"].flops_ratio > 2 * rows["ngd-letter"].flops_ratio
     assert rows["cold"].textbook_over_this is None, "another format"
@@ -105,6 +105,7 @@ def test_command_runs_no_finished_case_again(file, summary, monkeypatch):
     ("settings", "message"),
     [
         (["cases.ngd-letter.batch=0"], "a speed study, got .*batch"),
+        (["cases.nearest.optimizer=ngd"], "a speed study, got .*nearest and .'optimizer'"),
         (["repeats=none"], "a speed study, got repeats"),
         (["cases.ngd-letter.k=3"], "--set with a key that there is, .*no 'k' in cases.ngd-letter"),
         (["curves.steps.over=hue"], "a speed study, got .*hue"),
