@@ -11,6 +11,7 @@ from sphinx.application import Sphinx
 from written import Written, table
 
 STUDIES = Path(__file__).parents[2] / "studies"
+BASE = "base"
 
 
 def summary(place: str) -> dict[str, Any]:
@@ -24,25 +25,28 @@ def summary(place: str) -> dict[str, Any]:
 
 def gain(row: Mapping[str, Any]) -> str:
     """In points, with its interval."""
-    return f"{row['gain']:+.1f} [{row['ci_low']:+.1f}, {row['ci_high']:+.1f}]"
+    return f"{row['difference']:+.1f} [{row['ci_low']:+.1f}, {row['ci_high']:+.1f}]"
 
 
 class Results(Written):
-    """Arms of a comparison, over all its data sets if there are several."""
+    """Arms that a protocol compared, over its first group."""
 
     def text(self) -> str:
-        """A row for each arm, and what was compared."""
+        """A row for each arm that was compared with the base."""
         found = summary(self.arguments[0])
-        rows = found["rows"]
-        over = "all" if any(row["dataset"] == "all" for row in rows) else rows[0]["dataset"]
+        on = found["rows"][0]["on"]
+        gains = {
+            one["a"]: gain(one)
+            for one in found["comparisons"]
+            if (one["on"], one["b"], one["test"]) == (on, BASE, "superiority")
+        }
         shown = [
             [
                 *(f"`{row['arm']}`", f"{row['n']:,}", f"{row['accuracy']:.1f}"),
-                "" if row["arm"] == found["baseline"] else gain(row),
-                f"{row['cost']['total']:.1f}",
+                *(gains.get(row["arm"], ""), f"{row['cost']:.1f}"),
             ]
-            for row in rows
-            if row["dataset"] == over
+            for row in found["rows"]
+            if row["on"] == on and row["arm"] in {BASE, *gains}
         ]
         columns = ("arm", "questions", "accuracy, %", "gain in points, 95 %", "cost in base forwards")
         return table(columns, shown, numbers=4)
