@@ -8,7 +8,7 @@ from docs.blocks import MARK, PAGES, ROOT, blocks, check_output, run
 from c3po_adaptive import default_registry
 
 LONG = ("study", "lm_eval", "fixed_or_adaptive", "controls", "passages", "traces", "inspect")  # half a minute and more
-WRITTEN = re.compile(r" (written: [\w-]+( \w+)?|end) ")  # parts of pages that docs/_ext/write.py writes
+WRITTEN = re.compile(r" (written: [\w-]+( [\w/]+)?|end) ")  # parts of pages that docs/_ext/write.py writes
 WITH_BLOCKS = [
     pytest.param(page, id=page.stem, marks=pytest.mark.slow if page.stem in LONG else ())
     for page in PAGES
