@@ -211,10 +211,10 @@ def test_readme_says_what_was_measured():
 
     second, merged = "answer/results/second", "merged/results/second/compared"
     for folder, named, words in (
-        (merged, ("gated", "nearest", "base"), "without training, gains {} points"),
-        (merged, ("gated", "each", "one for all"), "at a fixed rate beats one step for all by {}."),
-        (merged, ("gated", "five chosen", "last five"), "beat the paper's last five by {} points there"),
-        (merged, ("not asked by then", "ngd", "base"), "its descent gains {} points on three of the five"),
+        (merged, ("gated", "nearest", "base"), "gains {} points without any training"),
+        (merged, ("gated", "each", "one for all"), "it beats one step for all questions by {}."),
+        (merged, ("gated", "five chosen", "last five"), "for each question beats the paper's last five by {} points"),
+        (merged, ("not asked by then", "ngd", "base"), "its descent gains {} points on three of them"),
         (second, ("learned", "eight chosen", "last five"), "eight chosen beat the paper's last five by {} points"),
     ):
         found = compared(folder, *named)
@@ -223,7 +223,7 @@ def test_readme_says_what_was_measured():
     kept = [read_parquet(path) for path in sorted((STUDIES / merged).parent.glob("*-0.parquet"))]
     told = [{(r.arm, r.id): r.choice for r in records} for records in kept]
     moved = [own[arm, id_] != own["base", id_] for own in told for arm, id_ in own if arm == "ngd, published"]
-    assert f"changes {sum(moved)} of their {len(moved):,} answers" in said
+    assert f"changes {sum(moved)} of {len(moved):,} answers of these models" in said
     assert compared(merged, "gated", "nearest", "repaired")["verdict"] == "not shown"
     random = compared(second, "learned", "eight random", "last five")
     assert "and so do eight at random" in said and random["ci_low"] > 0
