@@ -16,9 +16,9 @@ from c3po_adaptive.testing import write_tiny_checkpoint
 pytestmark = pytest.mark.usefixtures("undrawn")
 
 PAPER = Path(__file__).parents[2] / "studies" / "paper"
-OTHERS = {"benchmarks", "same_set", "olmoe", "deepseek", "merged", "merged_references"}
-"""Files that others take keys from, and those of the embedded model alone."""
-ABLATIONS = sorted(path.stem for path in PAPER.glob("*.yaml") if path.stem not in OTHERS)
+OTHERS = {"benchmarks", "same_set", "olmoe", "deepseek"}
+"""Files that others take keys from; those of the embedded model alone are called merged."""
+ABLATIONS = sorted(path.stem for path in PAPER.glob("*.yaml") if path.stem not in OTHERS and "merged" not in path.stem)
 MODELS = {
     "olmoe": {"num_hidden_layers": 16, "num_experts": 64, "num_experts_per_tok": 8},
     "deepseek": {"num_hidden_layers": 28, "n_routed_experts": 64, "num_experts_per_tok": 6, "n_shared_experts": 2},
