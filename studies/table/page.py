@@ -14,6 +14,7 @@ from typing import Annotated
 import numpy as np
 import typer
 from c3po_compare.records import Compared, ComparedSummary
+from merged.arms_page import UNTOLD, points
 from merged.choose import BASE, best
 
 from c3po_adaptive.analysis import over_values
@@ -42,7 +43,6 @@ BARS = {
     "nearest, oracle": ("oracle", 0.6),
 }
 """Rows of the picture: color and its strength."""
-UNTOLD = "–"
 app = typer.Typer(no_args_is_help=True)
 Records = Sequence[Answered]
 
@@ -66,9 +66,9 @@ def table(
     for arm in dict.fromkeys(r.arm for r in records):
         own = [r for r in records if r.arm == arm]
         by_set = [[r for r in own if r.dataset == name] for name in sets]
-        points = [_points(told.get(arm)) for told in (gains, *[mixed] * bool(mixed))]
+        gained = [points(told.get(arm)) for told in (gains, *[mixed] * bool(mixed))]
         cells = [arm, chosen.get(arm) or UNTOLD, *(f"{_right(of):.1f}" for of in by_set)]
-        cells += [f"{np.mean([_right(of) for of in by_set]):.1f}", *points, learned_from(own[0])]
+        cells += [f"{np.mean([_right(of) for of in by_set]):.1f}", *gained, learned_from(own[0])]
         lines.append([*cells, *_costs(by_set)])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -152,12 +152,6 @@ def _right(own: Records) -> float:
     if not own:
         raise DataError("Expected answers of every row to each of the six data sets, got none of some; finish the run.")
     return 100 * float(np.mean([r.correct for r in own]))
-
-
-def _points(found: Compared | None) -> str:
-    if found is None:
-        return UNTOLD
-    return f"{found.difference:+.1f} [{found.ci_low:.1f}, {found.ci_high:.1f}]".replace("-", "−")
 
 
 @app.command()

@@ -1,11 +1,12 @@
 """What is asked next of a model with a wrong router: the best try of each arm."""
 
+import shutil
 from pathlib import Path
 
 import pandas
 import pytest
 import yaml
-from merged import choose, narrow
+from merged import arms_page, choose, narrow
 from records.made import answered
 from study.configs import parse_config, small_study
 from typer.testing import CliRunner
@@ -101,6 +102,14 @@ def test_what_longer_training_found_is_told_as_it_was_answered():
     said = (ARMS.parent / "README.md").read_text(encoding="utf-8")
     assert f"right on {right['router tuning / 10 passes 0.003']:.1f} % of 105" in said and f"on {step:.1f} % ([" in said
     assert f"right on {right['router tuning']:.1f} and {right['each']:.1f} %." in said
+
+
+def test_what_arms_win_and_cost_is_told_as_it_was_answered(tmp_path):
+    second = shutil.copytree(ARMS.parent / "results" / "second", tmp_path / "second")
+    told = (second / "arms.md").read_text(encoding="utf-8")
+    (second / "arms.md").unlink()
+    assert CliRunner().invoke(arms_page.app, [str(second)]).exit_code == 0
+    assert (second / "arms.md").read_text(encoding="utf-8") == told and "| each | 65.9 | +11.2 [5.5, 16.7] |" in told
 
 
 def test_later_models_are_tuned_among_the_two_best_tries_of_each_arm():
