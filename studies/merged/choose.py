@@ -21,6 +21,8 @@ from c3po_adaptive.records.jsonl import read_records
 from c3po_adaptive.storage.files import write_text
 from c3po_adaptive.storage.run_folder import claimed_config
 
+from .fresh import ARMS
+
 BASE, APART, PUBLISHED = "base", " / ", "published"
 CONTROLS: Mapping[str, Mapping[str, Any]] = {
     "each, shuffled labels": {"labels": "shuffled"},
@@ -42,7 +44,6 @@ COMPARED = (
     *(("eight chosen", rival) for rival in ("each", "last five")),
 )
 
-ARMS = Path(__file__).with_name("arms.yaml")
 app = typer.Typer(no_args_is_help=True)
 Try = dict[str, Any]
 """Of an arm: what it was called, and what came of it."""

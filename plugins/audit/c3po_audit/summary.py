@@ -45,10 +45,8 @@ def summarize(
         foretold = expected_gain(rows, model.layers, seed)
     permuted = next((e for e in effects if (e.intervention, e.layer) == (PERMUTED, None)), None)
     return AuditSummary(
-        sentence="; ".join(
-            ([] if foretold is None else [in_words(foretold)])
-            + [leverage_in_words(permuted), _headroom(reached), f"{_chance(base)}."]
-        ),
+        sentence=("" if foretold is None else f"{in_words(foretold)}. ")
+        + f"{leverage_in_words(permuted)}; {_headroom(reached)}; {_chance(base)}.",
         model=model.name,
         dataset=dataset,
         seed=seed,
