@@ -251,8 +251,8 @@ def test_answers_by_which_settings_are_chosen_are_kept():
 
 
 UNASKED = [
-    *(STUDIES / "merged" / f"{part}protocol.yaml" for part in ("labels_", "per_question_")),
-    *(STUDIES / name for name in ("paper/merged_protocol.yaml", "table/protocol.yaml")),
+    STUDIES / name
+    for name in ("merged/per_question_protocol.yaml", "paper/merged_protocol.yaml", "table/protocol.yaml")
 ]
 """Protocols by which no test question was asked yet; their runs have no answers to hold them against."""
 
