@@ -1,6 +1,6 @@
 """What audits foretold beside what was won, from ``studies/``: ``python -m merged.foretold merged/results/foretold
-merged/results/*.parquet --out merged/results``, with the files of ``merged.foretell``, named as the answers' files are.
-"""
+merged/results/{second,beside}/*.parquet --out merged/results/foretold``, with the files of ``merged.foretell``, named as
+the answers' files are."""
 
 from __future__ import annotations
 

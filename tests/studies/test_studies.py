@@ -250,10 +250,7 @@ def test_answers_by_which_settings_are_chosen_are_kept():
         assert re.search(rf"`{path.name}`[^.]*(\.yaml`[^.]*)*were not kept", page), path
 
 
-UNASKED = [
-    STUDIES / name
-    for name in ("merged/per_question_protocol.yaml", "paper/merged_protocol.yaml", "table/protocol.yaml")
-]
+UNASKED = [STUDIES / name for name in ("paper/merged_protocol.yaml", "table/protocol.yaml")]
 """Protocols by which no test question was asked yet; their runs have no answers to hold them against."""
 
 
