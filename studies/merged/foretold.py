@@ -1,6 +1,6 @@
 """What audits foretold beside what was won, from ``studies/``: ``python -m merged.foretold merged/results/foretold
-merged/results/{second,beside}/*.parquet --out merged/results/foretold``, with the files of ``merged.foretell``, named as
-the answers' files are."""
+merged/results/{second,beside}/*.parquet --out merged/results/foretold``, with the files of ``merged.foretell``, each
+named as its model's answers are."""
 
 from __future__ import annotations
 
