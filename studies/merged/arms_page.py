@@ -18,8 +18,16 @@ from c3po_adaptive.storage.files import write_text
 
 from .choose import BASE
 
-GROUP, UNTOLD = "gated", "–"
-HEAD = ("arm", "right, %", "over base [95 %]", "labels", "weights trained", "once", "a question")
+GROUP = "gated"
+UNTOLD = "–"
+LEGEND = """# What each arm wins and costs
+
+Means over {models} models and {questions:,} answers; {unit} are counted alike, and are the unit of intervals. Costs are
+in answers of the model left alone, *once* before the first question, and for each *question*; of the models the least
+and the most. *Labels* are those learned from: what was chosen on validation questions has those beside them. *Weights*
+are those trained by gradient. {untold}: not compared.
+"""
+HEAD = ("arm", "right, %", "over base [95 %]", "labels", "weights", "once", "a question")
 app = typer.Typer(no_args_is_help=True)
 
 
@@ -31,28 +39,29 @@ def points(found: Compared | None) -> str:
 
 
 def table(kept: Mapping[str, Sequence[Answered]], found: ComparedSummary) -> str:
-    """A row an arm, the most right first: costs are in answers of the model left alone; of the models the least and the
-    most."""
+    """A row an arm, the most right first, under what its columns say."""
     models = found.protocol["groups"][GROUP]["models"]
     gains = {one.a: one for one in found.comparisons if (one.on, one.b) == (GROUP, BASE)}
+    rows = sorted((row for row in found.rows if row.on == GROUP), key=lambda row: -row.accuracy)
     lines = [HEAD, ("---", *["---:"] * (len(HEAD) - 1))]
-    for row in sorted((row for row in found.rows if row.on == GROUP), key=lambda row: -row.accuracy):
-        by_model = [own for model in models if (own := [r for r in kept[model] if r.arm == row.arm])]
+    for row in rows:
+        answers = [own for model in models if (own := [r for r in kept[model] if r.arm == row.arm])]
         ends = (
-            _ends([own[0].labels for own in by_model], ",.0f"),
-            _ends([own[0].parameters for own in by_model], ",.0f"),
-            _ends([own[0].once for own in by_model], ",.0f"),
-            _ends([float(np.mean([r.cost.total for r in own])) for own in by_model], ".2f"),
+            _ends([own[0].labels for own in answers], ",.0f"),
+            _ends([own[0].parameters for own in answers], ",.0f"),
+            _ends([own[0].once for own in answers], ",.0f"),
+            _ends([float(np.mean([r.cost.total for r in own])) for own in answers], ".2f"),
         )
         lines.append((row.arm, f"{row.accuracy:.1f}", points(gains.get(row.arm)), *ends))
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+    told = LEGEND.format(models=len(models), questions=rows[0].n, unit=f"{found.protocol['unit']}s", untold=UNTOLD)
+    return told + "\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
-def _ends(values: Sequence[float | None], places: str) -> str:
+def _ends(values: Sequence[float | None], spec: str) -> str:
     told = [value for value in values if value is not None]
     if len(told) < len(values):
         return UNTOLD
-    return " to ".join(dict.fromkeys(f"{value:{places}}" for value in (min(told), max(told))))
+    return " to ".join(dict.fromkeys(f"{value:{spec}}" for value in (min(told), max(told))))
 
 
 @app.command()

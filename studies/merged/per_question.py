@@ -1,7 +1,7 @@
 """Is it per question, or per kind? From ``studies/``: ``python -m merged.per_question RUN/test.yaml --pool FOLDER --out
 FOLDER`` writes three configurations of arms as they were chosen, with the questions and references that they need.
 
-- ``varied``: a kind is what came from one data set, and holds several tasks: one change for it has to serve all.
+- ``varied``: a kind is what came from one data set, of which most hold several tasks: one change has to serve all.
 - ``between``: questions of kinds of which there are no references.
 - ``stream``: kinds come one after the other: of a third of them five references are there, of the others forty.
 """
@@ -27,8 +27,13 @@ from .fresh import kinds_of, last_of, write
 EACH, FIRST, BETWEEN, REFERENCES, FEW, THIRDS = 10, 10, 24, 40, 5, 3
 """Questions a kind, after the last ten, which the protocol's part asks, and at most of one without references;
 references a kind, and of one that is new."""
-ALONE = ("base", "each", "nearest", "one a cluster", "one for all", "repaired", "router tuning")
+ASKED = ("base", "each", "one a cluster")
 TOLD = "one a kind, told"
+ARMS = {
+    "varied": (*ASKED, "nearest", TOLD),
+    "between": (*ASKED, "nearest", "one for all"),
+    "stream": (*ASKED, TOLD, "router tuning"),
+}
 app = typer.Typer(no_args_is_help=True)
 
 
@@ -83,13 +88,10 @@ def per_question(
         new = kinds[part::THIRDS]
         few = [labeled[kind][: FEW if kind in new else REFERENCES] for kind in kinds]
         stream.append(dataset(f"stream-{part}", _all(asked.get(kind, ()) for kind in new), _all(few)))
-    for name, arms, datasets in (
-        ("varied", (*ALONE, TOLD), [varied]),
-        ("between", ALONE, [between]),
-        ("stream", (*ALONE, TOLD), stream),
-    ):
-        write_text(out / f"{name}.yaml", yaml.safe_dump(arms_of(config, arms, datasets), sort_keys=False, width=1000))
-        typer.echo(f"{out / name}.yaml: {len(arms)} arms, {len(datasets)} data sets")
+    for name, datasets in (("varied", [varied]), ("between", [between]), ("stream", stream)):
+        told = arms_of(config, ARMS[name], datasets)
+        write_text(out / f"{name}.yaml", yaml.safe_dump(told, sort_keys=False, width=1000))
+        typer.echo(f"{out / name}.yaml: {len(ARMS[name])} arms, {len(datasets)} data sets")
 
 
 def _all(parts: Iterable[Sequence[Question]]) -> list[Question]:

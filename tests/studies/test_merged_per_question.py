@@ -1,11 +1,14 @@
 """What tells a question's own change from its kind's: kinds with inner variety, without references, just come."""
 
 import json
+from pathlib import Path
 
 import pytest
 import yaml
 from c3po_bed.kinds import KINDS
+from c3po_compare.records import ComparedSummary
 from merged import per_question
+from merged.arms_page import points
 from merged.choose import asked_next
 from studies.test_merged_choice import CONFIG
 from study.configs import parse_config
@@ -59,4 +62,19 @@ def test_each_asks_what_it_says(written):
 def test_arms_are_as_they_were_chosen(written):
     for name, (_, raw) in written.items():
         assert ("one a kind, told" in raw["arms"]) == (name != "between"), "which has no references of its kinds"
-        assert {*per_question.ALONE} <= {*raw["arms"]}
+        assert {*per_question.ASKED} < {*raw["arms"]}
+
+
+def test_the_page_tells_every_comparison_and_what_fewer_labels_win():
+    folder = Path(per_question.__file__).parent
+    page = (folder / "README.md").read_text(encoding="utf-8")
+    asked, labels = (
+        ComparedSummary.model_validate_json((folder / "results" / part / "compared/summary.json").read_bytes())
+        for part in ("per_question", "labels")
+    )
+    assert all(f" | {one.b} | {points(one)} |\n" in page for one in asked.comparisons)
+    right = {(row.on, row.arm): row.accuracy for row in labels.rows}
+    for on, number in (("one", 1), ("three", 3), ("ten", 10)):
+        arms = ("each", "one a cluster", "repaired", "lora", "router tuning")
+        cells = [f" {right[on, arm] - right[on, 'base']:+.1f} " if (on, arm) in right else " " for arm in arms]
+        assert f"| {number} |{'|'.join(cells)}|\n" in page
