@@ -130,13 +130,8 @@ def test_what_was_asked_afterwards_is_told_as_it_was_answered():
     assert f"Drawn at random they have {share} of that lead" in results
     rest = [points(told_by(arm, "last five", "without early")) for arm in ("eight chosen", "eight random")]
     assert "layers are sound, chosen are {} above them and random ones {}, looked at".format(*rest) in page
-    assert "chosen − last five | {} | | the same | eight layers at random − last five | {} |".format(*rest) in results
     (given, won) = (told_by(arm, "base", "learned: early") for arm in ("each, random neighbours", "each"))
     assert f"300 random ones a question win {points(given)} of the second round's {won['difference']:.1f}" in page
-    assert (
-        f"a dozen of each kind, drawn at random, win {given['difference']:.1f} of the {won['difference']:.1f} points"
-        in results
-    )
 
 
 def test_another_draw_and_another_seed_are_told_as_they_were_answered():
@@ -151,16 +146,14 @@ def test_another_draw_and_another_seed_are_told_as_they_were_answered():
 
 
 def test_what_is_not_shown_to_be_worse_is_told():
-    page, results = words(ANSWER / "README.md"), words(RESULTS)
+    page = words(ANSWER / "README.md")
     rivals = [told_by(arm, "each", "beside", name="left") for arm in ("in context", "calibrated")]
     shuffled = told_by("each", "each, shuffled labels", "known", name="first")
     assert {one["verdict"] for one in (*rivals, shuffled)} == {"not shown"}
     said = "Solved examples in the prompt, {}, and calibrated scores, {}, are not shown to be worse"
     assert said.format(*map(points, rivals)) in page
-    for told_as, one in zip(("solved examples in the prompt", "calibrated scores"), rivals, strict=True):
-        assert f"| the same | {told_as} − a step for each question | {points(one)} |" in results
     half = (shuffled["ci_high"] - shuffled["ci_low"]) / 2
-    assert f"are {shuffled['difference']:.1f} ± {half:.1f} points below, which does not stand" in results
+    assert f"are {shuffled['difference']:.1f} ± {half:.1f} points below a step for each question, which" in page
 
 
 class TestNeighbours:
