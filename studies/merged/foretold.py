@@ -101,17 +101,18 @@ def page(rows: Sequence[Told]) -> str:
 def picture(rows: Sequence[Told]) -> str:
     """Points won by points foretold, a mark a model, with intervals both ways."""
     with style():
-        figure, (axes,) = panels(3.4)
+        figure, (axes,) = panels(4.4)
         ends = [min(row.foretold_low for row in rows), max(row.foretold_high for row in rows)]
         axes.axline((0, 0), slope=1, color=COLORS["grid"])
         axes.axhline(0, color=COLORS["text"], linewidth=0.8)
         axes.axvline(0, color=COLORS["text"], linewidth=0.8)
-        for row in rows:
+        for n, row in enumerate(sorted(rows, key=lambda row: row.won)):
             color = COLORS["method"] if row.sure else COLORS["base"]
             axes.hlines(row.won, row.foretold_low, row.foretold_high, color=color, linewidth=0.8, alpha=0.5)
             axes.vlines(row.foretold, row.won_low, row.won_high, color=color, linewidth=0.8, alpha=0.5)
             axes.plot(row.foretold, row.won, "o", color=color, markersize=4)
-            axes.annotate(row.model, (row.foretold, row.won), (4, 4), textcoords="offset points", size=7)
+            beside = (4, (-8, 3)[n % 2])
+            axes.annotate(row.model, (row.foretold, row.won), beside, textcoords="offset points", size=7)
         axes.set_xlim(ends[0] - 1, ends[1] + 1)
         axes.set_xlabel("foretold by labeled questions, points")
         axes.set_ylabel("won on other questions, points")
