@@ -1,6 +1,7 @@
 """What audits foretold is held against what was won, model by model."""
 
 import json
+from pathlib import Path
 
 import pytest
 from c3po_audit.records import AuditInterval, ExpectedGain
@@ -10,6 +11,7 @@ from typer.testing import CliRunner
 
 from c3po_adaptive.records.parquet import write_parquet
 
+RESULTS = Path(__file__).parents[2] / "studies" / "merged" / "results"
 KINDS = "abcdef"
 MODELS = {"sure": (20, 3), "sound": (0, 0), "wrong": (9, -2), "small": (5, 1)}
 """Points foretold, and of six questions a kind how many more nearest has right than the base, of two."""
@@ -50,6 +52,20 @@ def test_each_model_has_what_was_foretold_beside_what_was_won(place):
     assert rows[2].startswith("| `sure` | +20.0 [16.0, 24.0] | 2.00 | +50.0 [") and "| `wrong` | +9.0" in rows[-1]
     assert "−33.3 [" in rows[-1]
     assert "points that the audit foretold" in (place / "out" / "foretold.svg").read_text()
+
+
+def test_what_is_told_of_the_models_is_what_was_kept(tmp_path):
+    kept = [str(path) for part in ("second", "beside") for path in sorted((RESULTS / part).glob("*.parquet"))]
+    assert CliRunner().invoke(app, [str(RESULTS / "foretold"), *kept, "--out", str(tmp_path)]).exit_code == 0
+    again, told = (json.loads((at / "foretold.json").read_text()) for at in (tmp_path, RESULTS / "foretold"))
+    assert len(told["models"]) == 14 and again.keys() == told.keys()
+    assert all(one == pytest.approx(other) for one, other in zip(again["models"], told["models"], strict=True))
+    assert again["rank correlation"] == pytest.approx(told["rank correlation"]) and again["wrong"] == told["wrong"]
+    for page in (RESULTS.parent / "README.md", RESULTS.parents[2] / "docs/explanation/results.md"):
+        words = " ".join(page.read_text(encoding="utf-8").split())
+        assert f"{told['rank correlation']['foretold']:.2f}" in words[words.index("fourteen models") :][:150]
+    gained = [row["model"] for row in told["models"] if row["won_low"] > 0]
+    assert len(gained) == 7 and {row["model"] for row in told["models"] if row["foretold_low"] > 0} < {*gained}
 
 
 def test_answers_without_the_arm_are_refused(place):
