@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from c3po_audit.records import AuditInterval, ExpectedGain
-from merged.foretold import app
+from merged.foretold import Told, app, correlation
 from records.made import answered
 from typer.testing import CliRunner
 
@@ -64,8 +64,15 @@ def test_what_is_told_of_the_models_is_what_was_kept(tmp_path):
     for page in (RESULTS.parent / "README.md", RESULTS.parents[2] / "docs/explanation/results.md"):
         words = " ".join(page.read_text(encoding="utf-8").split())
         assert f"{told['rank correlation']['foretold']:.2f}" in words[words.index("fourteen models") :][:150]
-    gained = [row["model"] for row in told["models"] if row["won_low"] > 0]
-    assert len(gained) == 7 and {row["model"] for row in told["models"] if row["foretold_low"] > 0} < {*gained}
+    rows = [Told(**row) for row in told["models"]]
+    gained = [row for row in rows if row.won_low > 0]
+    assert len(gained) == 7 and {row.model for row in rows if row.sure} < {row.model for row in gained}
+    without = [correlation([other for other in rows if other != row], "foretold") for row in rows]
+    more = [sum(row.won - row.foretold for row in of) / len(of) for of in (gained, rows)]
+    page = (RESULTS.parent / "README.md").read_text(encoding="utf-8")
+    assert f"({min(without):.2f} to {max(without):.2f} with any one model left out)" in page
+    assert f"seven that gained the correlation is {correlation(gained, 'foretold'):.2f}" in page
+    assert "They won {:.1f} points more than foretold in the mean, all fourteen {:.1f}".format(*more) in page
 
 
 def test_answers_without_the_arm_are_refused(place):

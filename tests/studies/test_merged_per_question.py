@@ -62,7 +62,10 @@ def test_each_asks_what_it_says(written):
 def test_arms_are_as_they_were_chosen(written):
     for name, (_, raw) in written.items():
         assert ("one a kind, told" in raw["arms"]) == (name != "between"), "which has no references of its kinds"
-        assert {*per_question.ASKED} < {*raw["arms"]}
+    protocol = yaml.safe_load(Path(per_question.__file__).with_name("per_question_protocol.yaml").read_text())
+    for asked in protocol["comparisons"]:
+        rivals = asked["b"] if isinstance(asked["b"], list) else [asked["b"]]
+        assert {asked["a"], *rivals} <= {*written[asked["group"]][1]["arms"]}
 
 
 def test_the_page_tells_every_comparison_and_what_fewer_labels_win():
