@@ -21,6 +21,7 @@ from .head import forward_as
 from .image_inputs import as_mask, decoder_inputs, ids_beside
 from .modules import hooked
 from .packing import Packed, windows
+from .prompt_attention import apart
 from .prompt_caches import layer_of, overwritten, passed_by
 from .sites import Site, decoder_layers, decoder_of
 from .states import TailBatch, TokenBatch
@@ -117,6 +118,7 @@ def tail_hidden(model: PreTrainedModel, sites: Sequence[Site], batch: TailBatch,
             inputs = {"inputs_embeds": embeddings, **ids_beside(model, batch.tokens)}
         cache = _cache(model, batch, at, first_layer(sites, 0))
         stack.enter_context(overwritten(() if cache is None else cache.layers))
+        stack.enter_context(apart(model, cache))
         inputs |= context(model, packed, batch, cache)
         hidden: Tensor = decoder_of(model)(**inputs).last_hidden_state
     return hidden
