@@ -142,7 +142,7 @@ QUOTING = (
     "pictures",
     "poisoned",
 )
-RESULTS = ("answer/", "embedded_model/", "faults/", "pictures/", "merged/")
+RESULTS = ("answer/", "embedded_model/", "faithfulness/", "faults/", "pictures/", "merged/")
 PAGES = {
     **{f"studies/{name}/README.md": (f"{name}/",) for name in QUOTING},
     "docs/howto/poisoned.md": ("poisoned/",),

@@ -33,6 +33,14 @@ def overlap(scores: Floats, other: Floats, n: int) -> Floats:
     return found
 
 
+def places(scores: Floats) -> Floats:
+    """``[N, L]`` share of the other layers that a layer's score is above; equal ones count for half."""
+    from scipy.stats import rankdata
+
+    found: Floats = (rankdata(scores, axis=1) - 1) / (scores.shape[1] - 1)
+    return found
+
+
 def separation(scores: Floats, marked: NDArray[np.bool_]) -> Floats:
     """``[N]`` chance that a layer ``marked [L]`` has a higher score of ``[N, L]`` than one that is not (the area under
     the ROC curve): 1/2 by chance, or where the score does not tell layers apart."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import Any
 
 from c3po_adaptive.report import COLORS, LINE, WIDTH, cells, color_of, draw, panels, square, style, svg
 
+from .places import LayerPlaces
 from .summary import FaithfulnessSummary, KindEffects, ScoreRow
 
 
@@ -23,6 +26,7 @@ def page(summary: FaithfulnessSummary, made: Mapping[str, str | None] | None = N
         truths=summary.truths,
         correlations=faithful([row for row in summary.rows if row.dataset == shown], summary.truths),
         heat=heat(summary.layers, summary.decoder_layers),
+        places=where([row for row in summary.places if row.dataset == shown], summary.decoder_layers, summary.marked),
     )
 
 
@@ -38,7 +42,7 @@ def faithful(rows: Sequence[ScoreRow], truths: Sequence[str]) -> str:
             axes.set_ylim(len(rows) - 0.4, -0.7)
             axes.grid(True, axis="x")
             axes.axvline(0, color=COLORS["text"], linewidth=0.8)
-            axes.set_title(truth, loc="left", size=9)
+            axes.set_title(truth.replace(", ", ",\n"), loc="left", size=9)
             for y, row in enumerate(rows):
                 found = row.correlation(truth)
                 color = color_of(row.role)
@@ -63,3 +67,33 @@ def heat(rows: Sequence[KindEffects], layers: Sequence[int]) -> str:
         cells(axes, [f"{name} ({row.n})" for name, row in zip(names, rows, strict=True)], layers)
         axes.set_xlabel(f"decoder layer; the strongest color is {most:.3f} nats", size=9)
         return svg(figure, "Single-layer effects of re-mixing, by kind of question")
+
+
+def where(rows: Sequence[LayerPlaces], layers: Sequence[int], marked: Sequence[int]) -> str:
+    """Where each score and truth puts each layer, mean over questions."""
+    with style():
+        figure, (axes,) = panels(0.8 + LINE * len(rows))
+        draw_places(axes, rows, layers, marked)
+        axes.set_xlabel("decoder layer" + ("; those that are marked are framed" if marked else ""), size=9)
+        return svg(figure, "Where each score puts each layer")
+
+
+def draw_places(axes: Any, rows: Sequence[LayerPlaces], layers: Sequence[int], marked: Sequence[int]) -> None:
+    """A row for each score or truth, a column for each layer: the higher, the stronger; marked ones are framed."""
+    from matplotlib.patches import Rectangle
+
+    for y, row in enumerate(rows):
+        for x, place in enumerate(row.places):
+            axes.add_patch(square(x, y, color_of(row.role) if row.role else COLORS["text"], place))
+    cells(axes, [row.of for row in rows], layers)
+    for first, last in _runs([layer in marked for layer in layers]):
+        size = last - first + 1, len(rows)
+        axes.add_patch(Rectangle((first - 0.5, -0.5), *size, fill=False, edgecolor=COLORS["text"], linewidth=1.2))
+
+
+def _runs(marked: Sequence[bool]) -> Iterator[tuple[int, int]]:
+    """First and last place of each run of True."""
+    for value, run in groupby(enumerate(marked), key=lambda pair: pair[1]):
+        inside = [place for place, _ in run]
+        if value:
+            yield inside[0], inside[-1]

@@ -49,10 +49,13 @@ class Faithfulness(StudyOnQuestions[FaithfulnessConfig, FaithfulnessWorker]):
         return summarize(records, worker.config, worker.model.layers, worker.inputs, worker.counted_once)
 
     def table(self, summary: FaithfulnessSummary) -> Table:
-        truths, marked = summary.truths, bool(summary.config.get("marked"))
-        rows = [[row.dataset, row.score, *_found(row, truths, marked), f"{row.cost:.2f}"] for row in summary.rows]
+        truths, marked = summary.truths, {(p.dataset, p.of): p.marked for p in summary.places}
+        rows = [
+            [row.dataset, row.score, *_found(row, truths, marked[row.dataset, row.score]), f"{row.cost:.2f}"]
+            for row in summary.rows
+        ]
         said = [f"Counted once: {what}." for what in summary.counted_once]
-        columns = ("data set", "score", *truths, *(["marked"] if marked else []), "cost")
+        columns = ("data set", "score", *truths, *(["marked"] if any(marked.values()) else []), "cost")
         return Table(columns, rows, said)
 
 
@@ -62,9 +65,8 @@ def _times(config: FaithfulnessConfig, weights: Footprint) -> tuple[int, int]:
     return times, times + 1 + 2 * len(config.points) * (len(config.scores) + len(CONTROLS))
 
 
-def _found(row: ScoreRow, truths: Sequence[str], marked: bool) -> list[str]:
-    told = [_interval(row.correlation(truth)) for truth in truths]
-    return told + ([_interval(row.marked) if row.marked else ""] if marked else [])
+def _found(row: ScoreRow, truths: Sequence[str], marked: Interval | None) -> list[str]:
+    return [_interval(row.correlation(truth)) for truth in truths] + ([_interval(marked)] if marked else [])
 
 
 def _interval(found: Interval) -> str:

@@ -17,7 +17,8 @@ from .config import FaithfulnessConfig
 from .curves import area
 from .exchanged_routers import EXCHANGED
 from .layer_effects import TRUTHS
-from .metrics import overlap, rank_correlation, separation
+from .metrics import overlap, rank_correlation
+from .places import LayerPlaces, placed
 from .record import Role, ScoreRecord
 
 RANDOM = "random layers"
@@ -35,7 +36,6 @@ class ScoreRow(Ours):
 
     Attributes:
         insertion: area of the curve, as ``deletion``; ``beside_random``: minus that of random layers.
-        marked: how well it separates the marked layers from the others; None: none or all are.
         last: share of the best layers that are among the last; for ``best, …`` among the best of that truth.
         other_neighbours: rank correlation with the score by other neighbours; None: not probed.
     """
@@ -50,7 +50,6 @@ class ScoreRow(Ours):
     deletion: Interval
     beside_random: Interval
     last: Interval
-    marked: Interval | None = None
     chance: float
     cost: float
     other_neighbours: Interval | None
@@ -82,6 +81,7 @@ class FaithfulnessSummary(Ours):
     truths: tuple[str, ...] = Field(min_length=1)
     decoder_layers: tuple[int, ...] = Field(min_length=1)
     rows: tuple[ScoreRow, ...] = Field(min_length=1)
+    places: tuple[LayerPlaces, ...] = Field(min_length=1)
     layers: tuple[KindEffects, ...] = Field(min_length=1)
     hashes: dict[str, object] = Field(default_factory=dict)
     counted_once: tuple[str, ...] = ()
@@ -95,7 +95,16 @@ class FaithfulnessSummary(Ours):
             raise ValueError(f"{lacking[0]!r} is wanted of each score")
         if any(len(row.effect) != len(row.ci or row.effect) for row in self.layers):
             raise ValueError("an interval for each layer's effect is wanted")
+        unplaced = {(row.dataset, row.score) for row in self.rows} - {(row.dataset, row.of) for row in self.places}
+        if unplaced or any(len(row.places) != len(self.decoder_layers) for row in self.places):
+            raise ValueError("a place for each layer is wanted of each score")
         return self
+
+    @property
+    def marked(self) -> tuple[int, ...]:
+        """Decoder layers that a score should put first."""
+        found = self.config.get("marked")
+        return tuple(x for x in found if isinstance(x, int)) if isinstance(found, list) else ()
 
 
 def summarize(
@@ -121,15 +130,21 @@ def summarize(
     tables = {name: _ScoredQuestions([r for r in records if r.dataset == name], config) for name in names}
     groups = {name: [name] for name in names} | ({"all": names} if len(names) > 1 else {})
     rows = [
-        _row(group, score, [tables[name] for name in members], config, marked)
+        _row(group, score, [tables[name] for name in members], config)
         for group, members in groups.items()
         for score in [*config.scores, *CONTROLS]
+    ]
+    places = [
+        _placed(group, of, [tables[name] for name in members], config.seed, marked)
+        for group, members in groups.items()
+        for of in [*config.scores, *CONTROLS, *truths_of(config)]
     ]
     return FaithfulnessSummary(
         config=config.model_dump(mode="json"),
         truths=truths_of(config),
         decoder_layers=tuple(layers),
         rows=tuple(rows),
+        places=tuple(places),
         layers=tuple(row for name in names for row in tables[name].by_kind(config.seed)),
         hashes=dict(hashes or {}),
         counted_once=tuple(counted_once),
@@ -171,8 +186,20 @@ class _ScoredQuestions:
         """Of those questions that have it."""
         return np.array([x for r in self.scores[score] if (x := getattr(r, field)) is not None], dtype=float)
 
+    def role(self, of: str) -> Role | None:
+        """Of a score; None: it is a truth."""
+        return self.scores[of][0].role if of in self.scores else None
+
+    def standing(self, of: str) -> Floats:
+        """``[N, L]`` a score's values, or a truth's effects."""
+        return self.values(of) if of in self.scores else self.effects(of)
+
+    @property
+    def kinds(self) -> list[str]:
+        return [r.kind for r in self.truth]
+
     def by_kind(self, seed: int) -> Iterator[KindEffects]:
-        kinds = list(dict.fromkeys(r.kind for r in self.truth))
+        kinds = list(dict.fromkeys(self.kinds))
         effects = self.effects("alone, own")
         for kind in kinds:
             of_kind = effects[[r.kind == kind for r in self.truth]]
@@ -193,7 +220,6 @@ def _row(
     score: str,
     tables: Sequence[_ScoredQuestions],
     config: FaithfulnessConfig,
-    marked: NDArray[np.bool_],
 ) -> ScoreRow:
     seed, n = config.seed, config.n
     layers, truths = tables[0].effects(TRUTHS[0]).shape[1], truths_of(config)
@@ -210,14 +236,12 @@ def _row(
     }
     probed = {field: [t.some(score, field) for t in tables] for field in PROBED}
     told: dict[str, Any] = {name: _mean(strata, seed) for name, strata in beside.items()}
-    if 0 < marked.sum() < layers:
-        told["marked"] = _mean([separation(t.values(score), marked) for t in tables], seed)
     told |= {name: _mean(some, seed) if all(len(x) > 1 for x in some) else None for name, some in probed.items()}
     return ScoreRow(
         dataset=dataset,
         score=score,
         n=sum(len(t.truth) for t in tables),
-        role=tables[0].scores[score][0].role,
+        role=tables[0].role(score),
         insertion=_mean(inserted, seed),
         deletion=_mean(deleted, seed),
         beside_random=_mean([a - b for a, b in zip(inserted, chance, strict=True)], seed),
@@ -226,6 +250,13 @@ def _row(
         cost=float(np.mean([t.values(score, "cost").mean() for t in tables])),
         **told,
     )
+
+
+def _placed(
+    dataset: str, of: str, tables: Sequence[_ScoredQuestions], seed: int, marked: NDArray[np.bool_]
+) -> LayerPlaces:
+    values, kinds = [t.standing(of) for t in tables], [t.kinds for t in tables]
+    return placed(dataset, of, tables[0].role(of), values, kinds, marked, seed)
 
 
 def _area(table: _ScoredQuestions, score: str, field: str, points: Sequence[int], layers: int) -> Floats:

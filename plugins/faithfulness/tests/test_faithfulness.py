@@ -13,6 +13,7 @@ from c3po_faithfulness.curves import Curves, area
 from c3po_faithfulness.exchanged_routers import EXCHANGED, ExchangedRouters
 from c3po_faithfulness.layer_effects import TRUTHS, truth
 from c3po_faithfulness.metrics import RADIUS, infidelity, overlap, rank_correlation, sensitivity, separation
+from c3po_faithfulness.places import placed
 from c3po_faithfulness.record import ScoreRecord
 from c3po_faithfulness.single_layer import Causal
 from c3po_faithfulness.study import Faithfulness
@@ -193,6 +194,20 @@ class TestMetrics:
         got = separation(scores, np.array([True, True, False, False]))
         np.testing.assert_allclose(got, [1, 0, 0.75, 0.5])
 
+    def test_places_tell_more_together_than_each_by_itself(self):
+        """Of the two that are not marked each question puts another one first, and marked ones in between."""
+        values = np.array([[3.0, 1, 4, 0], [3, 1, 0, 4], [1, 3, 4, 0], [1, 3, 0, 4]])
+        marked, kinds = np.array([True, True, False, False]), [list("aabb")]
+
+        def found(values, marked):
+            row = placed("d", "s", None, [values], kinds, marked, 0)
+            return row, [x and x.mean for x in (row.marked, row.marked_by_kind, row.marked_by_all)]
+
+        assert found(values, marked)[1] == [0.5, 0.5, 0.5]
+        row, areas = found(values + np.array([2, 2, 0, 0]), marked)
+        assert areas == [0.75, 0.75, 1] and row.marked_by_all.ci_low < 1 == row.marked_by_all.ci_high
+        assert found(values, np.ones(4, dtype=bool))[1] == [None, None, None]
+
     @pytest.mark.parametrize("method", METHODS)
     @pytest.mark.parametrize("experts", [4, 20])
     def test_infidelity_of_a_linear_function_is_zero(self, method, experts):
@@ -318,7 +333,8 @@ class TestStudy:
         page = (ran[0] / "report.html").read_text()
         assert "Which layers matter" in page
         assert all(name in page for name in SCORES)
-        assert page.count("<svg") == 2
+        assert page.count("<svg") == 3
+        assert "how well marked layers are separated" not in page, "none are"
         assert "sums" in ran[1]
 
     def test_beside_a_model_whose_routers_are_right(self, place):
@@ -328,13 +344,19 @@ class TestStudy:
         assert done.exit_code == 0, done.output
         summary = json.loads((place / "beside" / "summary.json").read_text())
         assert summary["truths"] == [*TRUTHS[:2], *EXCHANGED]
-        rows = {row["score"]: row for row in summary["rows"]}
-        assert rows["last layers"]["marked"]["mean"] == 0.5, "of three layers it is the second"
-        assert all(0 <= row["marked"]["ci_low"] <= row["marked"]["ci_high"] <= 1 for row in rows.values())
+        places = {row["of"]: row for row in summary["places"]}
+        assert places.keys() == {*SCORES, *CONTROLS, *summary["truths"]}
+        assert places["last layers"]["places"] == [0, 0.5, 1]
+        assert places["set right"]["role"] is None and places["set right"]["places"] == [0.5] * 3
+        for how in ("marked", "marked_by_kind", "marked_by_all"):
+            assert places["last layers"][how] == {"mean": 0.5, "ci_low": 0.5, "ci_high": 0.5}, (
+                "of three it is the second"
+            )
+            assert all(0 <= row[how]["ci_low"] <= row[how]["ci_high"] <= 1 for row in places.values())
         truths = [r["effects"] for r in rows_in(place / "beside") if r["arm"] == "truth"]
         assert not any(x for effects in truths for name in EXCHANGED for x in effects[name])
         page = (place / "beside" / "report.html").read_text()
-        assert "Separates the marked layers" in page
+        assert "how well marked layers are separated" in page
         assert "Set right" in page
         assert "marked" in done.output
 

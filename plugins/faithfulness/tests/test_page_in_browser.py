@@ -14,7 +14,7 @@ RESULTS = Path(__file__).parents[3] / "studies" / "faithfulness" / "results"
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory):
     path = tmp_path_factory.mktemp("faithfulness") / "report.html"
-    path.write_text(page(FaithfulnessSummary.model_validate_json((RESULTS / "summary.json").read_text())))
+    path.write_text(page(FaithfulnessSummary.model_validate_json((RESULTS / "misrouted.json").read_text())))
     return {"own": path}
 
 

@@ -1,0 +1,1 @@
+"""Which layers matter, and which score finds them."""

@@ -1,0 +1,117 @@
+"""What runs of ``config.yaml`` found, kept and set beside each other, from ``studies/``:
+``python -m faithfulness.keep RUN … --out faithfulness/results``.
+
+``NAME.parquet`` has a run's rows, by the name of its folder behind the last hyphen, and ``NAME.json`` their summary;
+``scores.md`` and ``places.svg`` set those that are kept beside each other.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import typer
+from c3po_faithfulness.config import FaithfulnessConfig
+from c3po_faithfulness.page import draw_places
+from c3po_faithfulness.record import ScoreRecord
+from c3po_faithfulness.summary import TRUTH, FaithfulnessSummary, summarize
+from matplotlib.figure import Figure
+
+from c3po_adaptive.cli.terminal import clear_errors
+from c3po_adaptive.records.jsonl import read_records
+from c3po_adaptive.report import LINE, WIDTH, standalone, style, svg
+from c3po_adaptive.storage.files import write_text
+from c3po_adaptive.study import Interval
+
+MODELS = {"misrouted": "first eight routers broken", "sound": "as shipped", "merged": "merged by prompts"}
+"""Runs that are set beside each other, as pages call their models."""
+AREAS = {"a question": "marked", "its kind": "marked_by_kind", "all": "marked_by_all"}
+ON_MERGED = ("merged: as setting right does", "merged: helps, over random layers")
+app = typer.Typer(no_args_is_help=True)
+
+
+def kept(path: Path) -> FaithfulnessSummary:
+    """The summary of rows that are kept, by the configuration that is kept beside them."""
+    known = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    records = [ScoreRecord.model_validate(_told(row)) for row in pq.read_table(path).to_pylist()]
+    config = FaithfulnessConfig.model_validate(known["config"])
+    return summarize(records, config, known["decoder_layers"], known["hashes"], known["counted_once"])
+
+
+def _told(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what is not of this row: of scores the effects, of effects what a score found."""
+    return {k: v for k, v in row.items() if v is not None and (k != "effects" or any(v.values()))}
+
+
+def keep(run: Path, out: Path) -> None:
+    """A run's rows, and their summary."""
+    name = run.name.rpartition("-")[2]
+    rows = [r.model_dump(mode="json", exclude={"schema_version", "seconds"}) for r in read_records(run, ScoreRecord)]
+    pq.write_table(pa.Table.from_pylist(rows), out / f"{name}.parquet", compression="zstd")
+    told = (run / "summary.json").read_text(encoding="utf-8")
+    write_text(out / f"{name}.json", told)
+    write_text(out / f"{name}.json", kept(out / f"{name}.parquet").model_dump_json(indent=1) + "\n")
+
+
+def table(found: Mapping[str, FaithfulnessSummary]) -> str:
+    """A row for each score and truth: how well it finds the broken layers, beside where none is, and where all are."""
+    broken, sound = ({place.of: place for place in found[name].places} for name in ("misrouted", "sound"))
+    costs, merged = ({row.score: row for row in found[name].rows} for name in ("misrouted", "merged"))
+    columns = ["score", *AREAS, *(f"sound: {name}" for name in AREAS), *ON_MERGED, "passes"]
+    lines = [columns, ["---", *["---:"] * (len(columns) - 1)]]
+    for name, place in broken.items():
+        areas = [_interval(getattr(of[name], area)) for of in (broken, sound) if name in of for area in AREAS.values()]
+        rest = [""] * (len(columns) - 1 - len(areas))
+        if name in merged:
+            row = merged[name]
+            rest = [_interval(row.correlation("set right")), _interval(row.beside_random, 3), f"{costs[name].cost:.1f}"]
+        lines.append([f"{name}{'' if place.role == 'method' else f' ({place.role or TRUTH})'}", *areas, *rest])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def _interval(found: Interval, digits: int = 2) -> str:
+    mean, low, high = (f"{x:.{digits}f}".replace("-", "−") for x in (found.mean, found.ci_low, found.ci_high))
+    return f"{mean} [{low}, {high}]"
+
+
+def picture(found: Mapping[str, FaithfulnessSummary]) -> str:
+    """Where each score puts each layer, a panel for each model; broken layers are framed."""
+    shown = {place.of for place in found["sound"].places}
+    with style():
+        figure = Figure(figsize=(2 * WIDTH, 0.9 + LINE * len(shown)), layout="constrained")
+        for axes, (name, title) in zip(figure.subplots(1, len(MODELS), sharey=True), MODELS.items(), strict=True):
+            one = found[name]
+            draw_places(
+                axes,
+                [place for place in one.places if place.of in shown],
+                one.decoder_layers,
+                one.marked if name == "misrouted" else (),
+            )
+            axes.set_title(title, loc="left", size=9)
+            axes.set_xlabel("decoder layer", size=9)
+        return svg(figure, "Which layers each score puts first, where eight routers are broken, none, and all")
+
+
+@app.command()
+@clear_errors()
+def main(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of runs: …-misrouted, …-sound, …-merged.")],
+    out: Annotated[Path, typer.Option(help="Folder where they are kept.")],
+) -> None:
+    """Keep runs, and set those that are kept beside each other once there is one of each model."""
+    out.mkdir(parents=True, exist_ok=True)
+    for run in runs:
+        keep(run, out)
+    there = {name: kept(out / f"{name}.parquet") for name in MODELS if (out / f"{name}.parquet").exists()}
+    if len(there) == len(MODELS):
+        write_text(out / "scores.md", table(there))
+        write_text(out / "places.svg", standalone(picture(there)))
+    typer.echo(f"Kept: {', '.join(there)}")
+
+
+if __name__ == "__main__":
+    app()
