@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import Any, Self, cast
 from weakref import WeakKeyDictionary
 
 import torch
@@ -46,8 +46,7 @@ class _Prompts(DynamicLayer):
 
     @property
     def past(self) -> tuple[Tensor, Tensor]:
-        assert self.keys is not None and self.values is not None
-        return self.keys, self.values
+        return cast(Tensor, self.keys), cast(Tensor, self.values)
 
     @property
     def beside(self) -> tuple[Tensor, Tensor]:
