@@ -61,15 +61,14 @@ def apart(model: PreTrainedModel, cache: DynamicCache | None) -> Iterator[None]:
     Raises:
         ModelError: a layer that was direct is not this time.
     """
-    known = _DIRECT.setdefault(model, set())
-    layers = cache.layers if cache else []
-    prompts = {i: _Prompts.of(layer, i in known) for i, layer in enumerate(layers) if type(layer) is DynamicLayer}
     sdpa = model.config.get_text_config()._attn_implementation == "sdpa"
-    if not (sdpa and prompts) or ALL_ATTENTION_FUNCTIONS["sdpa"] is not sdpa_attention_forward:
+    if cache is None or not sdpa or ALL_ATTENTION_FUNCTIONS["sdpa"] is not sdpa_attention_forward:
         yield
         return
+    known = _DIRECT.setdefault(model, set())
+    prompts = {i: _Prompts.of(layer, i in known) for i, layer in enumerate(cache.layers) if type(layer) is DynamicLayer}
     for i, layer in prompts.items():
-        layers[i] = layer
+        cache.layers[i] = layer
     ALL_ATTENTION_FUNCTIONS["sdpa"] = _attention
     try:
         yield
@@ -100,7 +99,8 @@ def _attention(
         return sdpa_attention_forward(module, query, *whole, attention_mask, **kwargs)
     scaled = (query * (kwargs.get("scaling") or size**-0.5)).reshape(n, groups, -1, size)
     (before, seen), (own, values) = prompts.past, prompts.own
-    scores = torch.cat([scaled @ before.mT, scaled @ own.mT], -1).view(n, heads, rows, -1).float()
+    scores = torch.cat([scaled @ before.mT, scaled @ own.mT], -1).view(n, heads, rows, -1)
+    scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
     if attention_mask is not None and attention_mask.dtype == torch.bool:
         scores = scores.where(attention_mask, torch.finfo(scores.dtype).min)
     elif attention_mask is not None:

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -36,10 +36,15 @@ app = typer.Typer(no_args_is_help=True)
 
 def kept(path: Path) -> FaithfulnessSummary:
     """The summary of rows that are kept, by the configuration that is kept beside them."""
-    known = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-    records = [ScoreRecord.model_validate(_told(row)) for row in pq.read_table(path).to_pylist()]
+    rows = [ScoreRecord.model_validate(_told(row)) for row in pq.read_table(path).to_pylist()]
+    return _summary(rows, path.with_suffix(".json"))
+
+
+def _summary(rows: Sequence[ScoreRecord], path: Path) -> FaithfulnessSummary:
+    """Of rows, by what another summary of them says that they were asked for."""
+    known = json.loads(path.read_text(encoding="utf-8"))
     config = FaithfulnessConfig.model_validate(known["config"])
-    return summarize(records, config, known["decoder_layers"], known["hashes"], known["counted_once"])
+    return summarize(rows, config, known["decoder_layers"], known["hashes"], known["counted_once"])
 
 
 def _told(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -49,12 +54,10 @@ def _told(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def keep(run: Path, out: Path) -> None:
     """A run's rows, and their summary."""
-    name = run.name.rpartition("-")[2]
-    rows = [r.model_dump(mode="json", exclude={"schema_version", "seconds"}) for r in read_records(run, ScoreRecord)]
-    pq.write_table(pa.Table.from_pylist(rows), out / f"{name}.parquet", compression="zstd")
-    told = (run / "summary.json").read_text(encoding="utf-8")
-    write_text(out / f"{name}.json", told)
-    write_text(out / f"{name}.json", kept(out / f"{name}.parquet").model_dump_json(indent=1) + "\n")
+    path, rows = out / f"{run.name.rpartition('-')[2]}.parquet", read_records(run, ScoreRecord)
+    plain = [row.model_dump(mode="json", exclude={"schema_version", "seconds"}) for row in rows]
+    pq.write_table(pa.Table.from_pylist(plain), path, compression="zstd")
+    write_text(path.with_suffix(".json"), _summary(rows, run / "summary.json").model_dump_json(indent=1) + "\n")
 
 
 def table(found: Mapping[str, FaithfulnessSummary]) -> str:

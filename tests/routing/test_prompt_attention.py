@@ -84,14 +84,19 @@ class Layer:
 @pytest.mark.parametrize("rows", [1, 4, 60])
 @pytest.mark.parametrize("mask", ["seen", "added"])
 @pytest.mark.parametrize("is_direct", [True, False])
-def test_attention_is_that_of_both_side_by_side(rows, mask, is_direct):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_attention_is_that_of_both_side_by_side(rows, mask, is_direct, dtype):
     """With gradients; many rows are attended as they always were."""
     drawn = torch.Generator().manual_seed(rows)
-    query, keys, values = (torch.randn(2, h, rows, 8, generator=drawn).requires_grad_() for h in (6, 2, 2))
-    before = [torch.randn(2, 2, 5, 8, generator=drawn) for _ in range(2)]
+    query, keys, values = (torch.randn(2, h, rows, 8, generator=drawn, dtype=dtype).requires_grad_() for h in (6, 2, 2))
+    before = [torch.randn(2, 2, 5, 8, generator=drawn, dtype=dtype) for _ in range(2)]
     seen = torch.ones(2, 1, rows, 5 + rows, dtype=torch.bool).tril(5)
     seen[1, ..., :2] = False  # padding
-    given = seen if mask == "seen" else torch.zeros(seen.shape).masked_fill(~seen, torch.finfo(torch.float).min)
+    given = (
+        seen
+        if mask == "seen"
+        else torch.zeros(seen.shape, dtype=dtype).masked_fill(~seen, torch.finfo(torch.float).min)
+    )
     layer = DynamicLayer()
     layer.keys, layer.values = before
     layer.is_initialized = True
@@ -100,7 +105,8 @@ def test_attention_is_that_of_both_side_by_side(rows, mask, is_direct):
     whole = [torch.cat([a, b], -2).repeat_interleave(3, 1) for a, b in zip(before, (keys, values), strict=True)]
     expected = scaled_dot_product_attention(query, *whole, attn_mask=seen, scale=0.3).transpose(1, 2)
     assert_near(found, expected)
-    weights = torch.randn(expected.shape, generator=drawn)
+    assert dtype == torch.float32 or (found - expected).abs().max() < 1e-12
+    weights = torch.randn(expected.shape, generator=drawn, dtype=dtype)
     gradients = [torch.autograd.grad((x * weights).sum(), (query, keys, values)) for x in (found, expected)]
     for one, other in zip(*gradients, strict=True):
         assert_near(one, other)
@@ -109,6 +115,7 @@ def test_attention_is_that_of_both_side_by_side(rows, mask, is_direct):
 def test_other_attention_of_the_users_is_kept(monkeypatch):
     model = routed_model("olmoe")
     monkeypatch.setitem(prompt_attention.ALL_ATTENTION_FUNCTIONS._local_mapping, "sdpa", print)
-    cache = DynamicCache()
+    cache = DynamicCache(config=model.model.config)
+    assert {type(layer) for layer in cache.layers} == {DynamicLayer}
     with apart(model.model, cache):
         assert prompt_attention.ALL_ATTENTION_FUNCTIONS["sdpa"] is print

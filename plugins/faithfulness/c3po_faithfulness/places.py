@@ -59,8 +59,8 @@ def placed(
     together = float(separation(_mean(each)[None], marked)[0])
     return found.model_copy(
         update={
-            "marked": _interval([separation(p, marked) for p in each], seed),
-            "marked_by_kind": _interval([separation(np.array(by_kind), marked)], seed),
+            "marked": mean_interval([separation(p, marked) for p in each], seed),
+            "marked_by_kind": mean_interval([separation(np.array(by_kind), marked)], seed),
             "marked_by_all": Interval(mean=together, ci_low=float(low), ci_high=float(high)),
         }
     )
@@ -72,6 +72,7 @@ def _mean(each: Sequence[Floats]) -> Floats:
     return mean
 
 
-def _interval(strata: Sequence[Floats], seed: int) -> Interval:
+def mean_interval(strata: Sequence[Floats], seed: int) -> Interval:
+    """Of the mean over data sets of their questions' means."""
     low, high = bootstrap_interval(list(strata), seed=seed)
     return Interval(mean=float(np.mean([s.mean() for s in strata])), ci_low=low, ci_high=high)

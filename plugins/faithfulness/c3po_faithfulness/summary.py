@@ -18,7 +18,7 @@ from .curves import area
 from .exchanged_routers import EXCHANGED
 from .layer_effects import TRUTHS
 from .metrics import overlap, rank_correlation
-from .places import LayerPlaces, placed
+from .places import LayerPlaces, mean_interval, placed
 from .record import Role, ScoreRecord
 
 RANDOM = "random layers"
@@ -235,17 +235,19 @@ def _row(
         if name.startswith("alone")
     }
     probed = {field: [t.some(score, field) for t in tables] for field in PROBED}
-    told: dict[str, Any] = {name: _mean(strata, seed) for name, strata in beside.items()}
-    told |= {name: _mean(some, seed) if all(len(x) > 1 for x in some) else None for name, some in probed.items()}
+    told: dict[str, Any] = {name: mean_interval(strata, seed) for name, strata in beside.items()}
+    told |= {
+        name: mean_interval(some, seed) if all(len(x) > 1 for x in some) else None for name, some in probed.items()
+    }
     return ScoreRow(
         dataset=dataset,
         score=score,
         n=sum(len(t.truth) for t in tables),
         role=tables[0].role(score),
-        insertion=_mean(inserted, seed),
-        deletion=_mean(deleted, seed),
-        beside_random=_mean([a - b for a, b in zip(inserted, chance, strict=True)], seed),
-        last=_mean([overlap(t.values(score), np.tile(last, (len(t.truth), 1)), n) for t in tables], seed),
+        insertion=mean_interval(inserted, seed),
+        deletion=mean_interval(deleted, seed),
+        beside_random=mean_interval([a - b for a, b in zip(inserted, chance, strict=True)], seed),
+        last=mean_interval([overlap(t.values(score), np.tile(last, (len(t.truth), 1)), n) for t in tables], seed),
         chance=n / layers,
         cost=float(np.mean([t.values(score, "cost").mean() for t in tables])),
         **told,
@@ -264,8 +266,3 @@ def _area(table: _ScoredQuestions, score: str, field: str, points: Sequence[int]
     ends = (0 * together, together) if field == "insertion" else (together, 0 * together)
     found: Floats = area(torch.from_numpy(table.values(score, field)).float(), points, *ends, layers).numpy()
     return found
-
-
-def _mean(strata: Sequence[Floats], seed: int) -> Interval:
-    low, high = bootstrap_interval(list(strata), seed=seed)
-    return Interval(mean=float(np.mean([s.mean() for s in strata])), ci_low=low, ci_high=high)
