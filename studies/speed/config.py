@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from c3po_adaptive.remixing.presets import preset_named
+from c3po_adaptive.settings import Scope
 from c3po_adaptive.study import Settings, Spec
 
 ROLES = ("optimizer", "selector", "retriever")
@@ -23,6 +24,7 @@ class Case(Settings):
         optimizer: how pathways are re-mixed.
         selector: where.
         retriever: finds the neighbours.
+        scope: where ω acts; a preset has its own.
         format: how questions are put.
         shots: how many solved examples come before each.
         model: a name of ``models``, or one that ``load_moe_model`` knows.
@@ -36,6 +38,7 @@ class Case(Settings):
     optimizer: Spec = "ngd"
     selector: Spec = "fixed"
     retriever: Spec = "faiss-knn"
+    scope: Scope = "answer"
     format: Literal["letter", "cloze"] = "letter"
     shots: int = Field(default=0, ge=0)
     model: str = "smollm2-moe"
@@ -46,8 +49,9 @@ class Case(Settings):
 
     @model_validator(mode="after")
     def _one_or_the_other(self) -> Case:
-        if self.preset is not None and (named := {*ROLES} & self.model_fields_set):
-            raise ValueError(f"expected a preset or strategies of its own, got {self.preset} and {sorted(named)}")
+        if self.preset is not None and (named := {*ROLES, "scope"} & self.model_fields_set):
+            expected = "a preset or strategies and a scope of its own"
+            raise ValueError(f"expected {expected}, got {self.preset} and {sorted(named)}")
         return self
 
     @property

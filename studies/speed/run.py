@@ -209,7 +209,7 @@ class _Setup:
         if not case.warm:
             references = replace(references, folder=None)
         common: dict[str, Any] = {"format": self.format, "registry": registry, "embedder": self.embedder}
-        usual: dict[str, Any] = common | {"settings": RemixSettings()}
+        usual: dict[str, Any] = common | {"settings": RemixSettings(scope=case.scope)}
         own: dict[str, Any] = common | {"preset": case.preset} if case.preset else usual | {**case.specs}
         self.plain = Optimizer(self.model, optimizer="none", selector={"name": "fixed", "n": 0}, **usual)
         self.remixed = Optimizer(self.model, refset=references, **own)

@@ -23,6 +23,7 @@ cases:
   textbook: {shots: 1, model: tiny, batch: 4, references: 12, textbook: true}
   cold: {format: cloze, optimizer: {name: ngd, steps: 2}, model: tiny, batch: 4, references: 12, warm: false}
   nearest: {preset: nearest, format: cloze, model: tiny, batch: 4, references: 12}
+  everywhere: {scope: all, shots: 1, model: tiny, batch: 4, references: 12}
 curves:
   steps: {over: optimizer.steps, values: [1, 2], case: {model: tiny, batch: 4, references: 12, optimizer: {name: ngd}}}
 searches:
@@ -47,13 +48,14 @@ def summary(file, dense_weights):
 
 def test_rows_say_what_was_measured(summary):
     rows = {row.case: row for row in summary.rows}
-    assert list(rows) == ["ngd-letter", "amortized", "textbook", "cold", "nearest", "steps=1", "steps=2"]
+    assert list(rows) == ["ngd-letter", "amortized", "textbook", "cold", "nearest", "everywhere", "steps=1", "steps=2"]
     assert rows["steps=1"].flops_ratio < rows["steps=2"].flops_ratio
     for row in rows.values():
         assert row.ratio_min <= row.ratio <= row.ratio_max
         assert (row.n, row.model) == (4, "tiny")
     assert 1 < rows["amortized"].flops_ratio < rows["ngd-letter"].flops_ratio
     assert 2 < rows["nearest"].flops_ratio < 0.9 * rows["cold"].flops_ratio, "one step, not ten; no prompts"
+    assert rows["everywhere"].flops_ratio > 2 * rows["ngd-letter"].flops_ratio, "neighbours' prompts in each step"
     assert rows["ngd-letter"].textbook_over_this > 0, "seconds, of which nothing is said here"
     assert rows["textbook"].flops_ratio > 2 * rows["ngd-letter"].flops_ratio
     assert rows["cold"].textbook_over_this is None, "another format"
@@ -106,6 +108,7 @@ def test_command_runs_no_finished_case_again(file, summary, monkeypatch):
     [
         (["cases.ngd-letter.batch=0"], "a speed study, got .*batch"),
         (["cases.nearest.optimizer=ngd"], "a speed study, got .*nearest and .'optimizer'"),
+        (["cases.nearest.scope=all"], "a speed study, got .*nearest and .'scope'"),
         (["repeats=none"], "a speed study, got repeats"),
         (["cases.ngd-letter.k=3"], "--set with a key that there is, .*no 'k' in cases.ngd-letter"),
         (["curves.steps.over=hue"], "a speed study, got .*hue"),
