@@ -1,5 +1,5 @@
-"""What the paper varies, here and there, from ``studies/``: ``python -m paper.beside paper/results/merged``, once ``c3po
-compare`` has judged the answers of ``merged.yaml``."""
+"""What the paper varies, here and there, from ``studies/``: ``python -m paper.beside paper/results/merged``, once
+``c3po compare`` has judged the answers of ``merged.yaml``."""
 
 from __future__ import annotations
 
@@ -31,7 +31,14 @@ PUBLISHED = {
 }
 """Of arXiv 2504.07964: OLMoE 7B, mean of six benchmarks in percent."""
 PUBLISHED_BASE = 69.9
-HEAD = ("setting", "right, %", "over base [95 %]", f"less `{TUNED}` [95 %]", "the paper, over its base", "less its best")
+HEAD = (
+    "setting",
+    "right, %",
+    "over base [95 %]",
+    f"less `{TUNED}` [95 %]",
+    "the paper, over its base",
+    "less its best",
+)
 app = typer.Typer(no_args_is_help=True)
 
 
