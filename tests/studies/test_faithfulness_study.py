@@ -5,8 +5,13 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import torch
 from c3po_faithfulness.record import ScoreRecord
 from faithfulness.keep import MODELS, _told, keep, kept, table
+from faithfulness.randomised import shuffled
+
+from c3po_adaptive.models.routed import RoutedModel
+from c3po_adaptive.testing import tiny_moe, tiny_tokenizer
 
 RESULTS = Path(__file__).parents[2] / "studies" / "faithfulness" / "results"
 GOAL = 0.9, 0.6
@@ -63,3 +68,12 @@ def test_a_run_is_kept_with_its_rows(found, tmp_path):
     keep(run, tmp_path)
     assert pq.read_table(tmp_path / "sound.parquet").to_pylist() == rows
     assert kept(tmp_path / "sound.parquet") == found["sound"]
+
+
+def test_weights_at_random_are_those_of_routers_and_experts_in_another_order():
+    model = RoutedModel(tiny_moe("olmoe"), tiny_tokenizer())
+    before, after = (dict(one.model.named_parameters()) for one in (model, shuffled(model, seed=0)))
+    moved = {name for name, p in before.items() if not torch.equal(p, after[name])}
+    assert moved == {name for name in before if ".mlp." in name}
+    for name, p in before.items():
+        assert torch.equal(p.flatten().sort().values, after[name].flatten().sort().values)
