@@ -9,8 +9,6 @@ from ._lazy import attach
 if TYPE_CHECKING:
     from .analysis.chance import above_chance as above_chance
     from .analysis.over_kinds import over_units as over_units
-    from .analysis.saved_run import SavedRun as SavedRun
-    from .analysis.saved_run import load_run as load_run
     from .analysis.statistics import bootstrap_interval as bootstrap_interval
     from .analysis.statistics import gold_nll as gold_nll
     from .analysis.statistics import holm as holm

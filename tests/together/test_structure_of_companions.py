@@ -47,7 +47,7 @@ def test_strategies_that_are_elsewhere_are_brought(role, name):
 
 def test_names_that_people_look_for_in_the_core_are_there():
     homes = {"Causal": "c3po_faithfulness", "MoEMonitor": "c3po_training", "routing_statistics": "c3po_audit"}
-    homes |= {"agreement": "c3po_traces", "texts_of": "c3po_benchmarks"}
+    homes |= {"agreement": "c3po_traces", "load_run": "c3po_compare", "texts_of": "c3po_benchmarks"}
     for name, home in homes.items():
         assert getattr(c3po_adaptive, name).__module__.startswith(home)
 

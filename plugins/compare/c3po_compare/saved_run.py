@@ -9,11 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError
-from ..storage.files import is_file
-from ..storage.json_files import Values, read_json
-from ..storage.run_folder import RECORDS, claimed_config
-from .comparison_folder import SUMMARY
+from c3po_adaptive.errors import DataError
+from c3po_adaptive.study import claimed_config, read_json
+
+SUMMARY, RECORDS = "summary.json", "records.jsonl"
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +26,7 @@ class SavedRun:
     """
 
     folder: Path
-    config: Values
+    config: Mapping[str, Any]
     summary: Mapping[str, Any]
 
     @property
@@ -51,7 +50,7 @@ class SavedRun:
             DataError: there is no such file, or a line of it is broken.
         """
         path = self.folder / RECORDS
-        if not is_file(path):
+        if not path.is_file():
             raise DataError(
                 f"Expected {RECORDS} in {self.folder}, found none: this run kept no answers; take its table."
             )
@@ -77,7 +76,7 @@ def load_run(folder: str | Path) -> SavedRun:
     folder = Path(folder)
     config = claimed_config(folder)
     path = folder / SUMMARY
-    if not is_file(path):
+    if not path.is_file():
         raise DataError(
             f"Expected a run with its {SUMMARY} in {folder}, found none; give its command again to finish it, or "
             f"c3po report {folder} to sum up what there is."
