@@ -172,8 +172,7 @@ class TestNeighbours:
         assert set(found) == {r.id for r in kept("second", "sound") if r.dataset == "learned"}
         share = f"{np.mean([*found.values()]):.0f} %"
         assert f"{share} of the neighbours' weight is on the question's own kind" in words(ANSWER / "README.md")
-        for page in (RESULTS, ROOT / "README.md"):
-            assert f"{share} of its neighbours' weight is on the question's own kind" in words(page)
+        assert f"{share} of its neighbours' weight is on the question's own kind" in words(RESULTS)
 
 
 def test_wrong_routing_is_seen_as_told():
@@ -191,6 +190,8 @@ def test_wrong_routing_is_seen_as_told():
     page = words(ANSWER / "README.md")
     assert "an area under the curve of {}, {} and {}; the same layers".format(*areas) in page
     assert "when nothing is broken, with {}, {} and {}.".format(*alone) in page
+    beside = words(ANSWER.with_name("faithfulness") / "README.md")
+    assert "[{}, {} and {}](../answer/README.md) question by question".format(*areas) in beside
 
 
 def test_the_second_round_asks_what_neither_wording_was_asked_of():
