@@ -6,8 +6,10 @@ from pathlib import Path
 import pandas
 import pytest
 import yaml
+from c3po_compare.compared import read_protocol
 from merged import arms_page, choose, narrow
 from records.made import answered
+from rivals import choose as rivals_choose
 from study.configs import parse_config, small_study
 from typer.testing import CliRunner
 
@@ -55,8 +57,22 @@ def test_rivals_have_as_many_tries_on_the_same_questions():
     assert len(tried.pop(choose.BASE)) == 1
     assert {rival: len(of) for rival, of in tried.items()} == dict.fromkeys(tried, TRIES)
     assert all(of.count(one) == 1 for of in tried.values() for one in of)
-    asked = choose.asked_next(config, {"base": "", "each": "50", "roma": "last five 0.01"}, "fresh.jsonl")
-    assert {"roma", "roma, published", "epo, published"} < asked["arms"].keys()
+
+
+def test_rivals_are_asked_next_beside_their_controls():
+    config = yaml.safe_load(RIVALS.read_text())
+    chosen = dict(name.split(choose.APART) for name in config["arms"] if choose.APART in name) | {"base": ""}
+    arms = rivals_choose.asked_next(config, chosen, "balanced.jsonl")["arms"]
+    assert {"roma", "roma, published", "epo, published", "each, random alike", "nearest"} < arms.keys()
+    for rival, controls in rivals_choose.CONTROLS.items():
+        for what in controls:
+            control = arms[f"{rival}, {what}"]
+            assert control.pop("control_of") == [rival]
+            assert {key for key in control if control[key] != arms[rival].get(key)} <= {"labels", "retriever"}
+    assert arms["knn-moe, random neighbours"]["retriever"] == {"name": "random", "k": 30}, "as many as a layer looks up"
+    assert arms["r2t2, random neighbours"]["retriever"]["k"] == arms["r2t2"]["retriever"]["k"] == 30
+    claimed = read_protocol(RIVALS.with_name("protocol.yaml")).names()["arm"]
+    assert claimed == arms.keys()
 
 
 def test_the_most_right_is_chosen_and_of_equals_the_one_of_least_loss():

@@ -1,0 +1,1 @@
+"""Other papers' methods beside C3PO's side."""
