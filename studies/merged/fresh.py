@@ -53,9 +53,9 @@ def last_of(kind: str, pool: Path, number: int, before: int = 0) -> list[Questio
     return [replace(question, subject=kind) for question in every[len(every) - number - before :][:number]]
 
 
-def balanced_of(kind: str, pool: Path, number: int) -> list[Question]:
+def balanced_of(kind: str, pool: Path, number: int, before: int = 0) -> list[Question]:
     """Of a kind's references but the hundred that studies learn from, in turn one of each right answer, in the file's
-    order.
+    order; behind so many.
 
     Raises:
         DataError: there are fewer.
@@ -63,15 +63,16 @@ def balanced_of(kind: str, pool: Path, number: int) -> list[Question]:
     path = pool / f"{kind}.references.jsonl"
     labeled = {question.id for question in questions(path, limit=LABELED)}
     left = [question for question in questions(path) if question.id not in labeled]
-    if len(left) < number:
-        raise DataError(f"Expected {number} references of {kind} beside the {LABELED} learned from, got {len(left)}.")
+    if len(left) < before + number:
+        wanted = before + number
+        raise DataError(f"Expected {wanted} references of {kind} beside the {LABELED} learned from, got {len(left)}.")
     turn: Counter[str] = Counter()
     turns = {}
     for question in left:
         right = question.choices[question.answer or 0]
         turns[question.id] = turn[right]
         turn[right] += 1
-    return [replace(q, subject=kind) for q in sorted(left, key=lambda q: turns[q.id])[:number]]
+    return [replace(q, subject=kind) for q in sorted(left, key=lambda q: turns[q.id])[before:][:number]]
 
 
 def write(asked: Iterable[Question], path: Path) -> None:
@@ -86,11 +87,13 @@ def fresh(
     pool: Annotated[Path, typer.Option(help="Folder with KIND.fresh.jsonl and KIND.references.jsonl.")],
     out: Annotated[Path, typer.Option(help="A file of questions.")],
     balanced: Annotated[bool, typer.Option(help="As many of each right answer, of references not used.")] = False,
+    each: Annotated[int | None, typer.Option(help="So many of each kind; 210 of all, unless said otherwise.")] = None,
+    before: Annotated[int, typer.Option(help="Passed over: what others were asked.")] = 0,
 ) -> None:
     """Write the questions that a case is asked once."""
     kinds = kinds_of(case)
     of = balanced_of if balanced else last_of
-    asked = [question for kind in kinds for question in of(kind, pool, QUESTIONS // len(kinds))]
+    asked = [question for kind in kinds for question in of(kind, pool, each or QUESTIONS // len(kinds), before)]
     write(asked, out)
     typer.echo(f"{len(asked)} questions of {len(kinds)} kinds: {','.join(kinds)}")
 

@@ -36,7 +36,7 @@ def fresh_of(kind: str, pool: Path) -> list[Question]:
     Raises:
         DataError: there are fewer.
     """
-    return balanced_of(kind, pool, BEFORE + EACH)[BEFORE:]
+    return balanced_of(kind, pool, EACH, BEFORE)
 
 
 def known(kind: str, pool: Path) -> list[Question]:

@@ -1,0 +1,66 @@
+"""Five layers: each way to take them is tuned alike, and asked beside the same five for all."""
+
+from pathlib import Path
+
+import yaml
+from c3po_compare.compared import read_protocol
+from five_layers import choose
+from merged.choose import APART, CONTROLS, tries
+from records.made import answered
+
+FOLDER = Path(__file__).parents[2] / "studies" / "five_layers"
+CONFIG = yaml.safe_load((FOLDER / "tries.yaml").read_text(encoding="utf-8"))
+SOME = {name: [16, 17, 18, 19, 20] for name in choose.PER_QUESTION}
+
+
+def found(**right):
+    """What came of tries of which so many of ten questions are right; one is, where nothing is said."""
+    counts = {name: right.get(name, 1) for name in CONFIG["arms"]}
+    answers = [
+        answered(arm=name, id=f"{n}", correct=n < count, scores=(1.0, 0.0))
+        for name, count in counts.items()
+        for n in range(10)
+    ]
+    return tries(answers, CONFIG["arms"])
+
+
+def test_each_way_has_as_many_tries():
+    tried = {}
+    for name, arm in CONFIG["arms"].items():
+        tried.setdefault(name.partition(APART)[0], []).append(arm)
+    assert len(tried.pop("base")) == 1
+    assert {*map(len, tried.values())} == {3}
+    assert all(of.count(one) == 1 for of in tried.values() for one in of)
+    assert {*choose.PER_QUESTION, *choose.FIXED} < tried.keys()
+
+
+def test_what_is_compared_is_what_is_asked():
+    asked = choose.asked_next(CONFIG, found(), SOME, "questions.jsonl")
+    assert read_protocol(FOLDER / "protocol.yaml").names()["arm"] == asked["arms"].keys()
+    assert asked["datasets"][0]["questions"] == "questions.jsonl" and asked["datasets"][0]["limit"] is None
+    for name in choose.CONTROLLED:
+        for control, other in CONTROLS.items():
+            made = asked["arms"][control.replace("each", name)]
+            assert made == {**asked["arms"][name], **other, "control_of": [name]}
+
+
+def test_the_best_fixed_five_are_those_of_the_best_try():
+    arms = choose.asked_next(CONFIG, found(**{"spread five / 200": 5, "last five / 800": 4}), SOME, "q.jsonl")["arms"]
+    assert arms[choose.BEST_FIXED] == arms["spread five"] == CONFIG["arms"]["spread five / 200"]
+    always = arms["five chosen, the same for all"]
+    assert always == {
+        **arms["five chosen"],
+        "selector": {"name": "fixed", "layers": SOME["five chosen"], "experts": None},
+    }
+
+
+def test_the_same_for_all_are_the_layers_that_the_best_try_took_most_often():
+    layers = {"q": (16, 17, 20, 21, 27), "r": (16, 18, 20, 21, 26), "s": (16, 17, 20, 22, 25)}
+    answers = [
+        answered(arm=f"{name} / {setting}", id=key, layers=own if setting == "200" else (27,))
+        for name in choose.PER_QUESTION
+        for setting in ("50", "200")
+        for key, own in layers.items()
+    ]
+    best = found(**{f"{name} / 200": 5 for name in choose.PER_QUESTION})
+    assert choose.most_often(answers, best) == {name: [16, 17, 18, 20, 21] for name in choose.PER_QUESTION}
