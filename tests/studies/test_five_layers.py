@@ -1,12 +1,17 @@
 """Five layers: each way to take them is tuned alike, and asked beside the same five for all."""
 
+import json
 from pathlib import Path
+from statistics import mean
 
+import pytest
 import yaml
 from c3po_compare.compared import read_protocol
 from five_layers import choose
 from merged.choose import APART, CONTROLS, tries
 from records.made import answered
+
+from c3po_adaptive.records.parquet import read_parquet
 
 FOLDER = Path(__file__).parents[2] / "studies" / "five_layers"
 CONFIG = yaml.safe_load((FOLDER / "tries.yaml").read_text(encoding="utf-8"))
@@ -64,3 +69,16 @@ def test_the_same_for_all_are_the_layers_that_the_best_try_took_most_often():
     ]
     best = found(**{f"{name} / 200": 5 for name in choose.PER_QUESTION})
     assert choose.most_often(answers, best) == {name: [16, 17, 18, 20, 21] for name in choose.PER_QUESTION}
+
+
+@pytest.mark.parametrize("kept", sorted((FOLDER / "results" / "tries").glob("*.json")), ids=lambda kept: kept.stem)
+def test_tries_are_told_as_they_were_answered(kept):
+    found = json.loads(kept.read_text(encoding="utf-8"))
+    answers = read_parquet(kept.with_suffix(".parquet"))
+    right = {arm: 100 * mean(r.correct for r in answers if r.arm == arm) for arm in CONFIG["arms"]}
+    told = {
+        f"{way}{APART}{one['setting']}" if one["setting"] else way: one["accuracy"]
+        for way, of in found.items()
+        for one in of
+    }
+    assert told == pytest.approx(right) and {one["questions"] for of in found.values() for one in of} == {210}
