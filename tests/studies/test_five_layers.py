@@ -7,12 +7,15 @@ from statistics import mean
 import pytest
 import yaml
 from c3po_compare.compared import read_protocol
+from c3po_compare.records import ComparedSummary
 from five_layers import choose
+from merged import choose as merged_choose
 from merged.choose import APART, CONTROLS, tries
 from records.made import answered
 
 from c3po_adaptive.records.parquet import read_parquet
 
+WAYS = ("merged", "misrouted")
 FOLDER = Path(__file__).parents[2] / "studies" / "five_layers"
 CONFIG = yaml.safe_load((FOLDER / "tries.yaml").read_text(encoding="utf-8"))
 SOME = {name: [16, 17, 18, 19, 20] for name in choose.PER_QUESTION}
@@ -82,3 +85,31 @@ def test_tries_are_told_as_they_were_answered(kept):
         for one in of
     }
     assert told == pytest.approx(right) and {one["questions"] for of in found.values() for one in of} == {210}
+
+
+def test_as_chosen_they_were_asked():
+    for way in WAYS:
+        best = json.loads((FOLDER / "results" / "tries" / f"smollm2-moe-{way}.json").read_text(encoding="utf-8"))
+        asked = {r.arm: r.setting for r in read_parquet(FOLDER / "results" / f"smollm2-moe-{way}.parquet")}
+        for name, of in best.items():
+            loss = "lead" if "lead" in (setting := merged_choose.best(of)["setting"]) else "choices"
+            assert asked[name].loss == loss and setting.endswith(f"{getattr(asked[name].optimizer, 'lr', '')}")
+
+
+def test_what_the_page_says_of_layers_is_what_was_taken():
+    page = " ".join((FOLDER / "README.md").read_text(encoding="utf-8").split())
+    fewer, first = [], range(16, 22)
+    for way in WAYS:
+        answers = read_parquet(FOLDER / "results" / f"smollm2-moe-{way}.parquet")
+        agreed = [r for r in answers if r.arm == "five agreed"]
+        fewer.append(100 * mean(len(r.layers) < 5 for r in agreed))
+        for name in ("five chosen", "five attributed", "five by margin"):
+            assert mean(layer in first for r in answers if r.arm == name for layer in r.layers) > 0.75
+    assert "fewer than five for {:.0f} % and {:.0f} % of questions".format(*fewer) in page
+
+
+def test_the_last_five_are_the_least_of_all_ways():
+    found = ComparedSummary.model_validate_json((FOLDER / "results" / "summary.json").read_bytes())
+    for way in WAYS:
+        right = {row.arm: row.accuracy for row in found.rows if row.on == way and ", " not in row.arm}
+        assert sorted(right, key=right.__getitem__)[:2] == ["base", "last five"]

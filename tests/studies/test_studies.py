@@ -135,6 +135,7 @@ QUOTING = (
     "answer",
     "faithfulness",
     "faults",
+    "five_layers",
     "generated",
     "knowledge",
     "long",
@@ -143,7 +144,7 @@ QUOTING = (
     "pictures",
     "poisoned",
 )
-RESULTS = ("answer/", "embedded_model/", "faithfulness/", "faults/", "pictures/", "merged/")
+RESULTS = ("answer/", "embedded_model/", "faithfulness/", "faults/", "five_layers/", "pictures/", "merged/")
 PAGES = {
     **{f"studies/{name}/README.md": (f"{name}/",) for name in QUOTING},
     "docs/howto/poisoned.md": ("poisoned/",),
@@ -210,14 +211,19 @@ def test_readme_says_what_was_measured():
         (one,) = (c for c in found if (c["on"], c["a"], c["b"], c["test"]) == asked)
         return one
 
-    second, merged = "answer/results/second", "merged/results/second/compared"
+    second, merged, layers = "answer/results/second", "merged/results/second/compared", "five_layers/results"
     for folder, named, words in (
         (merged, ("gated", "nearest", "base"), "gains {} points without training"),
         (merged, ("gated", "each", "one for all"), "it beats one step for all by {} points"),
         (
-            merged,
-            ("gated", "five chosen", "last five"),
-            "beat the paper's last five by {}, tested alone, but not five at random",
+            layers,
+            ("merged", "five chosen", "five random"),
+            "beat five at random by {} points [on a merged model](studies/five_layers/README.md)",
+        ),
+        (
+            layers,
+            ("misrouted", "five chosen", "five random"),
+            "They do by {} where the first routers are broken, too",
         ),
         (
             merged,
@@ -239,7 +245,7 @@ def test_readme_says_what_was_measured():
         (second, "learned: sound", "each", "base"),
         *((merged, "gated", "each", r) for r in ("router tuning", "lora", "one a cluster", "one a kind, told")),
         (merged, "as shipped", "nearest", "base"),
-        (merged, "gated", "five chosen", "five random"),
+        *((layers, model, "five chosen", "five chosen, the same for all") for model in ("merged", "misrouted")),
     ):
         found = compared(folder, *named)
         assert found["ci_low"] < 0 < found["ci_high"], "not shown"
@@ -258,7 +264,7 @@ def test_answers_by_which_settings_are_chosen_are_kept():
         assert re.search(rf"`{path.name}`[^.]*(\.yaml`[^.]*)*were not kept", page), path
 
 
-UNASKED = [STUDIES / f"{name}/protocol.yaml" for name in ("five_layers", "rivals", "table")]
+UNASKED = [STUDIES / f"{name}/protocol.yaml" for name in ("rivals", "table")]
 """Protocols by which not every model was asked yet."""
 
 
