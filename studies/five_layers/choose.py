@@ -25,7 +25,7 @@ PER_QUESTION = ("five chosen", "five agreed", "five attributed", "five by margin
 FIXED = ("first five", "spread five", "last five")
 BEST_FIXED, FOR_ALL = "best fixed five", "the same for all"
 CONTROLLED = ("five chosen", "five attributed")
-"""What has controls: what is learned from other labels, and from references drawn at random."""
+"""Ways that are asked again with shuffled labels, and with random references weighed alike."""
 app = typer.Typer(no_args_is_help=True)
 
 
@@ -60,10 +60,10 @@ def most_often(records: Sequence[AnswerRecord], found: Mapping[str, Sequence[Try
     """Of each way that chooses for a question, at its best setting, the five layers that it took most often; of equals
     the lower ones.
     """
-    return {name: _most(records, f"{name}{APART}{best(found[name])['setting']}") for name in PER_QUESTION}
+    return {name: _most_taken(records, f"{name}{APART}{best(found[name])['setting']}") for name in PER_QUESTION}
 
 
-def _most(records: Sequence[AnswerRecord], arm: str) -> list[int]:
+def _most_taken(records: Sequence[AnswerRecord], arm: str) -> list[int]:
     taken = Counter(layer for record in records if record.arm == arm for layer in record.layers)
     return sorted(sorted(taken, key=lambda layer: (-taken[layer], layer))[:FIVE])
 

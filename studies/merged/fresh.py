@@ -87,8 +87,13 @@ def fresh(
     pool: Annotated[Path, typer.Option(help="Folder with KIND.fresh.jsonl and KIND.references.jsonl.")],
     out: Annotated[Path, typer.Option(help="A file of questions.")],
     balanced: Annotated[bool, typer.Option(help="As many of each right answer, of references not used.")] = False,
-    each: Annotated[int | None, typer.Option(help="So many of each kind; 210 of all, unless said otherwise.")] = None,
-    before: Annotated[int, typer.Option(help="Passed over: what others were asked.")] = 0,
+    each: Annotated[int | None, typer.Option(min=1, help="So many of each kind; unless said, 210 of all.")] = None,
+    before: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Passed over, which others were asked: the last of a file, the first with --balanced."
+        ),
+    ] = 0,
 ) -> None:
     """Write the questions that a case is asked once."""
     kinds = kinds_of(case)

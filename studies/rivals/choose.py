@@ -41,11 +41,11 @@ def asked_next(config: Mapping[str, Any], chosen: Mapping[str, str], questions: 
         questions: a file.
     """
     asked = asked_of_arms(config, chosen, questions)
-    arms = dict(asked["arms"])
-    for rival in CONTROLS.keys() & chosen.keys():
-        arms |= {f"{rival}, {what}": control_of(rival, arms[rival], what) for what in CONTROLS[rival]}
-    beside = sorted(arms, key=lambda name: [*chosen, name].index(name.partition(", ")[0]))  # each beside its own
-    return {**asked, "arms": {name: arms[name] for name in beside}, "compare": []}
+    arms = {}
+    for name, arm in asked["arms"].items():
+        arms[name] = arm
+        arms |= {f"{name}, {what}": control_of(name, arm, what) for what in CONTROLS.get(name, ())}
+    return {**asked, "arms": arms, "compare": []}
 
 
 def control_of(rival: str, arm: Mapping[str, Any], what: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from five_layers import choose
 from merged import choose as merged_choose
 from merged.choose import APART, CONTROLS, tries
 from records.made import answered
+from statsmodels.stats.multitest import multipletests
 
 from c3po_adaptive.records.parquet import read_parquet
 
@@ -87,25 +88,51 @@ def test_tries_are_told_as_they_were_answered(kept):
     assert told == pytest.approx(right) and {one["questions"] for of in found.values() for one in of} == {210}
 
 
-def test_as_chosen_they_were_asked():
-    for way in WAYS:
-        best = json.loads((FOLDER / "results" / "tries" / f"smollm2-moe-{way}.json").read_text(encoding="utf-8"))
-        asked = {r.arm: r.setting for r in read_parquet(FOLDER / "results" / f"smollm2-moe-{way}.parquet")}
-        for name, of in best.items():
-            loss = "lead" if "lead" in (setting := merged_choose.best(of)["setting"]) else "choices"
-            assert asked[name].loss == loss and setting.endswith(f"{getattr(asked[name].optimizer, 'lr', '')}")
+@pytest.mark.parametrize("way", WAYS)
+def test_as_chosen_they_were_asked(way):
+    best = json.loads((FOLDER / "results" / "tries" / f"smollm2-moe-{way}.json").read_text(encoding="utf-8"))
+    asked = {r.arm: r.setting for r in read_parquet(FOLDER / "results" / f"smollm2-moe-{way}.parquet")}
+    for name, of in best.items():
+        if setting := merged_choose.best(of)["setting"]:
+            assert asked[name].loss == ("lead" if "lead" in setting else "choices")
+            assert asked[name].optimizer.lr == float(setting.split()[-1])
+
+
+def answers_of(way, arm):
+    """A model's, of one way."""
+    return [r for r in read_parquet(FOLDER / "results" / f"smollm2-moe-{way}.parquet") if r.arm == arm]
+
+
+def words():
+    return " ".join((FOLDER / "README.md").read_text(encoding="utf-8").split())
 
 
 def test_what_the_page_says_of_layers_is_what_was_taken():
-    page = " ".join((FOLDER / "README.md").read_text(encoding="utf-8").split())
-    fewer, first = [], range(16, 22)
+    agreed = [answers_of(way, "five agreed") for way in WAYS]
+    fewer, none = ([100 * mean(len(r.layers) < least for r in own) for own in agreed] for least in (5, 1))
+    said = "fewer than five for {:.0f} % of questions (on the other model {:.0f} %), and none for {:.0f} % ({:.0f} %)"
+    assert said.format(*fewer, *none) in words()
+    chosen = ("five chosen", "five attributed", "five by margin")
+    taken = [100 * mean(x < 22 for r in answers_of(way, arm) for x in r.layers) for way in WAYS for arm in chosen]
+    assert f"for {min(taken):.0f} to {max(taken):.0f} % of what they take" in words()
+    assert max(mean(x < 22 for r in own for x in r.layers) for own in agreed[:1]) < 0.5
     for way in WAYS:
-        answers = read_parquet(FOLDER / "results" / f"smollm2-moe-{way}.parquet")
-        agreed = [r for r in answers if r.arm == "five agreed"]
-        fewer.append(100 * mean(len(r.layers) < 5 for r in agreed))
-        for name in ("five chosen", "five attributed", "five by margin"):
-            assert mean(layer in first for r in answers if r.arm == name for layer in r.layers) > 0.75
-    assert "fewer than five for {:.0f} % and {:.0f} % of questions".format(*fewer) in page
+        always = answers_of(way, "five chosen, the same for all")[0].layers
+        assert round(mean(len({*r.layers} & {*always}) for r in answers_of(way, "five chosen"))) == 4
+
+
+def test_what_the_page_says_of_costs_and_of_corrected_p_is_what_was_found():
+    costs = [mean(r.cost.total for r in answers_of("merged", arm)) for arm in ("five by margin", "five chosen")]
+    assert round(costs[0] / costs[1]) == 6
+    found = ComparedSummary.model_validate_json((FOLDER / "results" / "summary.json").read_bytes())
+    primary = {(c.on, c.a): c.p for c in found.comparisons if c.primary}
+    _, corrected, _, _ = multipletests([*primary.values()], method="holm")
+    told = dict(zip(primary, corrected, strict=True))
+    said = "the first stands (p {:.3f}), the second does not ({:.3f})"
+    assert said.format(*(told[way, "five chosen"] for way in WAYS)) in words()
+    assert told["merged", "five attributed"] < 0.05
+    worse = {(c.on, c.a) for c in found.second if c.b == "each" and c.verdict == "worse"}
+    assert worse == {("misrouted", "five chosen"), *((way, "five attributed") for way in WAYS)}
 
 
 def test_the_last_five_are_the_least_of_all_ways():

@@ -7,6 +7,7 @@ import pandas
 import pytest
 import yaml
 from c3po_compare.compared import read_protocol
+from c3po_rivals.knn_moe import KNNMoE
 from merged import arms_page, choose, narrow
 from records.made import answered
 from rivals import choose as rivals_choose
@@ -71,6 +72,8 @@ def test_rivals_are_asked_next_beside_their_controls():
             assert {key for key in control if control[key] != arms[rival].get(key)} <= {"labels", "retriever"}
     assert arms["knn-moe, random neighbours"]["retriever"] == {"name": "random", "k": 30}, "as many as a layer looks up"
     assert arms["r2t2, random neighbours"]["retriever"]["k"] == arms["r2t2"]["retriever"]["k"] == 30
+    few = rivals_choose.asked_next(config, {**chosen, "knn-moe": "3"}, "balanced.jsonl")["arms"]
+    assert few["knn-moe, random neighbours"]["retriever"]["k"] == KNNMoE().k == 3
     claimed = read_protocol(RIVALS.with_name("protocol.yaml")).names()["arm"]
     assert claimed == arms.keys()
 

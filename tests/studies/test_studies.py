@@ -147,6 +147,7 @@ QUOTING = (
 RESULTS = ("answer/", "embedded_model/", "faithfulness/", "faults/", "five_layers/", "pictures/", "merged/")
 PAGES = {
     **{f"studies/{name}/README.md": (f"{name}/",) for name in QUOTING},
+    "studies/five_layers/README.md": ("five_layers/", "merged/"),
     "docs/howto/poisoned.md": ("poisoned/",),
     "docs/explanation/results.md": RESULTS,
 }
@@ -221,11 +222,6 @@ def test_readme_says_what_was_measured():
             "beat five at random by {} points [on a merged model](studies/five_layers/README.md)",
         ),
         (
-            layers,
-            ("misrouted", "five chosen", "five random"),
-            "They do by {} where the first routers are broken, too",
-        ),
-        (
             merged,
             ("not asked by then", "ngd", "base"),
             "Tuned, it gains {} points on those three models that nobody had looked at",
@@ -246,6 +242,7 @@ def test_readme_says_what_was_measured():
         *((merged, "gated", "each", r) for r in ("router tuning", "lora", "one a cluster", "one a kind, told")),
         (merged, "as shipped", "nearest", "base"),
         *((layers, model, "five chosen", "five chosen, the same for all") for model in ("merged", "misrouted")),
+        (merged, "gated", "five chosen", "five random"),
     ):
         found = compared(folder, *named)
         assert found["ci_low"] < 0 < found["ci_high"], "not shown"
