@@ -1,6 +1,7 @@
 """Five layers: each way to take them is tuned alike, and asked beside the same five for all."""
 
 import json
+from functools import cache
 from pathlib import Path
 from statistics import mean
 
@@ -91,16 +92,21 @@ def test_tries_are_told_as_they_were_answered(kept):
 @pytest.mark.parametrize("way", WAYS)
 def test_as_chosen_they_were_asked(way):
     best = json.loads((FOLDER / "results" / "tries" / f"smollm2-moe-{way}.json").read_text(encoding="utf-8"))
-    asked = {r.arm: r.setting for r in read_parquet(FOLDER / "results" / f"smollm2-moe-{way}.parquet")}
+    asked = {r.arm: r.setting for r in kept(way)}
     for name, of in best.items():
         if setting := merged_choose.best(of)["setting"]:
             assert asked[name].loss == ("lead" if "lead" in setting else "choices")
             assert asked[name].optimizer.lr == float(setting.split()[-1])
 
 
+@cache
+def kept(way):
+    """A model's answers."""
+    return read_parquet(FOLDER / "results" / f"smollm2-moe-{way}.parquet")
+
+
 def answers_of(way, arm):
-    """A model's, of one way."""
-    return [r for r in read_parquet(FOLDER / "results" / f"smollm2-moe-{way}.parquet") if r.arm == arm]
+    return [r for r in kept(way) if r.arm == arm]
 
 
 def words():
