@@ -17,7 +17,7 @@ from statsmodels.stats.multitest import multipletests
 
 from c3po_adaptive.records.parquet import read_parquet
 
-WAYS = ("merged", "misrouted")
+MODELS = ("merged", "misrouted")
 FOLDER = Path(__file__).parents[2] / "studies" / "five_layers"
 CONFIG = yaml.safe_load((FOLDER / "tries.yaml").read_text(encoding="utf-8"))
 SOME = {name: [16, 17, 18, 19, 20] for name in choose.PER_QUESTION}
@@ -89,7 +89,7 @@ def test_tries_are_told_as_they_were_answered(kept):
     assert told == pytest.approx(right) and {one["questions"] for of in found.values() for one in of} == {210}
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", MODELS)
 def test_as_chosen_they_were_asked(way):
     best = json.loads((FOLDER / "results" / "tries" / f"smollm2-moe-{way}.json").read_text(encoding="utf-8"))
     asked = {r.arm: r.setting for r in kept(way)}
@@ -114,15 +114,15 @@ def words():
 
 
 def test_what_the_page_says_of_layers_is_what_was_taken():
-    agreed = [answers_of(way, "five agreed") for way in WAYS]
+    agreed = [answers_of(way, "five agreed") for way in MODELS]
     fewer, none = ([100 * mean(len(r.layers) < least for r in own) for own in agreed] for least in (5, 1))
     said = "fewer than five for {:.0f} % of questions (on the other model {:.0f} %), and none for {:.0f} % ({:.0f} %)"
     assert said.format(*fewer, *none) in words()
     chosen = ("five chosen", "five attributed", "five by margin")
-    taken = [100 * mean(x < 22 for r in answers_of(way, arm) for x in r.layers) for way in WAYS for arm in chosen]
+    taken = [100 * mean(x < 22 for r in answers_of(way, arm) for x in r.layers) for way in MODELS for arm in chosen]
     assert f"for {min(taken):.0f} to {max(taken):.0f} % of what they take" in words()
     assert max(mean(x < 22 for r in own for x in r.layers) for own in agreed[:1]) < 0.5
-    for way in WAYS:
+    for way in MODELS:
         always = answers_of(way, "five chosen, the same for all")[0].layers
         assert round(mean(len({*r.layers} & {*always}) for r in answers_of(way, "five chosen"))) == 4
 
@@ -135,14 +135,14 @@ def test_what_the_page_says_of_costs_and_of_corrected_p_is_what_was_found():
     _, corrected, _, _ = multipletests([*primary.values()], method="holm")
     told = dict(zip(primary, corrected, strict=True))
     said = "the first stands (p {:.3f}), the second does not ({:.3f})"
-    assert said.format(*(told[way, "five chosen"] for way in WAYS)) in words()
+    assert said.format(*(told[way, "five chosen"] for way in MODELS)) in words()
     assert told["merged", "five attributed"] < 0.05
     worse = {(c.on, c.a) for c in found.second if c.b == "each" and c.verdict == "worse"}
-    assert worse == {("misrouted", "five chosen"), *((way, "five attributed") for way in WAYS)}
+    assert worse == {("misrouted", "five chosen"), *((way, "five attributed") for way in MODELS)}
 
 
 def test_the_last_five_are_the_least_of_all_ways():
     found = ComparedSummary.model_validate_json((FOLDER / "results" / "summary.json").read_bytes())
-    for way in WAYS:
+    for way in MODELS:
         right = {row.arm: row.accuracy for row in found.rows if row.on == way and ", " not in row.arm}
         assert sorted(right, key=right.__getitem__)[:2] == ["base", "last five"]
