@@ -113,9 +113,10 @@ def _by_steps(row: Row) -> str:
     of = None if optimizer is None else optimizer.parameter("of")
     if not isinstance(of, Mapping) or "lr" not in of:
         return ""
+    rate = "a rate that references choose" if of["lr"] is None else f"a rate of {of['lr']:g}"
     if "steps" not in of:
-        return f", by the step of {of['name']} (at a rate of {of['lr']:g})"
-    return f", by the steps of {of['name']} ({of['steps']} by {of['step']} from a rate of {of['lr']:g})"
+        return f", by the step of {of['name']} (at {rate})"
+    return f", by the steps of {of['name']} ({of['steps']} by {of['step']} from {rate})"
 
 
 def _against_random(row: Row, summary: Summary) -> Comparison | None:

@@ -324,6 +324,7 @@ def test_arms_that_lack_the_same_control_are_told_of_once():
     [
         ({"name": "ngd", "lr": 0.02, "steps": 4, "step": "sgd"}, "steps of ngd (4 by sgd from a rate of 0.02)"),
         ({"name": "integrated-step", "lr": 50.0, "floor": 0.001}, "step of integrated-step (at a rate of 50)"),
+        ({"name": "integrated-step", "lr": None}, "step of integrated-step (at a rate that references choose)"),
     ],
 )
 def test_a_bound_tells_whose_steps_it_took(of, said):

@@ -8,9 +8,13 @@ import pytest
 from c3po_faithfulness.study import Faithfulness
 from hostile.doors import is_refused, passed
 
+from c3po_adaptive.errors import C3POError
+
 KEPT = Path(__file__).parents[3] / "studies" / "faithfulness" / "results" / "misrouted.json"
 WRONG = (None, "x", -1, 10**30, float("nan"), [], [None], [[[1]]], {}, {"x": None}, "\ud800", True)
-SUMMARY = json.loads(KEPT.read_text())
+WHOLE = json.loads(KEPT.read_text())
+SUMMARY = WHOLE | {part: WHOLE[part][:3] for part in ("rows", "places")}
+"""With fewer scores, whose pictures are drawn sooner."""
 STUDY = Faithfulness()
 
 
@@ -36,6 +40,11 @@ def test_rows(tmp_path, part):
         for value in WRONG[:9]:
             draws(tmp_path, SUMMARY | {part: [first | {key: value}, *rest[:2]]})
         draws(tmp_path, SUMMARY | {part: [{k: v for k, v in first.items() if k != key}, *rest[:2]]})
+
+
+def test_as_it_is_it_is_drawn(tmp_path):
+    for summary in (WHOLE, SUMMARY):
+        assert not isinstance(draws(tmp_path, summary), C3POError)
 
 
 def test_a_folder_that_turned_read_only(tmp_path, monkeypatch):
