@@ -7,6 +7,7 @@ learn from, behind those that the second round of ``merged/`` asks.
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Annotated
 
@@ -25,9 +26,10 @@ TRIES = Path(__file__).with_name("tries.yaml")
 app = typer.Typer(no_args_is_help=True)
 
 
-def kinds() -> list[str]:
+@cache
+def kinds() -> tuple[str, ...]:
     """The six, as ``tries.yaml`` has them."""
-    return [dataset["name"] for dataset in yaml.safe_load(TRIES.read_text(encoding="utf-8"))["datasets"]]
+    return tuple(dataset["name"] for dataset in yaml.safe_load(TRIES.read_text(encoding="utf-8"))["datasets"])
 
 
 def fresh_of(kind: str, pool: Path) -> list[Question]:

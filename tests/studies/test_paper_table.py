@@ -1,12 +1,15 @@
 """The paper's own table: which sets, which tries, which questions, and what is made of answers."""
 
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
+from statistics import mean
 
 import pytest
 import yaml
 from c3po_compare.compared import compare, read_protocol
+from c3po_compare.records import ComparedSummary
 from merged import choose as merged_choose
 from merged.fresh import QUESTIONS, balanced_of, kinds_of
 from records.made import answered
@@ -32,7 +35,7 @@ def test_the_gate_is_what_the_kept_answers_say():
     for kind, kept in GATE["kinds"].items():
         own = gate.figures(*([r for r in of if r.dataset == kind] for of in (sound, merged)))
         assert own == {name: kept[name] for name in own}, kind
-    assert GATE["sets"] == gate.chosen(GATE["kinds"]) == fresh.kinds()
+    assert GATE["sets"] == gate.chosen(GATE["kinds"]) == [*fresh.kinds()]
 
 
 def test_a_kind_that_is_not_above_chance_or_lost_little_or_asks_for_few_answers_is_not_chosen():
@@ -202,3 +205,42 @@ def test_a_row_without_answers_to_a_data_set_is_refused():
     records = [answered(arm=arm, dataset=kind, id="q") for arm in ("base", "ngd") for kind in fresh.kinds()]
     with pytest.raises(DataError, match="Expected answers of every row to each of the six data sets"):
         page.table(records[:-1], {}, {}, {})
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """The folder of results, its table and picture made again."""
+    folder = shutil.copytree(STUDY / "results", tmp_path_factory.mktemp("made") / "results")
+    (folder / "table.md").unlink()
+    assert CliRunner().invoke(page.app, [str(folder)]).exit_code == 0
+    return folder
+
+
+def test_the_kept_table_is_made_of_the_kept_answers(made):
+    assert (made / "table.md").read_text() == (STUDY / "results" / "table.md").read_text()
+
+
+def test_what_the_page_says_of_published_methods_and_of_bounds(made):
+    said = " ".join((STUDY / "README.md").read_text().split())
+    own = {(r.arm, r.dataset, r.id): r for r in read_parquet(made / "smollm2-moe-merged.parquet")}
+    alone = [(key, r) for key, r in own.items() if r.dataset in fresh.kinds()]
+    for words, arms in (
+        ("as published change one answer of the 240", ("ngd", "kernel regression", "mode finding")),
+        ("`ngd` as published, told the answer, changes none", ("ngd, published, oracle",)),
+    ):
+        names = [arm if "oracle" in arm else f"{arm}, published" for arm in arms]
+        changed = [r.choice != own["base", place, id_].choice for (arm, place, id_), r in alone if arm in names]
+        assert words in said and len(changed) == 240 * len(arms) and sum(changed) == ("one" in words.split()[2:])
+    right = [100 * mean(r.correct for (arm, *_), r in alone if arm == f"{of}, oracle") for of in ("nearest", "ngd")]
+    assert "the same step at the same rate has {:.0f} %, and `ngd`'s steps {:.0f}".format(*right) in said
+
+
+def test_what_the_page_says_of_questions_as_the_unit():
+    found = ComparedSummary.model_validate_json((STUDY / "results" / "summary.json").read_bytes()).second
+    by = [c for c in found if c.a == "nearest" and c.on == "own: smollm2-moe-merged" and (c.primary or c.family)]
+    assert {c.b for c in by if c.verdict == "not shown"} == {
+        *("router tuning", "step", "ngd", "lora", "nearest, random alike")
+    }
+    assert all("better" in c.verdict for c in by if c.ci_low > 3)
+    five = [c for c in found if (c.a, c.b) == ("five chosen", "five random") and c.primary]
+    assert len(five) == 2 and all("better" in c.verdict for c in five)

@@ -143,8 +143,9 @@ QUOTING = (
     "paper",
     "pictures",
     "poisoned",
+    "table",
 )
-RESULTS = ("answer/", "embedded_model/", "faithfulness/", "faults/", "five_layers/", "pictures/", "merged/")
+RESULTS = ("answer/", "embedded_model/", "faithfulness/", "faults/", "five_layers/", "pictures/", "merged/", "table/")
 PAGES = {
     **{f"studies/{name}/README.md": (f"{name}/",) for name in QUOTING},
     "studies/five_layers/README.md": ("five_layers/", "merged/"),
@@ -261,7 +262,7 @@ def test_answers_by_which_settings_are_chosen_are_kept():
         assert re.search(rf"`{path.name}`[^.]*(\.yaml`[^.]*)*were not kept", page), path
 
 
-UNASKED = [STUDIES / f"{name}/protocol.yaml" for name in ("rivals", "table")]
+UNASKED = [STUDIES / f"{name}/protocol.yaml" for name in ("rivals",)]
 """Protocols by which not every model was asked yet."""
 
 
