@@ -1,6 +1,7 @@
 """The paper's own table: which sets, which tries, which questions, and what is made of answers."""
 
 import json
+import re
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -224,23 +225,53 @@ def test_what_the_page_says_of_published_methods_and_of_bounds(made):
     said = " ".join((STUDY / "README.md").read_text().split())
     own = {(r.arm, r.dataset, r.id): r for r in read_parquet(made / "smollm2-moe-merged.parquet")}
     alone = [(key, r) for key, r in own.items() if r.dataset in fresh.kinds()]
-    for words, arms in (
-        ("as published change one answer of the 240", ("ngd", "kernel regression", "mode finding")),
-        ("`ngd` as published, told the answer, changes none", ("ngd, published, oracle",)),
+    published = ("ngd, published", "kernel regression, published", "mode finding, published")
+    for words, arms, changed in (
+        ("as published change one answer of the 240", published, 1),
+        ("`ngd` as published, told the answer, changes none", ("ngd, published, oracle",), 0),
     ):
-        names = [arm if "oracle" in arm else f"{arm}, published" for arm in arms]
-        changed = [r.choice != own["base", place, id_].choice for (arm, place, id_), r in alone if arm in names]
-        assert words in said and len(changed) == 240 * len(arms) and sum(changed) == ("one" in words.split()[2:])
+        choices = [(r.choice, own["base", place, id_].choice) for (arm, place, id_), r in alone if arm in arms]
+        assert words in said and len(choices) == 240 * len(arms) and sum(a != b for a, b in choices) == changed
     right = [100 * mean(r.correct for (arm, *_), r in alone if arm == f"{of}, oracle") for of in ("nearest", "ngd")]
     assert "the same step at the same rate has {:.0f} %, and `ngd`'s steps {:.0f}".format(*right) in said
 
 
+FOUND = ComparedSummary.model_validate_json((STUDY / "results" / "summary.json").read_bytes())
+UNMOVED = ("ngd, published", "kernel regression")
+"""Rows that are what the model is as it is, so that what is said of base holds of them."""
+CLAIM = re.compile(r"\| ([+−][\d.]+) \[([−\d.]+), ([−\d.]+)\] \| (.+) \|")
+
+
+def test_each_claim_of_the_page_is_the_verdict():
+    told = CLAIM.findall((STUDY / "README.md").read_text())
+    assert len(told) == 14
+    for *figures, claim in told:
+        value, low, high = (float(x.replace("−", "-")) for x in figures)
+        (one,) = (
+            c
+            for c in FOUND.comparisons
+            if (c.primary or c.family) and (round(c.ci_low, 1), round(c.ci_high, 1)) == (low, high)
+            if c.difference == pytest.approx(value, abs=0.06)
+            if c.b not in UNMOVED
+        )
+        assert one.primary == claim.startswith("primary")
+        if "goal" in claim and "met" in claim:
+            assert one.verdict == "better by 3 or more"
+        elif claim == "not after correction":
+            assert one.ci_low > 0 and one.verdict == "not shown"
+        elif claim == "shown":
+            assert one.verdict == "better"
+        else:
+            assert one.ci_low < 0 < one.ci_high and one.verdict == "not shown"
+
+
 def test_what_the_page_says_of_questions_as_the_unit():
-    found = ComparedSummary.model_validate_json((STUDY / "results" / "summary.json").read_bytes()).second
-    by = [c for c in found if c.a == "nearest" and c.on == "own: smollm2-moe-merged" and (c.primary or c.family)]
-    assert {c.b for c in by if c.verdict == "not shown"} == {
-        *("router tuning", "step", "ngd", "lora", "nearest, random alike")
-    }
-    assert all("better" in c.verdict for c in by if c.ci_low > 3)
-    five = [c for c in found if (c.a, c.b) == ("five chosen", "five random") and c.primary]
-    assert len(five) == 2 and all("better" in c.verdict for c in five)
+    by = {(c.on, c.a, c.b): c.verdict for c in FOUND.second if c.primary or c.family}
+    merged, broken = "own: smollm2-moe-merged", "own: smollm2-moe-misrouted"
+    rivals = {b: verdict for (on, a, b), verdict in by.items() if (on, a) == (merged, "nearest")}
+    open_ = {b for b, verdict in rivals.items() if verdict == "not shown"}
+    assert open_ == {"router tuning", "step", "ngd", "lora", "nearest, random alike"}
+    assert all("better" in verdict for b, verdict in rivals.items() if b not in open_)
+    assert all("better" in by[on, "five chosen", "five random"] for on in (merged, broken))
+    assert all("better" in by[broken, "nearest", rival] for rival in ("router tuning", "lora"))
+    assert by["own: smollm2-moe", "five chosen", "base"] == "not shown"

@@ -262,7 +262,7 @@ def test_answers_by_which_settings_are_chosen_are_kept():
         assert re.search(rf"`{path.name}`[^.]*(\.yaml`[^.]*)*were not kept", page), path
 
 
-UNASKED = [STUDIES / f"{name}/protocol.yaml" for name in ("rivals",)]
+UNASKED = [STUDIES / "rivals" / "protocol.yaml"]
 """Protocols by which not every model was asked yet."""
 
 
