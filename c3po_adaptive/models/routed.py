@@ -87,7 +87,7 @@ class RoutedModel(HeldModel):
     def whole_prompts(self, start: int = 0) -> WholePrompts:
         """Runs whole prompts from decoder layer ``start`` on, at the price of what stands in its places now."""
         flops = replace(measure(self.model, self.sites), attention=self.flops.attention)
-        return WholePrompts(self.model, flops, start)
+        return WholePrompts(self.model, flops, start, tuple(self.sites))
 
     @_alone
     def prefill(

@@ -6,8 +6,8 @@ token. Options share their prompt all the same, where a model takes trees (``pac
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -22,9 +22,9 @@ from ..types import Prompt
 from .flops import Flops, measure
 from .grouping import grouped, waiting
 from .head import head, likelihoods
-from .modules import answering
+from .modules import answering, hooked
 from .packing import Packed, layout_for, pack
-from .sites import decoder_layers, decoder_of
+from .sites import Site, decoder_layers, decoder_of
 from .states import TokenBatch, laid_out, widened
 from .tail import ModelInputs, context, entering, from_layer, skipped
 
@@ -58,11 +58,13 @@ class WholePrompts:
         flops: its matrix sizes.
         start: the decoder layer that runs begin with. What enters there is computed once a prompt, and cached: nothing
             below may change while it is.
+        sites: its MoE layers.
     """
 
     model: PreTrainedModel
     flops: Flops
     start: int = 0
+    sites: tuple[Site, ...] = ()
     _entering: dict[Prompt, Tensor] = field(default_factory=dict)
     __repr__ = in_brief
 
@@ -77,6 +79,24 @@ class WholePrompts:
         Raises:
             SettingError: a prompt has images.
         """
+        return self._run(prompts, (), opening)[0]
+
+    def routed_scores(
+        self, prompts: Sequence[Prompt], layers: Sequence[int], opening: PromptPrefix = NO_PREFIX
+    ) -> tuple[Tensor, Tensor]:
+        """``scores``; and of the same run what the routers of n decoder layers, none below ``start``, make of every
+        expert at each prompt's last token ``[B, n, E]``, rows summing to one; differentiable, too.
+
+        Raises:
+            SettingError: as ``scores``.
+        """
+        scores, routers = self._run(prompts, [site for site in self.sites if site.layer in layers], opening)
+        return scores, torch.stack(routers)
+
+    def _run(
+        self, prompts: Sequence[Prompt], sites: Sequence[Site], opening: PromptPrefix
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Scores ``[B, C]``; of each prompt ``[n, E]`` what the sites' routers make of its last token."""
         if any(prompt.extra for prompt in prompts):
             raise SettingError(
                 "Expected questions of text alone where the model itself is changed or trained, got some with images; "
@@ -84,16 +104,19 @@ class WholePrompts:
             )
         packed = [self._packed(prompt, opening) for prompt in prompts]
         width = max(len(prompt.options) for prompt in prompts)
-        found: dict[int, Tensor] = {}
+        scores: dict[int, Tensor] = {}
+        routers: dict[int, Tensor] = {}
         for group in grouped([waiting(i, part) for i, part in enumerate(packed)]):
             parts = [packed[i] for i in group]
             batch = laid_out(parts, [prompts[i].lengths for i in group])
-            with answering(self.model):
+            with answering(self.model), _reading(sites, batch) as read:
                 hidden = self._hidden([prompts[i] for i in group], parts, batch, opening)
                 logits = head(self.model, batch.final(hidden)[None])[0]
             rows = batch.choice_scores(likelihoods(logits, batch.at, batch.scored))
-            found.update(zip(group, pad(rows, (0, width - rows.shape[1]), value=-torch.inf), strict=True))
-        return torch.stack([found[i] for i in range(len(prompts))])
+            scores.update(zip(group, pad(rows, (0, width - rows.shape[1]), value=-torch.inf), strict=True))
+            if sites:
+                routers.update(zip(group, torch.stack(read, 1), strict=True))
+        return torch.stack([scores[i] for i in range(len(prompts))]), [routers[i] for i in sorted(routers)]
 
     def work(self, prompt: Prompt, opening: PromptPrefix = NO_PREFIX, trained: int | None = None) -> Entry:
         """What scoring a prompt takes, without what is computed once; ``trained`` as ``Flops.whole`` has it."""
@@ -134,3 +157,17 @@ class WholePrompts:
             for prompt, part, p in zip(prompts, parts, packed, strict=True):
                 self._entering[prompt] = part[:, : p.tokens.shape[1]].clone()
         return widened([self._entering[prompt] for prompt in prompts], max(p.tokens.shape[1] for p in packed))
+
+
+@contextmanager
+def _reading(sites: Sequence[Site], batch: TokenBatch) -> Iterator[list[Tensor]]:
+    """Inside the block, collect what each site's router makes of the prompts' last tokens ``[B, E]``."""
+    owner = batch.owner.tolist()
+    first = torch.tensor([owner.index(b) for b in range(len(batch.lengths))])
+    places, found = first * batch.tokens.shape[1] + batch.last[first], list[Tensor]()
+
+    def hook(site: Site) -> Callable[..., None]:
+        return lambda module, args, output: found.append(site.probabilities(output)[places].cpu())
+
+    with hooked(site.router.register_forward_hook(hook(site)) for site in sites):
+        yield found

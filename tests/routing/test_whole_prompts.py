@@ -54,6 +54,20 @@ def test_scores_are_those_of_full_forwards(family, start):
     assert_pristine(model.model)
 
 
+@pytest.mark.parametrize("family", LAYOUTS)
+@pytest.mark.parametrize("start", [0, 1])
+@torch.no_grad()
+def test_routing_of_last_tokens_is_read_in_the_same_run(family, start):
+    model = shared_model(family)
+    prompts, layers = prompts_of(model), model.layers[1:]
+    whole = model.whole_prompts(start)
+    scores, routers = whole.routed_scores(prompts, layers)
+    assert torch.equal(scores, whole.scores(prompts))
+    expected = torch.stack([state.router for state in model.prefill(prompts)])
+    assert_near(routers, expected[:, [model.layers.index(layer) for layer in layers]])
+    assert_pristine(model.model)
+
+
 @pytest.mark.parametrize("start", [0, 2])
 @pytest.mark.parametrize("family", LAYOUTS)
 def test_gradients_are_those_of_full_forwards(family, start):

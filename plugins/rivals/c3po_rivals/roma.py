@@ -26,17 +26,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import ClassVar
 
 import torch
 from c3po_tuned import Labeled, Lesson, RouterTuning, Training
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from c3po_adaptive import AnswererStrategy, Prompt, SettingError, hookimpl
-
-if TYPE_CHECKING:
-    from c3po_adaptive import RoutedModel
+from c3po_adaptive import AnswererStrategy, SettingError, hookimpl
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,12 +60,6 @@ class RoMA(RouterTuning):
     name: ClassVar[str] = "roma"
 
     @property
-    def code(self) -> tuple[Any, ...]:
-        from c3po_adaptive import read_routing
-
-        return (read_routing,)
-
-    @property
     def decay(self) -> float:
         return self.weight_decay
 
@@ -90,7 +81,7 @@ class _Aligned:
     Attributes:
         strategy: whose.
         training: whose.
-        trained: the MoE layers whose routers are trained, by their numbers, 0 … L-1.
+        trained: the n decoder layers whose routers are trained.
         near: of each question by its id, the rows of its neighbours ``[K]``, and W ``[K]``.
         targets: ``[N, n, E]`` r_j of all that may be neighbours.
         once: FLOPs of these.
@@ -98,7 +89,7 @@ class _Aligned:
 
     strategy: RoMA
     training: Training
-    trained: list[int]
+    trained: tuple[int, ...]
     near: dict[str, tuple[Tensor, Tensor]]
     targets: Tensor
     once: float
@@ -121,44 +112,20 @@ class _Aligned:
             )
         found = replace(context, build_references=lambda: references).neighbours(learned)
         near = {q.id: (i, w) for q, i, w in zip(learned, found.index, found.weight, strict=True)}
-        model, prompts, size = context.model, context.prompts(known.questions), strategy.batch
-        chosen = strategy.chosen(model.layers, "MoE layers")
-        trained = [number for number, layer in enumerate(model.layers) if layer in chosen]
+        trained, size = strategy.chosen(context.model.layers, "MoE layers"), strategy.batch
+        labeled = {one.question.id: one for one in training.learned_from}
+        may = [labeled[q.id] for q in known.questions]
         with torch.no_grad():
-            parts = [_weights(model, prompts[i : i + size], trained) for i in range(0, len(prompts), size)]
-        return cls(strategy, training, trained, near, torch.cat(parts), _work(training, prompts))
+            parts = [training.routed(may[i : i + size], trained)[1] for i in range(0, len(may), size)]
+        return cls(strategy, training, trained, near, torch.cat(parts), training.work(may))
 
     def __call__(self, part: Sequence[Labeled], step: int) -> tuple[Tensor, float]:
-        loss, work = self.training.step(part, step)
+        loss, own = self.training.routed(part, self.trained)
         index, share = (torch.stack(each) for each in zip(*(self.near[one.question.id] for one in part), strict=True))
-        prompts = [one.prompt for one in part]
-        with self.training.tuning.placed():
-            own = _weights(self.training.context.model, prompts, self.trained)
         apart = (own[:, None] - self.targets[index.clamp_min(0)]).square().sum((-1, -2))  # rows of -1 have no share
         strength = self.strategy.alignment * self.strategy.rate(step)
-        taken = _work(self.training, prompts, self.training.tuning.weights) + (0 if step else self.once)
-        return loss + strength * (share.to(apart) * apart).sum(-1).mean(), work + taken
-
-
-def _weights(model: RoutedModel, prompts: Sequence[Prompt], trained: Sequence[int]) -> Tensor:
-    """``[B, n, E]`` what n routers make of every expert at each prompt's last token, summing to one."""
-    lengths = torch.tensor([len(prompt.ids) for prompt in prompts])
-    tokens = torch.nn.utils.rnn.pad_sequence([torch.tensor(prompt.ids) for prompt in prompts], batch_first=True)
-    mask = torch.arange(tokens.shape[1]) < lengths[:, None]
-    from c3po_adaptive import read_routing
-
-    logits = read_routing(model, {"input_ids": tokens, "attention_mask": mask}).logits
-    last = logits[torch.arange(len(prompts)), lengths - 1]
-    sigmoid = [model.sites[number].scoring == "sigmoid" for number in trained]
-    scored = [last[:, n].sigmoid() if s else last[:, n].softmax(-1) for n, s in zip(trained, sigmoid, strict=True)]
-    return torch.stack([each / each.sum(-1, keepdim=True) for each in scored], 1)
-
-
-def _work(training: Training, prompts: Sequence[Prompt], trained: int | None = None) -> float:
-    """FLOPs of reading them, without options; with the backward pass to so many weights."""
-    bare = [replace(prompt, options=(), lengths=(), given=()) for prompt in prompts]
-    whole = training.whole
-    return sum(whole.work_once(one).flops + whole.work(one, trained=trained).flops for one in bare)
+        taken = self.training.work(part, self.training.tuning.weights) + (0 if step else self.once)
+        return loss + strength * (share.to(apart) * apart).sum(-1).mean(), taken
 
 
 @hookimpl

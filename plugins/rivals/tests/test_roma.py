@@ -147,8 +147,11 @@ def test_the_model_is_as_it_was_and_reading_neighbours_has_its_price():
     dear = QUICK.prepare(context).answer(ASKED)[0].setup_flops
     assert Picture(context.model) == before
     cheap = replace(QUICK, alignment=0).prepare(context_of()).answer(ASKED)[0].setup_flops
-    prompts = context.prompts(context.references.questions)
-    assert dear > cheap + sum(2 * context.model.plain_work(prompt).flops for prompt in prompts) / 2
+    training, lesson = training_of(QUICK, context)
+    right = {q.id for q, c in zip(context.references.questions, context.references.correct, strict=True) if c}
+    read = [one.prompt for one in training.learned_from if one.question.id in right]
+    assert lesson.once == pytest.approx(sum(context.model.plain_work(prompt).flops for prompt in read), rel=0.01)
+    assert cheap + lesson.once / 2 < dear
 
 
 def test_references_of_which_none_is_right_are_refused():

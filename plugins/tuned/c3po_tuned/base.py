@@ -275,7 +275,7 @@ class Training:
         losses, best, left = [plain], float("inf"), self.strategy.patience
         found: dict[str, Tensor] = {}
         known = [*self.learned_from, *self.held_back]
-        work = sum(self.whole.work_once(one.prompt).flops for one in known) + self._work(self.held_back)
+        work = sum(self.whole.work_once(one.prompt).flops for one in known) + self.work(self.held_back)
         parameters, lesson = list(self.tuning.parameters.values()), self.strategy.lesson(self)
         optimizer = torch.optim.AdamW(parameters, lr=self.strategy.lr, weight_decay=self.strategy.decay)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self.strategy.rate)
@@ -290,7 +290,7 @@ class Training:
             if not ends:
                 continue
             losses.append(self._held_back_loss())
-            work += self._work(self.held_back)
+            work += self.work(self.held_back)
             left -= 1
             if losses[-1] < best:
                 best, left = losses[-1], self.strategy.patience
@@ -302,7 +302,12 @@ class Training:
 
     def step(self, part: Sequence[Labeled], step: int) -> tuple[Tensor, float]:
         """The loss that the settings say, as a ``Lesson``."""
-        return self.loss(part), self._work(part, self.tuning.weights)
+        return self.loss(part), self.work(part, self.tuning.weights)
+
+    def work(self, examples: Sequence[Labeled], trained: int | None = None) -> float:
+        """FLOPs of scoring them, without what is computed once; with the backward pass to so many weights."""
+        with self.tuning.placed() as opening:
+            return sum(self.whole.work(one.prompt, opening, trained).flops for one in examples)
 
     def _batches(self) -> Iterator[tuple[list[Labeled], bool]]:
         """The references of each step, and whether an epoch ends with them."""
@@ -318,10 +323,19 @@ class Training:
         """Their mean, with the tuning in the model, or along the model as it is."""
         prompts = [one.prompt for one in examples]
         if plainly:
-            scores = self.whole.scores(prompts)
-        else:
-            with self.tuning.placed() as opening:
-                scores = self.whole.scores(prompts, opening)
+            return self._lost(examples, self.whole.scores(prompts))
+        with self.tuning.placed() as opening:
+            return self._lost(examples, self.whole.scores(prompts, opening))
+
+    def routed(self, examples: Sequence[Labeled], layers: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """``loss``, and of the same run what the routers of n decoder layers, none below what is trained, make of every
+        expert at each prompt's last token ``[B, n, E]``."""
+        with self.tuning.placed() as opening:
+            scores, routers = self.whole.routed_scores([one.prompt for one in examples], layers, opening)
+        return self._lost(examples, scores), routers
+
+    def _lost(self, examples: Sequence[Labeled], scores: Tensor) -> Tensor:
+        """The mean loss that the settings say, of scores ``[B, C]``."""
         answers = torch.tensor([one.answer for one in examples])
         loss = right_answer_loss(scores, answers, self.context.settings.loss).mean()
         if not loss.isfinite():
@@ -333,10 +347,6 @@ class Training:
         size = self.context.batch_size
         parts = [self.held_back[i : i + size] for i in range(0, len(self.held_back), size)]
         return sum(self.loss(part, plainly=plainly).item() * len(part) for part in parts) / len(self.held_back)
-
-    def _work(self, examples: Sequence[Labeled], trained: int | None = None) -> float:
-        with self.tuning.placed() as opening:
-            return sum(self.whole.work(one.prompt, opening, trained).flops for one in examples)
 
     def _try(self) -> None:
         """Raises whatever the family does not support."""
