@@ -1,5 +1,5 @@
-"""The best try of each rival, and what is asked of a model next, from ``studies/``: ``python -m rivals.choose RUN
---questions FILE --out FOLDER``, with the folder of a run of ``merged.yaml``.
+"""The best try of each rival, and what is asked of a model next, from ``studies/``: ``python -m rivals.choose RUN …
+--questions FILE --out FOLDER``, with the folder of a run of ``merged.yaml``, or of several, each of some of its arms.
 
 As ``merged.choose``, with controls of each rival that was chosen: shuffled labels for what learns from labels, as many
 random neighbours for what looks at neighbours.
@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 from merged.choose import asked_next as asked_of_arms
-from merged.choose import read_tries, settings, write_chosen
+from merged.choose import read_several, settings, write_chosen
 
 from c3po_adaptive.cli.terminal import clear_errors
 
@@ -61,12 +61,12 @@ def control_of(rival: str, arm: Mapping[str, Any], what: str) -> dict[str, Any]:
 @app.command()
 @clear_errors()
 def choose(
-    run: Annotated[Path, typer.Argument(help="Folder of a run of merged.yaml.")],
+    runs: Annotated[list[Path], typer.Argument(help="Folders of runs of merged.yaml.")],
     questions: Annotated[str, typer.Option(help="What the chosen rivals are asked.")],
     out: Annotated[Path, typer.Option(help="A folder: test.yaml, tries.json.")],
 ) -> None:
     """Choose each rival's try by accuracy, then loss, and write the configuration that asks the chosen ones."""
-    config, found = read_tries(run)
+    config, found = read_several(runs)
     write_chosen(out, asked_next(config, settings(found), questions), found)
 
 
