@@ -71,7 +71,7 @@ def test_rivals_are_asked_next_beside_their_controls():
             assert control.pop("control_of") == [rival]
             assert {key for key in control if control[key] != arms[rival].get(key)} <= {"labels", "retriever"}
     assert arms["knn-moe, random neighbours"]["retriever"] == {"name": "random", "k": 30}, "as many as a layer looks up"
-    assert arms["r2t2, random neighbours"]["retriever"]["k"] == arms["r2t2"]["retriever"]["k"] == 30
+    assert arms["r2t2, random neighbours"]["retriever"]["k"] == arms["r2t2"]["retriever"]["k"] == 5
     few = rivals_choose.asked_next(config, {**chosen, "knn-moe": "3"}, "balanced.jsonl")["arms"]
     assert few["knn-moe, random neighbours"]["retriever"]["k"] == KNNMoE().k == 3
     claimed = read_protocol(RIVALS.with_name("protocol.yaml")).names()["arm"]
