@@ -27,7 +27,12 @@ from c3po_adaptive.report import LINE, WIDTH, standalone, style, svg
 from c3po_adaptive.storage.files import write_text
 from c3po_adaptive.study import Interval
 
-MODELS = {"misrouted": "first eight routers broken", "sound": "as shipped", "merged": "merged by prompts"}
+MODELS = {
+    "misrouted": "first eight routers broken",
+    "sound": "as shipped",
+    "merged": "merged by prompts",
+    "random": "weights at random",
+}
 """Runs that are set beside each other, as pages call their models."""
 AREAS = {"a question": "marked", "its kind": "marked_by_kind", "all": "marked_by_all"}
 ON_MERGED = ("merged: as setting right does", "merged: helps, over random layers")
@@ -61,13 +66,15 @@ def keep(run: Path, out: Path) -> None:
 
 
 def table(found: Mapping[str, FaithfulnessSummary]) -> str:
-    """A row for each score and truth: how well it finds the broken layers, beside where none is, and where all are."""
-    broken, sound = ({place.of: place for place in found[name].places} for name in ("misrouted", "sound"))
+    """A row for each score and truth: how well it finds the broken layers, beside where none is, where weights are at
+    random, and where all are broken."""
+    marked = [{place.of: place for place in found[name].places} for name in ("misrouted", "sound", "random")]
     costs, merged = ({row.score: row for row in found[name].rows} for name in ("misrouted", "merged"))
-    columns = ["score", *AREAS, *(f"sound: {name}" for name in AREAS), *ON_MERGED, "passes"]
+    beside = [f"{of}: {name}" for of in ("sound", "random") for name in AREAS]
+    columns = ["score", *AREAS, *beside, *ON_MERGED, "passes"]
     lines = [columns, ["---", *["---:"] * (len(columns) - 1)]]
-    for name, place in broken.items():
-        areas = [_interval(getattr(of[name], area)) for of in (broken, sound) if name in of for area in AREAS.values()]
+    for name, place in marked[0].items():
+        areas = [_interval(getattr(of[name], area)) for of in marked if name in of for area in AREAS.values()]
         rest = [""] * (len(columns) - 1 - len(areas))
         if name in merged:
             row = merged[name]
@@ -96,13 +103,13 @@ def picture(found: Mapping[str, FaithfulnessSummary]) -> str:
             )
             axes.set_title(title, loc="left", size=9)
             axes.set_xlabel("decoder layer", size=9)
-        return svg(figure, "Which layers each score puts first, where eight routers are broken, none, and all")
+        return svg(figure, f"Which layers each score puts first: {', '.join(MODELS.values())}")
 
 
 @app.command()
 @clear_errors()
 def main(
-    runs: Annotated[list[Path], typer.Argument(help="Folders of runs: …-misrouted, …-sound, …-merged.")],
+    runs: Annotated[list[Path], typer.Argument(help="Folders of runs: …-misrouted, …-sound, …-merged, …-random.")],
     out: Annotated[Path, typer.Option(help="Folder where they are kept.")],
 ) -> None:
     """Keep runs, and set those that are kept beside each other once there is one of each model."""

@@ -58,6 +58,18 @@ def test_two_scores_meet_the_goal_over_all_questions_and_none_of_one(found):
     assert max(place.marked.mean for place in found["misrouted"].places if place.role == "method") < GOAL[0]
 
 
+def test_with_weights_at_random_most_of_the_lean_to_the_first_layers_is_gone(found):
+    """And what finds wrong routers, and what each layer does, are at chance there."""
+    sound, random = ({place.of: place.marked for place in found[name].places} for name in ("sound", "random"))
+    lean = [of["integrated-gradients"] for of in (sound, random)]
+    assert 0.5 < lean[1].ci_low < lean[1].ci_high < lean[0].ci_low and lean[1].mean - 0.5 < (lean[0].mean - 0.5) / 2
+    chance = [random[name] for name in ("misrouted", "alone, own", "without, own", "alone, neighbours")]
+    assert all(one.ci_low < 0.5 < one.ci_high for one in chance)
+    page = (RESULTS.parent / "README.md").read_text(encoding="utf-8")
+    for one, words in ((lean[1], "integrated gradients have {}."), (chance[0], "`misrouted`, {}, and what each")):
+        assert words.format(f"{one.mean:.2f} [{one.ci_low:.2f}, {one.ci_high:.2f}]") in page
+
+
 def test_a_run_is_kept_with_its_rows(found, tmp_path):
     """Run folders have their rows as lines, with seconds, which are not kept."""
     run, rows = tmp_path / "faithfulness-sound", pq.read_table(RESULTS / "sound.parquet").to_pylist()
