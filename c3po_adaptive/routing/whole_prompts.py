@@ -84,13 +84,16 @@ class WholePrompts:
     def routed_scores(
         self, prompts: Sequence[Prompt], layers: Sequence[int], opening: PromptPrefix = NO_PREFIX
     ) -> tuple[Tensor, Tensor]:
-        """``scores``; and of the same run what the routers of n decoder layers, none below ``start``, make of every
+        """``scores``; and of the same run what the routers of n decoder layers, in the model's order, make of every
         expert at each prompt's last token ``[B, n, E]``, rows summing to one; differentiable, too.
 
         Raises:
-            SettingError: as ``scores``.
+            SettingError: as ``scores``; or a layer has no router that runs, or none is named.
         """
-        scores, routers = self._run(prompts, [site for site in self.sites if site.layer in layers], opening)
+        known = {site.layer: site for site in self.sites if site.layer >= self.start}
+        if not layers or {*layers} - known.keys():
+            raise SettingError(f"Expected layers with routers among {[*known]}, got {[*layers]}.")
+        scores, routers = self._run(prompts, [site for layer, site in known.items() if layer in layers], opening)
         return scores, torch.stack(routers)
 
     def _run(
@@ -115,7 +118,7 @@ class WholePrompts:
             rows = batch.choice_scores(likelihoods(logits, batch.at, batch.scored))
             scores.update(zip(group, pad(rows, (0, width - rows.shape[1]), value=-torch.inf), strict=True))
             if sites:
-                routers.update(zip(group, torch.stack(read, 1), strict=True))
+                routers.update(zip(group, torch.stack([read[site.layer] for site in sites], 1), strict=True))
         return torch.stack([scores[i] for i in range(len(prompts))]), [routers[i] for i in sorted(routers)]
 
     def work(self, prompt: Prompt, opening: PromptPrefix = NO_PREFIX, trained: int | None = None) -> Entry:
@@ -160,14 +163,19 @@ class WholePrompts:
 
 
 @contextmanager
-def _reading(sites: Sequence[Site], batch: TokenBatch) -> Iterator[list[Tensor]]:
-    """Inside the block, collect what each site's router makes of the prompts' last tokens ``[B, E]``."""
+def _reading(sites: Sequence[Site], batch: TokenBatch) -> Iterator[dict[int, Tensor]]:
+    """Inside the block, collect what the sites' routers make of the prompts' last tokens ``[B, E]``, by layer: in the
+    last of their calls that has the batch's tokens, as what prompts begin with may be run before."""
     owner = batch.owner.tolist()
     first = torch.tensor([owner.index(b) for b in range(len(batch.lengths))])
-    places, found = first * batch.tokens.shape[1] + batch.last[first], list[Tensor]()
+    places, found = first * batch.tokens.shape[1] + batch.last[first], dict[int, Tensor]()
 
     def hook(site: Site) -> Callable[..., None]:
-        return lambda module, args, output: found.append(site.probabilities(output)[places].cpu())
+        def read(module: object, args: object, output: Tensor | tuple[Tensor, ...]) -> None:
+            if len(seen := site.probabilities(output)) == batch.tokens.numel():
+                found[site.layer] = seen[places].cpu()
+
+        return read
 
     with hooked(site.router.register_forward_hook(hook(site)) for site in sites):
         yield found

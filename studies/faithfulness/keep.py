@@ -74,8 +74,8 @@ def table(found: Mapping[str, FaithfulnessSummary]) -> str:
     columns = ["score", *AREAS, *beside, *ON_MERGED, "passes"]
     lines = [columns, ["---", *["---:"] * (len(columns) - 1)]]
     for name, place in marked[0].items():
-        areas = [_interval(getattr(of[name], area)) for of in marked if name in of for area in AREAS.values()]
-        rest = [""] * (len(columns) - 1 - len(areas))
+        areas = [_interval(getattr(of[name], area)) if name in of else "" for of in marked for area in AREAS.values()]
+        rest = [""] * (len(ON_MERGED) + 1)
         if name in merged:
             row = merged[name]
             rest = [_interval(row.correlation("set right")), _interval(row.beside_random, 3), f"{costs[name].cost:.1f}"]

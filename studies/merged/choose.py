@@ -164,10 +164,12 @@ def read_several(runs: Sequence[Path]) -> tuple[dict[str, Any], dict[str, list[T
     is in two of them counts once, as the first has it.
 
     Raises:
-        DataError: one is no run, or a try has not answered all questions.
+        DataError: one is no run, a try has not answered all questions, or they were not asked the same.
     """
     (config, found), *others = [read_tries(run) for run in runs]
     for other, more in others:
+        if other["datasets"] != config["datasets"]:
+            raise DataError(f"Expected runs on {config['datasets']}, got one on {other['datasets']}.")
         for arm, of in more.items():
             before = found.get(arm, [])
             known = {one["setting"] for one in before}

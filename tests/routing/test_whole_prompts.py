@@ -9,6 +9,7 @@ from routing.naive import FAMILIES, assert_pristine, choice_scores, routed_model
 from routing.test_flops import counted
 from routing.toys import questions
 
+from c3po_adaptive.errors import SettingError
 from c3po_adaptive.routing.packing import pack
 from c3po_adaptive.routing.whole_prompts import PromptPrefix, WholePrompts
 from c3po_adaptive.types import Prompt
@@ -66,6 +67,9 @@ def test_routing_of_last_tokens_is_read_in_the_same_run(family, start):
     expected = torch.stack([state.router for state in model.prefill(prompts)])
     assert_near(routers, expected[:, [model.layers.index(layer) for layer in layers]])
     assert_pristine(model.model)
+    for wrong in ((), (99,), *([model.layers[:1]] if start else [])):
+        with pytest.raises(SettingError, match=r"layers with routers among \["):
+            whole.routed_scores(prompts, wrong)
 
 
 @pytest.mark.parametrize("start", [0, 2])
@@ -110,6 +114,9 @@ def test_prompts_begin_with_what_is_said(family, seen):
         longer = replace(prompt, ids=(4, 5, *prompt.ids))
         assert_near(row[: len(prompt.options)], choice_scores(model.model, longer))
         assert whole.work(prompt).flops < whole.work(prompt, opening).flops <= whole.work(longer).flops
+    longer = [replace(prompt, ids=(4, 5, *prompt.ids)) for prompt in prompts]
+    routers = whole.routed_scores(prompts, model.layers, opening)[1]
+    assert_near(routers, torch.stack([state.router for state in model.prefill(longer)]))
 
 
 class TestCost:
