@@ -168,13 +168,13 @@ def read_several(runs: Sequence[Path]) -> tuple[dict[str, Any], dict[str, list[T
     """
     (config, found), *others = [read_tries(run) for run in runs]
     for other, more in others:
-        if other["datasets"] != config["datasets"]:
-            raise DataError(f"Expected runs on {config['datasets']}, got one on {other['datasets']}.")
         for arm, of in more.items():
             before = found.get(arm, [])
             known = {one["setting"] for one in before}
             found[arm] = [*before, *(one for one in of if one["setting"] not in known)]
         config = {**config, "arms": other["arms"] | config["arms"]}
+    if len(counts := {one["questions"] for of in found.values() for one in of}) > 1:
+        raise DataError(f"Expected tries on the same questions, got some on {sorted(counts)} of them.")
     return config, found
 
 

@@ -194,3 +194,11 @@ def test_tries_of_two_runs_are_chosen_among_as_if_they_were_of_one(monkeypatch):
     assert choose.settings(found) == {"base": "", "each": "1", "one": "2", "all": ""} and len(found["base"]) == 1
     runs["second"]["each / 1"] = 7
     assert choose.read_several(["first", "second"])[1] == found, "a try of both counts once, as the first has it"
+    runs["first"], runs["third"] = {"base": 3}, {"all": 2}
+    monkeypatch.setattr(
+        choose,
+        "read_tries",
+        lambda run: ({"arms": {}}, choose.tries(answers(runs[run])[: 4 if run == "third" else None], runs[run])),
+    )
+    with pytest.raises(DataError, match="tries on the same questions"):
+        choose.read_several(["first", "third"])
