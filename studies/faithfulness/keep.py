@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -41,15 +41,15 @@ app = typer.Typer(no_args_is_help=True)
 
 def kept(path: Path) -> FaithfulnessSummary:
     """The summary of rows that are kept, by the configuration that is kept beside them."""
+    return _summary(path, path.with_suffix(".json"))
+
+
+def _summary(path: Path, known: Path) -> FaithfulnessSummary:
+    """Of kept rows, by what another summary of them says that they were asked for."""
     rows = [ScoreRecord.model_validate(_told(row)) for row in pq.read_table(path).to_pylist()]
-    return _summary(rows, path.with_suffix(".json"))
-
-
-def _summary(rows: Sequence[ScoreRecord], path: Path) -> FaithfulnessSummary:
-    """Of rows, by what another summary of them says that they were asked for."""
-    known = json.loads(path.read_text(encoding="utf-8"))
-    config = FaithfulnessConfig.model_validate(known["config"])
-    return summarize(rows, config, known["decoder_layers"], known["hashes"], known["counted_once"])
+    before = json.loads(known.read_text(encoding="utf-8"))
+    config = FaithfulnessConfig.model_validate(before["config"])
+    return summarize(rows, config, before["decoder_layers"], before["hashes"], before["counted_once"])
 
 
 def _told(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -58,11 +58,24 @@ def _told(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def keep(run: Path, out: Path) -> None:
-    """A run's rows, and their summary."""
+    """A run's rows, and the summary of them as they are kept."""
     path, rows = out / f"{run.name.rpartition('-')[2]}.parquet", read_records(run, ScoreRecord)
     plain = [row.model_dump(mode="json", exclude={"schema_version", "seconds"}) for row in rows]
-    pq.write_table(pa.Table.from_pylist(plain), path, compression="zstd")
-    write_text(path.with_suffix(".json"), _summary(rows, run / "summary.json").model_dump_json(indent=1) + "\n")
+    pq.write_table(small(pa.Table.from_pylist(plain)), path, compression="brotli", compression_level=11)
+    write_text(path.with_suffix(".json"), _summary(path, run / "summary.json").model_dump_json(indent=1) + "\n")
+
+
+def small(table: pa.Table) -> pa.Table:
+    """With numbers in single precision, which is more than a score is known to and half of what doubles take."""
+    return table.cast(pa.schema([field.with_type(_single(field.type)) for field in table.schema]))
+
+
+def _single(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_single(field.type)) for field in kind])
+    if pa.types.is_list(kind):
+        return pa.list_(_single(kind.value_type))
+    return pa.float32() if pa.types.is_float64(kind) else kind
 
 
 def table(found: Mapping[str, FaithfulnessSummary]) -> str:
