@@ -249,6 +249,25 @@ def test_readme_says_what_was_measured():
         assert found["ci_low"] < 0 < found["ci_high"], "not shown"
 
 
+BEFORE = (
+    ("generated", "early", "56 questions of seven kinds, all asked before by likelihood in", 56),
+    ("poisoned", "early", "its 72 questions had all been asked before", 72),
+    ("poisoned", "again", "256 of its 288 questions had been asked before", 256),
+    ("knowledge", "early", "55 of the 99 had been asked in the first round", 55),
+    ("long", "early", "75 questions of kinds that experts learned, all asked before, alone, in", 75),
+)
+
+
+@pytest.mark.parametrize(("folder", "kept", "words", "count"), BEFORE, ids=lambda value: str(value)[:12])
+def test_questions_that_another_study_had_asked_before_are_told(folder, kept, words, count):
+    def asked(path):
+        return {(r.subject, r.id) for r in read_parquet(path) if r.arm == "base"}
+
+    rounds = (STUDIES / "answer" / "results" / name / "early.parquet" for name in ("first", "second"))
+    assert len(asked(STUDIES / folder / "results" / f"{kept}.parquet") & set().union(*map(asked, rounds))) == count
+    assert words in " ".join((STUDIES / folder / "README.md").read_text(encoding="utf-8").split())
+
+
 FORGOTTEN = ("answer/second_validation", "answer/validation", "knowledge/validation", "pictures/validation")
 """Runs over validation questions whose answers were not kept; none comes to them."""
 
