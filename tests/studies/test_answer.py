@@ -126,7 +126,7 @@ def test_what_was_asked_afterwards_is_told_as_it_was_answered():
     assert max(by_model.values(), key=lambda one: one["difference"]) == by_model["early"]
     assert f"most on *early*, {points(by_model['early'])}, and without *early* {points(without)}." in page
     share = f"{100 * random['difference'] / told_by('eight chosen', 'last five')['difference']:.0f} %"
-    assert f"Eight layers at random do, too: {points(random)}, {share} of it" in page
+    assert f"Eight random layers beat the last five, too, by {points(random)}, {share} of the chosen ones' lead" in page
     assert f"Drawn at random they have {share} of that lead" in results
     rest = [points(told_by(arm, "last five", "without early")) for arm in ("eight chosen", "eight random")]
     assert "layers are sound, chosen are {} above them and random ones {}, looked at".format(*rest) in page
