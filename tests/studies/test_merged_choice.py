@@ -6,11 +6,8 @@ from pathlib import Path
 import pandas
 import pytest
 import yaml
-from c3po_compare.compared import read_protocol
-from c3po_rivals.knn_moe import KNNMoE
 from merged import arms_page, choose, narrow
 from records.made import answered
-from rivals import choose as rivals_choose
 from study.configs import parse_config, small_study
 from typer.testing import CliRunner
 
@@ -22,7 +19,6 @@ from c3po_adaptive.study.kinds import read_study
 pytestmark = pytest.mark.usefixtures("undrawn")
 
 ARMS = Path(__file__).parents[2] / "studies" / "merged" / "arms.yaml"
-RIVALS = ARMS.parents[1] / "rivals" / "merged.yaml"
 CONFIG = yaml.safe_load(ARMS.read_text())
 TRIES = 4
 
@@ -47,35 +43,6 @@ def test_each_arm_has_as_many_tries_and_equal_ones_are_not_tried_twice():
     assert {rival: len(of) for rival, of in tried.items()} == dict.fromkeys(tried, TRIES) | more
     assert all(of.count(one) == 1 for of in tried.values() for one in of)
     assert {arm for pair in choose.COMPARED for arm in pair} <= {*tried, "nearest", *choose.CONTROLS}
-
-
-def test_rivals_have_as_many_tries_on_the_same_questions():
-    config = yaml.safe_load(RIVALS.read_text())
-    assert config["datasets"] == CONFIG["datasets"]
-    tried = {}
-    for name, arm in config["arms"].items():
-        tried.setdefault(name.partition(choose.APART)[0], []).append(arm)
-    assert len(tried.pop(choose.BASE)) == 1
-    assert {rival: len(of) for rival, of in tried.items()} == dict.fromkeys(tried, TRIES)
-    assert all(of.count(one) == 1 for of in tried.values() for one in of)
-
-
-def test_rivals_are_asked_next_beside_their_controls():
-    config = yaml.safe_load(RIVALS.read_text())
-    chosen = dict(name.split(choose.APART) for name in config["arms"] if choose.APART in name) | {"base": ""}
-    arms = rivals_choose.asked_next(config, chosen, "balanced.jsonl")["arms"]
-    assert {"roma", "roma, published", "epo, published", "each, random alike", "nearest"} < arms.keys()
-    for rival, controls in rivals_choose.CONTROLS.items():
-        for what in controls:
-            control = arms[f"{rival}, {what}"]
-            assert control.pop("control_of") == [rival]
-            assert {key for key in control if control[key] != arms[rival].get(key)} <= {"labels", "retriever"}
-    assert arms["knn-moe, random neighbours"]["retriever"] == {"name": "random", "k": 30}, "as many as a layer looks up"
-    assert arms["r2t2, random neighbours"]["retriever"]["k"] == arms["r2t2"]["retriever"]["k"] == 5
-    few = rivals_choose.asked_next(config, {**chosen, "knn-moe": "3"}, "balanced.jsonl")["arms"]
-    assert few["knn-moe, random neighbours"]["retriever"]["k"] == KNNMoE().k == 3
-    claimed = read_protocol(RIVALS.with_name("protocol.yaml")).names()["arm"]
-    assert claimed == arms.keys()
 
 
 def test_the_most_right_is_chosen_and_of_equals_the_one_of_least_loss():
