@@ -232,6 +232,13 @@ def test_what_the_page_says_of_published_methods_and_of_bounds(made):
     ):
         choices = [(r.choice, own["base", place, id_].choice) for (arm, place, id_), r in alone if arm in arms]
         assert words in said and len(choices) == 240 * len(arms) and sum(a != b for a, b in choices) == changed
+    broken = {(r.arm, r.dataset, r.id): r.choice for r in read_parquet(made / "smollm2-moe-misrouted.parquet")}
+    moved = Counter(
+        arm
+        for (arm, place, id_), choice in broken.items()
+        if arm in published and place in fresh.kinds() and choice != broken["base", place, id_]
+    )
+    assert moved == dict(zip(published, (3, 16, 11), strict=True)), "as results and answer/ tell"
     right = [100 * mean(r.correct for (arm, *_), r in alone if arm == f"{of}, oracle") for of in ("nearest", "ngd")]
     assert "the same step at the same rate has {:.0f} %, and `ngd`'s steps {:.0f}".format(*right) in said
 

@@ -236,7 +236,7 @@ def test_readme_says_what_was_measured():
         (
             merged,
             ("not asked by then", "ngd", "base"),
-            "Tuned, it gains {} points on those three models that nobody had looked at",
+            "Tuned, it gains {} points on those three of the five whose answers nobody had looked at",
         ),
     ):
         found = compared(folder, *named)
