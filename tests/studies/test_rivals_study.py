@@ -25,6 +25,7 @@ RESULTS = FOLDER / "results"
 TRIED = RESULTS / "tries" / "smollm2-moe-merged.json"
 CONFIG = yaml.safe_load((FOLDER / "merged.yaml").read_text(encoding="utf-8"))
 POOL = FOLDER.parents[2] / "shared" / "pool"
+RESULTS_PAGE = FOLDER.parents[1] / "docs" / "explanation" / "results.md"
 TRIES = 4
 
 
@@ -115,10 +116,29 @@ def test_each_claim_of_the_page_is_the_verdict():
     assert {c["a"] for c in controls if c["verdict"] == "better"} == {"each"} and len(controls) == 11
     page = " ".join((FOLDER / "README.md").read_text(encoding="utf-8").split())
     assert len(published) == 6 and f"gains anything, from {published[0][1]} to {published[-1][1]}" in page
+    random = 100 * mean(r.correct for r in answers_of("roma, random neighbours"))
+    assert f"these answer {random:.1f} % right" in page
+    before = json.loads((FOLDER.parent / "merged/results/second/compared/summary.json").read_text())["comparisons"]
+    (alone,) = (c for c in before if (c["on"], c["a"], c["b"]) == ("gated: hidden_avg-8-0", "each", BASE))
+    assert f"alone is not shown (p {alone['p_holm']:.2f})" in page and alone["verdict"] == "not shown"
     unmoved = {f"r2t2{APART}{one['setting']}" for one in tries()["r2t2"]}
     answers = read_parquet(TRIED.with_suffix(".parquet"))
     base = {r.id: r.choice for r in answers if r.arm == BASE}
     assert all(r.choice == base[r.id] for r in answers if r.arm in unmoved) and len(unmoved) == TRIES
+
+
+def test_what_was_asked_of_other_arms_before_is_told():
+    before = read_parquet(FOLDER.parent / "merged/results/second/hidden_avg-8-0.parquet")
+    told = {(r.arm, r.id): r.choice for r in kept()}
+    known = [r for r in before if r.arm in (BASE, "each", "nearest")]
+    assert len(known) == 3 * QUESTIONS and all(told[r.arm, r.id] == r.choice for r in known)
+    right = {
+        arm: 100 * mean(r.correct for r in before if r.arm == arm) for arm in (BASE, "lora", "ngd", "router tuning")
+    }
+    lora, ngd, routers = (right[arm] - right[BASE] for arm in ("lora", "ngd", "router tuning"))
+    said = f"LoRA +{lora:.1f} points, C3PO's descent, tuned, +{ngd:.1f}, routers trained for ten passes +{routers:.1f}"
+    assert said in (FOLDER / "README.md").read_text(encoding="utf-8")
+    assert f"LoRA from the same labels gains more there, {lora:.1f} points" in RESULTS_PAGE.read_text(encoding="utf-8")
 
 
 RIVALS = ("each", *sorted({arm.partition(APART)[0] for arm in CONFIG["arms"]} - {BASE, "each"}))
