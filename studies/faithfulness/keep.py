@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 from c3po_adaptive.cli.terminal import clear_errors
 from c3po_adaptive.records.jsonl import read_records
 from c3po_adaptive.report import LINE, WIDTH, standalone, style, svg
-from c3po_adaptive.storage.files import write_text
+from c3po_adaptive.storage.files import atomic_file, write_text
 from c3po_adaptive.study import Interval
 
 MODELS = {
@@ -61,7 +61,8 @@ def keep(run: Path, out: Path) -> None:
     """A run's rows, and the summary of them as they are kept."""
     path, rows = out / f"{run.name.rpartition('-')[2]}.parquet", read_records(run, ScoreRecord)
     plain = [row.model_dump(mode="json", exclude={"schema_version", "seconds"}) for row in rows]
-    pq.write_table(small(pa.Table.from_pylist(plain)), path, compression="brotli", compression_level=11)
+    with atomic_file(path) as writing:
+        pq.write_table(small(pa.Table.from_pylist(plain)), writing, compression="brotli", compression_level=11)
     write_text(path.with_suffix(".json"), _summary(path, run / "summary.json").model_dump_json(indent=1) + "\n")
 
 
