@@ -56,3 +56,40 @@ def test_a_run_is_kept_and_its_summary_is_made_of_what_is_kept(tmp_path):
     assert plain(again) == json.loads((out / "summary.json").read_text(encoding="utf-8"))
     assert dict(numbers(plain(again))) == pytest.approx(dict(numbers(plain(found))), abs=1e-6)
     assert any(row.auc for row in again.rows) and any(row.cosine for row in again.rows)
+
+
+def test_the_summary_is_made_of_the_kept_answers():
+    assert dict(numbers(plain(kept(RESULTS, RESULTS / "summary.json")))) == pytest.approx(dict(numbers(KNOWN)))
+
+
+ON_THE_PAGE = {
+    "area under the curve of the broken layers: `misrouted`": ("chosen", "step", "auc"),
+    "… over the sound model's": ("chosen", "step", "auc_rise"),
+    "… of the neighbours' kept gradients": ("attributed", "step", "auc"),
+    "a step in the eight layers that `misrouted` chose, share won back": ("chosen", "step", "won_back"),
+    "… that the kept gradients chose": ("attributed", "step", "won_back"),
+    "… in eight layers at random": ("random", "step", "won_back"),
+    "… in the last eight layers": ("last", "step", "won_back"),
+    "as long a change in random directions, in chosen layers": ("chosen", "random", "won_back"),
+    "… share of the loss in reach": ("chosen", "random", "loss_won_back_in_reach"),
+}
+"""Of a row of the page's table: selector, optimizer, and what of the summary's row."""
+
+
+def told(row, name, sign=""):
+    return f"{row[name]:{sign}.2f} [{row[f'{name}_ci_low']:.2f}, {row[f'{name}_ci_high']:.2f}]".replace("-", "−")
+
+
+def test_the_page_tells_what_the_kept_answers_say():
+    page = (RESULTS.parent / "README.md").read_text(encoding="utf-8")
+    lines = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| ")]
+    shown = [cells for cells in lines if cells[0].strip()]
+    broken = {(row["fault"], row["selector"], row["optimizer"]): row for row in KNOWN["rows"] if row["dose"] == 1}
+    rows = [cells for cells in shown if cells[0] in ON_THE_PAGE]
+    assert len(rows) == len(ON_THE_PAGE) + 1  # over the sound model's: of both scores
+    selector = None
+    for first, *cells in rows:
+        own, optimizer, name = ON_THE_PAGE[first]
+        selector = selector if name == "auc_rise" else own
+        sign = "+" if name == "auc_rise" else ""
+        assert cells == [told(broken[fault, selector, optimizer], name, sign) for fault in ("early", "spread")], first
