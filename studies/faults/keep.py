@@ -1,4 +1,5 @@
-"""What a run of ``config.yaml`` answered, kept: ``python -m faults.keep RUN --out faults/results``, from ``studies/``.
+"""What a run of ``config.yaml`` or ``bounds.yaml`` answered, kept: ``python -m faults.keep RUN --out FOLDER``, from
+``studies/``.
 
 ``answers.parquet`` has the answers, as every study keeps them, ``found.parquet`` what each had to do with the fault,
 and ``summary.json`` what is made of both.

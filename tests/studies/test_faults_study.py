@@ -58,8 +58,10 @@ def test_a_run_is_kept_and_its_summary_is_made_of_what_is_kept(tmp_path):
     assert any(row.auc for row in again.rows) and any(row.cosine for row in again.rows)
 
 
-def test_the_summary_is_made_of_the_kept_answers():
-    assert dict(numbers(plain(kept(RESULTS, RESULTS / "summary.json")))) == pytest.approx(dict(numbers(KNOWN)))
+@pytest.mark.parametrize("folder", [RESULTS, RESULTS / "bounds"], ids=["config", "bounds"])
+def test_the_summary_is_made_of_the_kept_answers(folder):
+    known = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    assert dict(numbers(plain(kept(folder, folder / "summary.json")))) == pytest.approx(dict(numbers(known)))
 
 
 ON_THE_PAGE = {
