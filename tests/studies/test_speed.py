@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from c3po_adaptive.cli import app
 from c3po_adaptive.errors import SettingError
+from c3po_adaptive.tasks.question_files import demo_questions
 
 CONFIG = """
 kind: speed
@@ -43,7 +44,9 @@ def file(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def summary(file, dense_weights):
-    return run_speed(load_config(file), file.parent / "run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("speed.search.demo_questions", lambda split: demo_questions(split)[:20])
+        return run_speed(load_config(file), file.parent / "run")
 
 
 def test_rows_say_what_was_measured(summary):

@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+from functools import cache
 from glob import glob
 from pathlib import Path
 
@@ -46,6 +47,13 @@ def wording(question):
     return " ".join([question.question, *sorted(question.choices), *shown]).casefold().split()
 
 
+def wordings(dataset):
+    """The splits that a data set's questions are of, and the wordings of these and of its references."""
+    asked = questions_of(dataset)
+    questions, beside = ({tuple(wording(q)) for q in part} for part in (asked, references_of(dataset)))
+    return {q.split for q in asked}, questions, beside
+
+
 @pytest.fixture
 def asked(monkeypatch, tmp_path):
     """By model: wordings of test questions, of their references, and of all that was seen where settings were made."""
@@ -60,11 +68,11 @@ def asked(monkeypatch, tmp_path):
     poisoned_unasked.main(Path("runs/poisoned"))
     write_questions(Path("build/pictures"))
     test, references, seen = {}, {}, {}
+    read = cache(lambda kind, said: wordings(kind.model_validate_json(said)))
     for model, path, dataset in datasets():
         key = model, f"{path}: {dataset.name}"
-        asked = questions_of(dataset)
-        questions, beside = ({tuple(wording(q)) for q in part} for part in (asked, references_of(dataset)))
-        if {q.split for q in asked} == {"test"}:
+        splits, questions, beside = read(type(dataset), dataset.model_copy(update={"name": "any"}).model_dump_json())
+        if splits == {"test"}:
             test[key], references[key] = questions, beside
         else:
             seen[key] = questions | beside
