@@ -243,6 +243,9 @@ def test_what_the_page_says_of_published_methods_and_of_bounds(made):
     assert f"of the same fault they change up to {max(moved.values())} of 240" in answer.read_text(encoding="utf-8")
     right = [100 * mean(r.correct for (arm, *_), r in alone if arm == f"{of}, oracle") for of in ("nearest", "ngd")]
     assert "the same step at the same rate has {:.0f} %, and `ngd`'s steps {:.0f}".format(*right) in said
+    sister = [r for r in read_parquet(made / "together.parquet") if r.dataset in fresh.kinds()]
+    right = [100 * mean(r.correct for r in sister if r.arm == arm) for arm in ("step, oracle", "base")]
+    assert "told the answer has {:.1f} % where she has {:.1f}".format(*right) in said
 
 
 FOUND = ComparedSummary.model_validate_json((STUDY / "results" / "summary.json").read_bytes())
