@@ -276,7 +276,7 @@ def test_each_claim_of_the_page_is_the_verdict(found, part, claims):
         elif claim == "not after correction":
             assert one.ci_low > 0 and one.verdict == "not shown"
         elif claim == "shown" or claim.startswith("primary, shown"):
-            assert one.verdict == "better"
+            assert one.verdict == "better" and one.difference >= 3
         else:
             assert one.ci_low < 0 < one.ci_high and one.verdict == "not shown"
 
@@ -291,3 +291,22 @@ def test_what_the_page_says_of_questions_as_the_unit():
     assert all("better" in by[on, "five chosen", "five random"] for on in (merged, broken))
     assert all("better" in by[broken, "nearest", rival] for rival in ("router tuning", "lora"))
     assert by["own: smollm2-moe", "five chosen", "base"] == "not shown"
+
+
+def test_what_the_page_says_of_the_second_seed():
+    by = {(c.a, c.b): c.verdict for c in SEED.second if c.primary or c.family}
+    above = ("in context", "prompt tuning", "base", "prefix tuning", "router tuning", "repaired")
+    assert all("better" in by["nearest", b] for b in above)
+    assert by["nearest", "lora"] == by["five chosen", "five random"] == "not shown"
+    corrected = [[c for c in found.comparisons if c.family == "secondary"] for found in (SEED, FOUND)]
+    assert "among nine comparisons, those of the first seed among nineteen" in (STUDY / "README.md").read_text()
+    assert [len(of) for of in corrected] == [9, 19]
+    assert all(round(c.p, 3) == 0.004 for of in corrected for c in of if (c.a, c.b) == ("nearest", "base"))
+
+
+def test_the_second_seed_was_asked_what_had_been_written():
+    block = (STUDY / "protocol.md").read_text().split("```yaml\n")[1].split("```")[0]
+    written, asked = (yaml.safe_load(text) for text in (block, (STUDY / "seed_protocol.yaml").read_text()))
+    assert asked["comparisons"] == written["comparisons"]
+    sets = {"datasets": [*fresh.kinds()]}
+    assert asked["groups"] == {name: group | sets for name, group in written["groups"].items()}
