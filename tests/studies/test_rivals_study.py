@@ -145,7 +145,11 @@ def test_what_was_asked_of_other_arms_before_is_told():
     lora, ngd, routers = (right[arm] - right[BASE] for arm in ("lora", "ngd", "router tuning"))
     said = f"LoRA +{lora:.1f} points, C3PO's descent, tuned, +{ngd:.1f}, routers trained for ten passes +{routers:.1f}"
     assert said in (FOLDER / "README.md").read_text(encoding="utf-8")
-    assert f"LoRA from the same labels gains more there, {lora:.1f} points" in RESULTS_PAGE.read_text(encoding="utf-8")
+    page = RESULTS_PAGE.read_text(encoding="utf-8")
+    assert f"LoRA from the same labels gains {lora:.1f} points there, looked at alone" in page
+    second = json.loads((FOLDER.parent / "merged/results/second/compared/summary.json").read_text(encoding="utf-8"))
+    sides = [c for c in second["comparisons"] if (c["on"], c["a"], c["b"]) == ("gated: hidden_avg-8-0", "each", "lora")]
+    assert [c["verdict"] for c in sides] == ["not shown"] and "that it is above the step is not shown" in page
 
 
 RIVALS = ("each", *sorted({arm.partition(APART)[0] for arm in CONFIG["arms"]} - {BASE, "each"}))
