@@ -101,7 +101,7 @@ def test_adapters_come_along(model):
         (lambda model: Optimizer(model), r"say tokenizer="),
         (lambda model: record(model, TEXT), r"say tokenizer="),
         (lambda model: load_moe_model(model, tokenizer=tiny_tokenizer(), dtype="float32"), "leave them out"),
-        (lambda model: load_moe_model("smollm2-moe", tokenizer=tiny_tokenizer()), "no tokenizer beside a name"),
+        (lambda model: load_moe_model("smollm2-moe", tokenizer="a/name"), r"beside 'smollm2-moe', got str"),
         (lambda model: record(RoutedModel(model, tiny_tokenizer()), TEXT, tokenizer=tiny_tokenizer()), "leave it out"),
         (lambda model: Optimizer(torch.nn.Linear(2, 2)), "got Linear"),
         (lambda model: record(model, TEXT, tokenizer="a/name"), r"beside OlmoeForCausalLM, got str; .*from_pretrained"),

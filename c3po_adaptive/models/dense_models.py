@@ -5,13 +5,13 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..errors import ModelError, SettingError
 from ..routing.head import check_head
 from ..storage.folders import cache_folder
 from .embedded.builder import fetch, load_dense
-from .loading import Fetching, briefly, weights
+from .loading import Fetching, briefly, load_tokenizer, weights
 from .names import EMBEDDED, ours
 
 Loaded = tuple[PreTrainedModel, PreTrainedTokenizerBase]
@@ -41,13 +41,12 @@ def load_dense_model(name_or_path: str) -> Loaded:
     """
     try:
         model = weights(name_or_path, AutoConfig.from_pretrained(name_or_path), "auto", None, None, Fetching())
-        tokenizer = AutoTokenizer.from_pretrained(name_or_path)
     except Exception as error:  # transformers checks little, and may fail anywhere
         raise ModelError(
             f"Could not load {name_or_path!r}: {briefly(error)}\nExpected a causal language model by Hub id or folder, "
             "with its tokenizer."
         ) from error
-    return _frozen(model, tokenizer)
+    return _frozen(model, load_tokenizer(name_or_path))
 
 
 def _frozen(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Loaded:

@@ -32,11 +32,17 @@ def as_routed(model: RoutedModel | nn.Module, tokenizer: PreTrainedTokenizerBase
             raise SettingError("Expected no tokenizer beside a RoutedModel, which has one, got one; leave it out.")
         return model
     base = transformers_model(model)
+    name = str(base.config.name_or_path or type(base).__name__)
+    return RoutedModel(base, check_tokenizer(tokenizer, type(base).__name__), name=name)
+
+
+def check_tokenizer(tokenizer: object, model: str) -> PreTrainedTokenizerBase:
+    """Refuse what is no tokenizer of transformers for ``model``, which the error names."""
     if not isinstance(tokenizer, PreTrainedTokenizerBase):
         got = "none" if tokenizer is None else type(tokenizer).__name__
         loads = "say tokenizer=…, the model's own: AutoTokenizer.from_pretrained(NAME) loads it."
-        raise SettingError(f"Expected a tokenizer beside {type(base).__name__}, got {got}; {loads}")
-    return RoutedModel(base, tokenizer, name=str(base.config.name_or_path or type(base).__name__))
+        raise SettingError(f"Expected a tokenizer beside {model}, got {got}; {loads}")
+    return tokenizer
 
 
 @contextmanager

@@ -31,7 +31,7 @@ from ..storage.files import is_file, is_folder
 from ..storage.folders import cache_folder
 from .architecture import language_model_class, that_answers
 from .footprint import BITS, Footprint, as_dtype, check_memory, footprint
-from .in_memory import as_routed
+from .in_memory import as_routed, check_tokenizer
 from .names import ALIASES, EMBEDDED, MERGED, VARIANTS, ours
 from .processors import processor_of
 from .routed import RoutedModel
@@ -81,7 +81,7 @@ def load_moe_model(
         quantize: linear layers in 4 or 8 bits, by bitsandbytes; transformers leaves experts in the dtype.
         revision: branch, tag or commit of a Hub id.
         trust_remote_code: run code that comes with the checkpoint.
-        tokenizer: of a model that is in memory.
+        tokenizer: of a model that is in memory; of any other one, in place of the checkpoint's.
 
     Raises:
         ModelError: the model cannot be loaded, does not fit, lacks weights, is dense, or its routing cannot be reached.
@@ -92,12 +92,13 @@ def load_moe_model(
     if not isinstance(name_or_path, str | Path):
         _check_as_it_is(dtype, device, device_map, quantize, revision)
         return as_routed(name_or_path, tokenizer)
-    if tokenizer is not None:
-        raise SettingError("Expected no tokenizer beside a name, which has its own, got one; leave it out.")
-    _check_settings(dtype, device, device_map, quantize)
     name = str(name_or_path)
+    if tokenizer is not None:
+        check_tokenizer(tokenizer, repr(name))
+    _check_settings(dtype, device, device_map, quantize)
     if (made := _variant(name)) is not None:
-        return made(load_moe_model(EMBEDDED, dtype=dtype, device=device, device_map=device_map, quantize=quantize))
+        placed = {"device": device, "device_map": device_map}
+        return made(load_moe_model(EMBEDDED, dtype=dtype, quantize=quantize, tokenizer=tokenizer, **placed))
     source = source_of(name)
     _check_name(name)
     options = Fetching(revision=revision, trust_remote_code=trust_remote_code)
@@ -110,9 +111,7 @@ def load_moe_model(
         config = that_answers(AutoConfig.from_pretrained(source, **options))
         if device_map is None and device != "auto" and not hasattr(config, "quantization_config"):
             check_memory(name, footprint(config, dtype, quantize, trust_remote_code=trust_remote_code), device)
-        tokenizer = AutoTokenizer.from_pretrained(source, **options)
-        if not tokenizer("a")["input_ids"]:
-            raise ValueError("its tokenizer gives no tokens; are the tokenizer's files there?")
+        tokenizer = _tokenizer(source, options) if tokenizer is None else tokenizer
         model = weights(source, config, dtype, placed, _quantization(quantize, dtype), options)
     except C3POError:
         raise
@@ -129,7 +128,7 @@ def load_moe_model(
     if processor is not None:  # older checkpoints have the template of chats beside the processor alone
         tokenizer.chat_template = tokenizer.chat_template or processor.chat_template
         processor.tokenizer = tokenizer
-    routed = RoutedModel(model, cast(PreTrainedTokenizerBase, tokenizer), name=name, processor=processor)
+    routed = RoutedModel(model, tokenizer, name=name, processor=processor)
     routed.reads_no_images = reason
     run_densely_if_narrow(model, routed.sites)
     return reduce(lambda model, known: known(model), beside, routed)
@@ -331,6 +330,27 @@ def model_config(name_or_path: str, revision: str | None = None) -> PreTrainedCo
     return config
 
 
+def _tokenizer(source: str, options: Fetching) -> PreTrainedTokenizerBase:
+    """A checkpoint's own.
+
+    Raises:
+        ModelError: its folder has none.
+        ValueError: it gives no tokens.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, **options)
+        if not tokenizer("a")["input_ids"]:
+            raise ValueError("its tokenizer gives no tokens; are all of the tokenizer's files there?")
+    except Exception as error:
+        if has_tokenizer(source):  # another reason, or a Hub id, whose files are not seen here
+            raise
+        raise ModelError(
+            f"Expected a tokenizer in {source} ({', '.join(TOKENIZERS)}), got none of its files; write it there with "
+            "tokenizer.save_pretrained, or pass tokenizer=… in Python."
+        ) from error
+    return cast(PreTrainedTokenizerBase, tokenizer)
+
+
 def has_tokenizer(name_or_path: str) -> bool:
     """Whether a model has one: a folder may hold a configuration alone."""
     source = Path(source_of(name_or_path))
@@ -345,6 +365,8 @@ def load_tokenizer(name_or_path: str, revision: str | None = None) -> PreTrained
     """
     source = source_of(name_or_path)
     try:
-        return cast(PreTrainedTokenizerBase, AutoTokenizer.from_pretrained(source, revision=revision))
+        return _tokenizer(source, Fetching(revision=revision))
+    except C3POError:
+        raise
     except Exception as error:  # as above
         raise ModelError(f"Could not read the tokenizer of {source!r}: {briefly(error)}") from error

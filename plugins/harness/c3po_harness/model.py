@@ -89,7 +89,9 @@ class C3POLM(HFLM):  # type: ignore[misc]  # the harness has no types
         elif tokenizer is None:
             lent = nullcontext(pretrained)
         else:
-            raise SettingError("Expected no tokenizer beside a name, which has its own, got one; leave it out.")
+            raise SettingError(
+                "Expected no tokenizer beside a name, got one; give load_moe_model(NAME, tokenizer=…) in its place."
+            )
         theirs = {name: args.pop(name) for name in THEIRS if name in args}
         self.query = args.get("query")
         with lent as given:

@@ -14,9 +14,10 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 from c3po_adaptive.errors import ModelError, SettingError
 from c3po_adaptive.models import footprint as sizes
 from c3po_adaptive.models import loading
+from c3po_adaptive.models.dense_models import load_dense_model
 from c3po_adaptive.models.fingerprint import fingerprint
 from c3po_adaptive.models.footprint import footprint
-from c3po_adaptive.models.loading import load_moe_model, model_footprint
+from c3po_adaptive.models.loading import load_moe_model, load_tokenizer, model_footprint
 from c3po_adaptive.models.names import ALIASES
 from c3po_adaptive.models.tiny import tiny_config
 from c3po_adaptive.routing.dense_experts import DENSE
@@ -129,10 +130,16 @@ class TestLoading:
             said.append(str(refused.value))
         assert said[0] == said[1]
 
-    def test_without_a_tokenizer(self, tmp_path):
-        tiny_moe("olmoe").save_pretrained(tmp_path)
-        with pytest.raises(ModelError, match=r"Could not load .*tokenizer"):
-            load_moe_model(tmp_path)
+    @pytest.mark.parametrize("family", ["olmoe", "mixtral"])
+    def test_a_tokenizer_is_its_own_or_the_one_that_is_passed(self, family, tmp_path):
+        tiny_moe(family).save_pretrained(tmp_path)
+        for load in (load_moe_model, load_dense_model, load_tokenizer):
+            with pytest.raises(ModelError, match=r"tokenizer in .* \(tokenizer\.json, .*got none .*pass tokenizer=…"):
+                load(str(tmp_path))
+        passed = tiny_tokenizer()
+        assert load_moe_model(tmp_path, tokenizer=passed).tokenizer is passed
+        passed.save_pretrained(tmp_path)
+        assert load_moe_model(tmp_path, tokenizer=passed).tokenizer is passed is not load_moe_model(tmp_path).tokenizer
 
     def test_sharded(self, tmp_path):
         tiny_moe("olmoe").save_pretrained(tmp_path, max_shard_size="20KB")
