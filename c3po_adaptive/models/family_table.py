@@ -10,9 +10,11 @@ ABILITIES = ("read", "replace", "tail", "gradient", "generation")
 
 
 class FamilyTable(TypedDict):
-    """``transformers``: the version that it was made with; ``families``: see below."""
+    """``transformers``: the release that it was made with; ``releases``: how many families work with each release that
+    was tested; ``families``: see below."""
 
     transformers: str
+    releases: dict[str, int]
     families: dict[str, dict[str, object]]
 
 

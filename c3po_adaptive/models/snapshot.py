@@ -65,10 +65,10 @@ class Snapshot:
 
 def changed_settings(model: PreTrainedModel) -> list[tuple[str, Settings]]:
     """By name of the module, what decides beside weights what a model computes, and the kind of model does not say:
-    how adapters of PEFT take part, and numbers of routers that are others than its configuration makes."""
+    how adapters of PEFT take part, numbers of routers that are others than its configuration makes, and Hub kernels."""
     routing = {id(module) for module in routing_modules(model)}
     made = _made(model)
-    found = []
+    found: list[tuple[str, Settings]] = [("", {"use_kernels": True})] if getattr(model, "use_kernels", False) else []
     for name, module in model.named_modules():
         now = _adapted(module) if is_adapter(module) else {}
         like = made.get(name.replace(".base_layer", ""))

@@ -14,6 +14,8 @@ from ..errors import DataError
 
 PACKAGES = ("torch", "transformers", "captum", "c3po_adaptive")
 ROUTING_PACKAGES = ("torch", "transformers", "c3po_adaptive")
+KERNELS = "kernels"
+"""Replaces, where it is installed, norms, rotary embeddings and activations on a GPU: routing may differ."""
 
 
 def digest(value: Any) -> str:
@@ -45,12 +47,17 @@ def files_beside(module: str) -> list[Path]:
 
 def versions() -> dict[str, str | None]:
     """Of Python and the packages that results depend on; None for what is not installed."""
-    return {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}}
+    return {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}, **_kernels()}
 
 
 def routing_versions() -> dict[str, str]:
     """Of the packages that decide how a model routes: what is cached of a model belongs to these."""
-    return {name: version(name) for name in ROUTING_PACKAGES}
+    return {name: version(name) for name in ROUTING_PACKAGES} | _kernels()
+
+
+def _kernels() -> dict[str, str]:
+    """Nothing where it is not installed, as what was cached before it was known says nothing of it."""
+    return {} if (found := _version(KERNELS)) is None else {KERNELS: found}
 
 
 def _version(name: str) -> str | None:

@@ -16,7 +16,11 @@ class Families(Written):
         """By the layout of tails, and what is left."""
         rows = families.families()
         whole = {name for name, row in rows.items() if all(row.get(a) is True for a in families.ABILITIES)}
-        parts = [f"With transformers {families.table()['transformers']}:\n"]
+        table = families.table()
+        tested = ", ".join(f"{release} ({work})" for release, work in table["releases"].items())
+        parts = [
+            f"Tested releases of transformers, and how many families work: {tested}. With {table['transformers']}:\n"
+        ]
         for layout in sorted({str(rows[name]["layout"]) for name in whole}):
             names = sorted(name for name in whole if rows[name]["layout"] == layout)
             parts += [f"- everything, tails as *{layout}*: {', '.join(f'`{name}`' for name in names)}"]

@@ -5,7 +5,10 @@ import torch
 from routing.naive import routed_model
 
 from c3po_adaptive.errors import ModelError
-from c3po_adaptive.models.fingerprint import fingerprint
+from c3po_adaptive.models import fingerprint as fingerprints
+from c3po_adaptive.models.fingerprint import fingerprint, numbers_of
+from c3po_adaptive.storage import identity
+from c3po_adaptive.storage.identity import routing_versions, versions
 
 
 @pytest.fixture
@@ -47,12 +50,23 @@ def test_what_follows_from_the_configuration_does_not(model):
     assert fingerprint(model) == before
 
 
+def test_hub_kernels_count_where_they_are_installed(model, monkeypatch):
+    plain, alone = fingerprint(model), numbers_of(model)
+    packages = {"torch", "transformers", "c3po_adaptive"}
+    monkeypatch.setattr(identity, "_version", {}.get)
+    assert {*routing_versions()} == packages and "kernels" not in versions()
+    monkeypatch.setattr(identity, "_version", lambda name: "0.19.1")
+    assert {*routing_versions()} == packages | {"kernels"} and versions()["kernels"] == "0.19.1"
+    assert numbers_of(model) != alone
+    model.model._use_kernels = True
+    model.forget()
+    assert fingerprint(model) != plain
+
+
 def test_is_computed_once(model, monkeypatch):
     calls = []
-    import c3po_adaptive.models.fingerprint as identity
-
-    original = identity._hashed
-    monkeypatch.setattr(identity, "_hashed", lambda tensor: [calls.append(1), original(tensor)][1])
+    original = fingerprints._hashed
+    monkeypatch.setattr(fingerprints, "_hashed", lambda tensor: [calls.append(1), original(tensor)][1])
     fingerprint(model)
     assert calls
     once = len(calls)

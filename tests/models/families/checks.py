@@ -1,5 +1,5 @@
 """What works for a family of MoE models, tried on a tiny random one; run as a script, it writes the table, or
-rows of it.
+rows of it: of the newest transformers that it was run with, and how many families work with each.
 
 Every check is against plain full forward passes of the transformers model, without cache, packing or batches.
 """
@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 import transformers
+from packaging.version import Version
 from torch import Tensor
 from transformers import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
@@ -243,11 +244,16 @@ def tried(family: str) -> dict[str, object]:
 
 
 def main() -> None:
-    rows = table()["families"] if sys.argv[1:] else {}
+    known, release = table(), transformers.__version__
+    rows = known["families"] if sys.argv[1:] else {}
     for family in sys.argv[1:] or moe_families():
         rows[family] = tried(family)
         print(family, rows[family], flush=True)
-    found = {"transformers": transformers.__version__, "families": dict(sorted(rows.items()))}
+    work = sum(all(row.get(ability) is True for ability in ABILITIES) for row in rows.values())
+    releases = dict(sorted((known["releases"] | {release: work}).items(), key=lambda one: Version(one[0])))
+    newest = [*releases][-1]
+    found = {"transformers": newest, "releases": releases}
+    found["families"] = dict(sorted(rows.items())) if release == newest else known["families"]
     TABLE.write_text(json.dumps(found, indent=1) + "\n")
 
 
