@@ -11,10 +11,11 @@ from typing import Any, cast
 
 from transformers import PreTrainedModel
 
-from ..errors import DataError
+from ..errors import DataError, ModelError
 from ..storage.folders import check_new, new_folder
 from .footprint import GIB
 from .routed import RoutedModel
+from .snapshot import is_adapter
 
 COPY = "folder for the copy"
 BESIDE = 64 * 2**20  # bytes of tokenizer and configuration, at most
@@ -26,7 +27,7 @@ def new_checkpoint(model: RoutedModel, out: str | Path) -> Iterator[Path]:
     is still under another name, and more can be put beside them.
 
     Raises:
-        DataError: as ``check_room``, or the disk refuses it.
+        ModelError, DataError: as ``check_room``, or the disk refuses it.
     """
     check_room(model, out)
     with new_folder(out, COPY) as writing:
@@ -54,8 +55,14 @@ def check_room(model: RoutedModel, out: str | Path) -> None:
     """Refuse before anything is computed for it what could not be written in the end.
 
     Raises:
+        ModelError: it has adapters, which a stock checkpoint has no place for.
         DataError: the folder is there already, or its disk has no room.
     """
+    if adapted := [name for name, module in model.model.named_modules() if is_adapter(module)]:
+        raise ModelError(
+            f"Expected a model without adapters for a stock checkpoint, got one of PEFT at {adapted[0]}; merge them "
+            "first, by PEFT's merge_and_unload, and save or load the model that it returns."
+        )
     out = Path(out)
     check_new(out, COPY)
     there = next(folder for folder in out.absolute().parents if folder.is_dir())

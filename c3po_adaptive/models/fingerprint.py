@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Protocol
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..routing.modules import modules_of
-from ..storage.identity import routing_versions
+from ..storage.identity import digest, routing_versions
 from .snapshot import Snapshot, changed_settings
 
 if TYPE_CHECKING:
@@ -47,8 +48,10 @@ def identity(model: PreTrainedModel) -> str:
 
 
 def numbers_of(model: _Wraps) -> list[Any]:
-    """What decides the numbers that a model computes, bit for bit: its weights, its dtype and whose code runs it."""
-    return [fingerprint(model), str(model.model.dtype), routing_versions()]
+    """What decides the numbers that a model computes, bit for bit: its weights, its dtype, its configuration, which has
+    what weights do not show (experts a token, epsilons, rotary bases), and whose code runs it."""
+    configuration = digest(json.loads(model.model.config.to_json_string()))
+    return [fingerprint(model), str(model.model.dtype), configuration, routing_versions()]
 
 
 def computed(model: PreTrainedModel) -> str:
@@ -60,8 +63,8 @@ def computed(model: PreTrainedModel) -> str:
         for name, module in model.named_modules():
             with align_module_device(module):  # brings what is offloaded
                 own = list(_own(module))
-                for (key, tensor), digest in zip(own, pool.map(_hashed, [t for _, t in own]), strict=True):
-                    whole.update(f"{name}.{key} {tensor.dtype} {tuple(tensor.shape)} {digest}\n".encode())
+                for (key, tensor), hashed in zip(own, pool.map(_hashed, [t for _, t in own]), strict=True):
+                    whole.update(f"{name}.{key} {tensor.dtype} {tuple(tensor.shape)} {hashed}\n".encode())
     quantized = getattr(model.config, "quantization_config", None)
     if quantized is not None:
         whole.update(str(quantized.to_dict() if hasattr(quantized, "to_dict") else quantized).encode())

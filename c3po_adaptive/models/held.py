@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from random import Random
 from typing import Any, Protocol, cast
 
@@ -199,7 +200,8 @@ class HeldModel:
         """The tokens of a question and its options, with its images.
 
         Raises:
-            DataError: longer than the model's context, an option without tokens, or images that cannot be read.
+            DataError: longer than the model's context, an option without tokens, tokens that the model does not know,
+                or images that cannot be read.
         """
         if question.images and self.processor is None:
             raise DataError(
@@ -207,14 +209,25 @@ class HeldModel:
                 "leave them out, or load a checkpoint with its processor, of a family that c3po models lists with "
                 "images."
             )
-        return as_format(format).prompt(question, self.tokenizer, self.max_length, self.processor)
+        return self._known(as_format(format).prompt(question, self.tokenizer, self.max_length, self.processor))
 
     def encode_text(self, text: str) -> Prompt:
         """The tokens of raw text; a pathway acts on the last one. Pictures that it brings (``description``) stand in
         front of it, where the model reads them."""
         if self.processor is None or not (pictures := pictures_of(text)):
-            return raw_text(text, self.tokenizer, max_length=self.max_length)
+            return self._known(raw_text(text, self.tokenizer, max_length=self.max_length))
         return raw_text_with(text, pictures, self.tokenizer, self.processor, max_length=self.max_length)
+
+    def _known(self, prompt: Prompt) -> Prompt:
+        """It, unless it has tokens that the model's embedding has no rows for; pictures' are replaced before."""
+        size = cast(Any, self.model.get_input_embeddings()).weight.shape[0]
+        most = max(chain(prompt.ids, *prompt.options))
+        if prompt.extra is None and most >= size:
+            raise DataError(
+                f"Expected tokens below {size}, the rows of the embedding of {self.name!r}, got {most} "
+                f"({self.tokenizer.decode([most])!r}); load the model with its own tokenizer."
+            )
+        return prompt
 
     def plain_work(self, prompt: Prompt) -> Entry:
         """What a prompt's plain answer takes, found without running it, but for what comes of its pictures."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import shutil
 import tempfile
 import weakref
@@ -40,6 +41,8 @@ LONGEST_REASON = 800  # characters of another library's error that are shown
 REACHED = 10.0  # seconds that the Hub has to answer at all
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "vocab.txt")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
+SCALE = re.compile(r"\.weight_scale|\.SCB$")
+"""Names of what quantized weights of a plain shape are multiplied by."""
 BESIDE = "c3po_adaptive.beside"
 """What is known of checkpoints by a file beside their weights: entry points of this group by the file's name, functions
 of the folder, called before it is loaded, that give one from the model that was loaded to the model with what is known
@@ -85,7 +88,7 @@ def load_moe_model(
 
     Raises:
         ModelError: the model cannot be loaded, does not fit, lacks weights, is dense, or its routing cannot be reached.
-        SettingError: an unknown dtype or quantization, or both device and device_map.
+        SettingError: an unknown dtype or quantization, both device and device_map, or a revision of a folder.
         ArtifactError: the embedded model's files can neither be found nor fetched.
         DataError: what an installed package knows of the folder is broken, such as the truth of ``c3po fault``.
     """
@@ -97,8 +100,8 @@ def load_moe_model(
         check_tokenizer(tokenizer, repr(name))
     _check_settings(dtype, device, device_map, quantize)
     if (made := _variant(name)) is not None:
-        placed = {"device": device, "device_map": device_map}
-        return made(load_moe_model(EMBEDDED, dtype=dtype, quantize=quantize, tokenizer=tokenizer, **placed))
+        given = {"device": device, "device_map": device_map, "revision": revision}
+        return made(load_moe_model(EMBEDDED, dtype=dtype, quantize=quantize, tokenizer=tokenizer, **given))
     source = source_of(name)
     _check_name(name)
     options = Fetching(revision=revision, trust_remote_code=trust_remote_code)
@@ -188,7 +191,10 @@ def _check_reachable(source: str, revision: str | None) -> None:
 
     Raises:
         ModelError: with what to do.
+        SettingError: a revision of a folder, which has none.
     """
+    if revision is not None and is_folder(Path(source)):
+        raise SettingError(f"Expected no revision of {source}, which is a folder, got {revision!r}; leave it out.")
     if is_folder(Path(source)) or isinstance(try_to_load_from_cache(source, "config.json", revision=revision), str):
         return
     expected = f"Expected {source!r} in the Hub's cache here"
@@ -263,7 +269,7 @@ def weights(
     """The model; a checkpoint that leaves parameters to chance is refused.
 
     Raises:
-        ValueError: parameters are missing or of another shape.
+        ValueError: parameters are missing, of another shape, or quantized in a way that nothing says.
     """
     more: dict[str, object] = {} if quantization is None else {"quantization_config": quantization}
     folder = None
@@ -286,6 +292,11 @@ def weights(
         others = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
         raise ValueError(
             f"its weights do not fit its configuration: {', '.join(lacking[:3])}{others} missing or misshapen"
+        )
+    if scales := [key for key in sorted(report["unexpected_keys"]) if SCALE.search(key)]:
+        raise ValueError(
+            f"its weights are quantized ({scales[0]}), of which its configuration has no quantization_config; they "
+            "would be read as plain numbers"
         )
     return cast(PreTrainedModel, model)
 
@@ -365,6 +376,7 @@ def load_tokenizer(name_or_path: str, revision: str | None = None) -> PreTrained
     """
     source = source_of(name_or_path)
     try:
+        _check_reachable(source, revision)
         return _tokenizer(source, Fetching(revision=revision))
     except C3POError:
         raise

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from ..errors import DataError, disk_says
-from ..models.fingerprint import fingerprint
+from ..models.fingerprint import fingerprint, numbers_of
 from ..models.names import public_name
+from ..models.traced import tokenizer_identity
 from ..progress import RESUMES, Progress, bar, silent
 from ..storage.checksummed import load_checksummed, save_shard, shards_of
 from ..storage.folders import cache_folder, writable_folder
@@ -152,6 +153,12 @@ def _of(card: Mapping[str, object]) -> str:
     return digest(card)[:20]
 
 
+def _tokenized(model: RoutedModel, questions: Sequence[Question], format: str | Format) -> list[Any]:
+    """What tells tokenizers of one model apart, by the first question as well: its whole prompt says how they begin."""
+    tokenizer, first = model.tokenizer, [model.encode(q, format).ids for q in questions[:1]]
+    return [tokenizer_identity(model), tokenizer.get_added_vocab(), tokenizer.chat_template, first]
+
+
 def _card_of(model: RoutedModel) -> dict[str, Any]:
     """What a card says of the model."""
     return {
@@ -233,8 +240,8 @@ def reference_set_of(
 
     Of processes that share the cache and lack the same set one builds it, and the others wait.
     """
-    built_from = [q.row() for q in questions], fingerprint(model), embedder.name, embedder.revision
-    folder = cache_folder() / "refsets" / digest([*built_from, format_key(format), routing_versions()])[:20]
+    built_from = [q.row() for q in questions], *numbers_of(model), embedder.name, embedder.revision, format_key(format)
+    folder = cache_folder() / "refsets" / digest([*built_from, _tokenized(model, questions, format)])[:20]
     with suppress(DataError):  # none yet, or a broken one, which is built anew over the old one
         return ReferenceSet.load(folder)
     building = folder.parent / "building"

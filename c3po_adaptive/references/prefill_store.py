@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..errors import DataError, SettingError, disk_says
-from ..models.fingerprint import fingerprint
+from ..models.fingerprint import fingerprint, numbers_of
 from ..progress import RESUMES, Progress, silent
 from ..routing.image_inputs import ImageInputs
 from ..routing.packing import Layout, layout_for, pack
@@ -28,7 +28,7 @@ from ..routing.prompt_caches import CacheSlice
 from ..routing.states import State, tangent_of
 from ..storage.checksummed import FIRST, TENSORS, checksummed_files, save_shard, shards_of, verify_checksum
 from ..storage.files import is_own
-from ..storage.identity import digest, routing_versions
+from ..storage.identity import digest
 from ..tasks.formats import Format, format_key
 from ..types import Prompt
 from .build import SHARD, Shards
@@ -312,5 +312,5 @@ def _identified(prompt: Prompt) -> list[object]:
 
 def _of(model: RoutedModel, prompts: Sequence[Prompt], format: str | Format, dtype: str) -> str:
     """What shards are of, as their names begin."""
-    whole = [fingerprint(model), list(map(_identified, prompts)), format_key(format), HOLDS, routing_versions()]
+    whole = [*numbers_of(model), list(map(_identified, prompts)), format_key(format), HOLDS]
     return f"{digest(whole)[:LENGTH]}-{dtype}"

@@ -192,7 +192,16 @@ class Format(ABC):
         _check_texts(question)
         own = self._marked(question)
         messages = [{"role": role, "content": text} for role, text in [*turns, ("user", before + own.prompt)]]
-        prompt = cast(str, tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+        empty = [*messages[:-1], {"role": "user", "content": ""}]
+        prompt, other = (
+            cast(str, tokenizer.apply_chat_template(each, tokenize=False, add_generation_prompt=True))
+            for each in (messages, empty)
+        )
+        if prompt == other:
+            raise ModelError(
+                "Expected a chat template that writes the user's message, got one that leaves it out; set "
+                "tokenizer.chat_template to the model's own, or leave chat out."
+            )
         space = "" if prompt[-1:].isspace() else " "
         options, given = (tuple(space + text.strip() for text in texts) for texts in (own.options, own.given))
         return Rendered(prompt, options, special=False, given=given)

@@ -1,11 +1,13 @@
 """A model as a stock checkpoint: in the layout that its family has on the Hub, however it was read."""
 
+import peft
+import pytest
 import torch
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM
 
-from c3po_adaptive import load_moe_model, new_checkpoint
-from c3po_adaptive.testing import write_tiny_checkpoint
+from c3po_adaptive import ModelError, load_moe_model, new_checkpoint
+from c3po_adaptive.testing import tiny_moe, tiny_tokenizer, write_tiny_checkpoint
 
 
 def names_in(folder):
@@ -30,3 +32,17 @@ def test_written_as_on_the_hub_however_it_was_read(tmp_path):
         assert names_in(tmp_path / f"{source}-again") == names_in(on_hub)
         again = load_moe_model(tmp_path / f"{source}-again").model.state_dict()
         assert all(torch.equal(again[name], tensor) for name, tensor in made.state_dict().items())
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # PEFT's
+def test_adapters_have_no_place_in_it(tmp_path):
+    config = peft.LoraConfig(target_modules=["q_proj"], init_lora_weights=False)
+    adapted = peft.get_peft_model(tiny_moe("olmoe"), config)
+    model = load_moe_model(adapted, tokenizer=tiny_tokenizer())
+    said = r"without adapters .* one of PEFT at model\.layers\.0\.self_attn\.q_proj; merge them first"
+    with pytest.raises(ModelError, match=said), new_checkpoint(model, tmp_path / "out"):
+        pass
+    merged = load_moe_model(adapted.merge_and_unload(), tokenizer=tiny_tokenizer())
+    with new_checkpoint(merged, tmp_path / "out"):
+        pass
+    assert load_moe_model(tmp_path / "out").fingerprint == merged.fingerprint

@@ -8,8 +8,10 @@ from models.families.checks import model_of
 from remixing.test_remixer import remixer
 from routing.naive import along, choice_scores, shared_model
 from routing.toys import HashEmbedder, questions
+from tokenizers import normalizers
 
 from c3po_adaptive.losses import right_answer_loss
+from c3po_adaptive.models.routed import RoutedModel
 from c3po_adaptive.optimizers._question_features import KNOWN_AND_LOSS
 from c3po_adaptive.optimizers._reference_artifacts import GRADIENT, change_by
 from c3po_adaptive.optimizers.amortized import AmortizedNGD
@@ -21,6 +23,7 @@ from c3po_adaptive.references.build import reference_set_of
 from c3po_adaptive.selectors.fixed import Fixed
 from c3po_adaptive.settings import RemixSettings
 from c3po_adaptive.storage.kept import TensorStore
+from c3po_adaptive.testing import tiny_moe, tiny_tokenizer
 
 TEST = questions(4, "t")
 
@@ -137,6 +140,26 @@ class TestKept:
         beside = replace(known, folder=known.save(tmp_path / "mine"))
         assert beside.artifacts_folder == tmp_path / "mine", "a set of one's own keeps its own"
         assert beside.subset(torch.tensor([0])).artifacts_folder is None
+
+    def test_sets_of_the_same_weights_are_told_apart_by_configuration_and_tokenizer(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("C3PO_CACHE", str(tmp_path))
+        asked, alike, other, begun = questions(4), *(tiny_tokenizer() for _ in range(3))
+        other.add_tokens(["question"])
+        begun.backend_tokenizer.normalizer = normalizers.Prepend("a ")
+        made = [
+            ({}, alike),
+            ({"num_experts_per_tok": 1}, alike),
+            ({"rms_norm_eps": 0.1}, alike),
+            ({}, other),
+            ({}, begun),
+        ]
+        models = [RoutedModel(tiny_moe("olmoe", **settings), tokenizer) for settings, tokenizer in made]
+        assert len({model.fingerprint for model in models}) == 1
+        again = RoutedModel(tiny_moe("olmoe"), tiny_tokenizer())
+        sets = [reference_set_of(asked, model, HashEmbedder(), "cloze") for model in [*models, again]]
+        assert sets[0].folder == sets[-1].folder
+        assert len({known.folder for known in sets}) == len(models)
+        assert not torch.equal(sets[0].pathways, sets[1].pathways)
 
     def test_not_for_another_model_or_label(self, tmp_path):
         self.gradients(model_of("olmoe"), tmp_path)

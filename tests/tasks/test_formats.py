@@ -200,6 +200,9 @@ class TestGiven:
         question = replace(BOAT, task="winogrande", question="So the _ sank.")
         prompt = Cloze(chat=True).prompt(question, tokenizer)
         assert prompt.given == (len(" a stone"), len(" a boat"))
+        tokenizer.chat_template = "{% for m in messages %}<{{ m.role }}>{% endfor %}"
+        with pytest.raises(ModelError, match="template that writes the user's message, got one that leaves it out"):
+            Cloze(chat=True).prompt(question, tokenizer)
 
 
 class TestEncode:

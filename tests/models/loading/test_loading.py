@@ -9,9 +9,10 @@ from models.families.checks import PROMPTS, checked, generates, naive, reads, re
 from models.families.checks import moved as drawn
 from rounding import assert_near
 from routing.naive import FAMILIES, logits, moved
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from c3po_adaptive.errors import ModelError, SettingError
+from c3po_adaptive.errors import DataError, ModelError, SettingError
 from c3po_adaptive.models import footprint as sizes
 from c3po_adaptive.models import loading
 from c3po_adaptive.models.dense_models import load_dense_model
@@ -117,6 +118,12 @@ class TestLoading:
         with pytest.raises(SettingError, match=message):
             load_moe_model("OLMoE", **settings)
 
+    @pytest.mark.parametrize("ask", [load_moe_model, model_footprint, load_tokenizer])
+    def test_a_folder_has_no_revision(self, ask, tmp_path):
+        folder = str(write_tiny_checkpoint(tmp_path, "olmoe"))
+        with pytest.raises(SettingError, match=r"no revision of .* which is a folder, got 'main'; leave it out"):
+            ask(folder, revision="main")
+
     def test_dense_model(self, tmp_path):
         config = LlamaConfig(
             vocab_size=128, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2
@@ -140,6 +147,23 @@ class TestLoading:
         assert load_moe_model(tmp_path, tokenizer=passed).tokenizer is passed
         passed.save_pretrained(tmp_path)
         assert load_moe_model(tmp_path, tokenizer=passed).tokenizer is passed is not load_moe_model(tmp_path).tokenizer
+
+    def test_tokens_beyond_its_embedding(self, tmp_path):
+        large = tiny_tokenizer()
+        large.add_tokens(["boat", *(f"w{i}" for i in range(100)), "float"])
+        model = load_moe_model(write_tiny_checkpoint(tmp_path, "olmoe"), tokenizer=large)
+        model.forward("A boat"), model.score_choices(["A boat"], [["a", "b"]])
+        for ask in (lambda: model.forward(TEXT), lambda: model.score_choices(["A boat"], [["a", "float"]])):
+            with pytest.raises(DataError, match=r"tokens below 128, the rows of .*got 201 \('float'\); load"):
+                ask()
+
+    def test_quantized_weights_that_the_configuration_does_not_tell(self, tmp_path):
+        file = write_tiny_checkpoint(tmp_path, "olmoe") / "model.safetensors"
+        tensors = load_file(file)
+        scales = {f"{name}_scale_inv": torch.ones(1) for name in tensors if "q_proj" in name}
+        save_file(tensors | scales, file, {"format": "pt"})
+        with pytest.raises(ModelError, match=r"are quantized \(model\.layers\.0\..*weight_scale_inv\), of which"):
+            load_moe_model(tmp_path)
 
     def test_sharded(self, tmp_path):
         tiny_moe("olmoe").save_pretrained(tmp_path, max_shard_size="20KB")
