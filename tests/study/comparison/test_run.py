@@ -19,7 +19,7 @@ from c3po_adaptive.models.loading import load_moe_model
 from c3po_adaptive.models.routed import RoutedModel
 from c3po_adaptive.optimizers.ngd import NGD
 from c3po_adaptive.records.jsonl import Records
-from c3po_adaptive.records.parquet import read_parquet
+from c3po_adaptive.records.parquet import read_parquet, read_with_model
 from c3po_adaptive.references.embedding import default_embedder
 from c3po_adaptive.registry import default_registry
 from c3po_adaptive.remixing.remixer import Remixer
@@ -242,7 +242,9 @@ class TestInterruption:
             assert found["missing"]
             page = (out / "report.html").read_text()
             assert all(f"<b>Not finished</b>: {what}." in page and what in result.stderr for what in found["missing"])
-            assert len(read_parquet(out / "records.parquet")) == kept
+            records, model = read_with_model(out / "records.parquet")
+            assert len(records) == kept
+            assert model.hash == json.loads((out / "config.json").read_text())["inputs"]["model"]
         left = {key: row for key, row in rows_of(found).items() if key[0] != "all"}
         answered = [json.loads(line) for line in lines[:kept]]
         assert sum(r["n"] for r in left.values()) == kept
