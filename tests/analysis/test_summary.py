@@ -325,6 +325,8 @@ def test_arms_that_lack_the_same_control_are_told_of_once():
         ({"name": "ngd", "lr": 0.02, "steps": 4, "step": "sgd"}, "steps of ngd (4 by sgd from a rate of 0.02)"),
         ({"name": "integrated-step", "lr": 50.0, "floor": 0.001}, "step of integrated-step (at a rate of 50)"),
         ({"name": "integrated-step", "lr": None}, "step of integrated-step (at a rate that references choose)"),
+        ({"name": "a-plugin's", "lr": 0.1, "steps": 3}, "steps of a-plugin's (3 from a rate of 0.1)"),
+        ({"name": "a-plugin's", "lr": "slow", "steps": 3}, "steps of a-plugin's (3 from a rate of slow)"),
     ],
 )
 def test_a_bound_tells_whose_steps_it_took(of, said):

@@ -200,6 +200,12 @@ class TestOfAPlugin:
         with pytest.raises(PluginError, match=rf"one_for_all of optimizer 'mine' to name .* got '{named}'; correct"):
             with_all_arms(of({"my arm": {"optimizer": "mine"}}), registry_of(tmp_path / "bad.py"))
 
+    def test_what_a_report_could_not_tell_is_refused_before_the_run(self, tmp_path, place):
+        (tmp_path / "bad.py").write_text(MINE.replace("steps: int = 1", 'changes = "some"\n    steps: int = 1'))
+        config = parse_config(of(SAYS_NOTHING, place, controlled=[]))
+        with pytest.raises(DataError, match=r"Arm my arm: expected the setting of an arm, .*changes.*correct the plug"):
+            STUDY.run(config, tmp_path / "run", registry_of(tmp_path / "bad.py"))
+
 
 def test_neighbours_that_nobody_looks_at_are_not_drawn_at_random():
     """Such an arm would answer as its control does, and never be told from it."""
