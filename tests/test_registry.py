@@ -532,11 +532,24 @@ class TestInstalled:
         assert met({"name": "sum", "left": "gaussian", "right": "ones"}) == {"ones"}
         assert met("threes") == {"ones", "threes"}
 
-    def test_broken_one_is_named(self, install):
-        install("c3po_broken", "1 / 0", "broken")
-        with pytest.raises(PluginError, match="'broken = c3po_broken' to work, got ZeroDivisionError while") as caught:
-            Registry().load_installed()
-        assert isinstance(caught.value.__cause__, ZeroDivisionError)
+    @pytest.mark.parametrize(
+        ("text", "said"),
+        [
+            ("1 / 0", "to work, got ZeroDivisionError while loading: division by zero"),
+            ("raise SystemExit('my words')", "got SystemExit while loading: my words"),
+            (PLUGIN.replace("return [Ones]", "raise SystemExit(3)"), "got SystemExit in register_kernels, at "),
+            (PLUGIN.replace("return [Ones]", "return Ones"), "to return a list of classes"),
+        ],
+    )
+    def test_broken_one_is_left_out_and_told_of_where_a_name_is_missing(self, install, text, said):
+        install(module := f"c3po_broken_{len(text)}", text, "broken")  # Python loads one of a name
+        with pytest.warns(UserWarning, match=rf"left out \(pip uninstall {module}\)") as warned:
+            registry = new_registry()
+        assert said in str(warned[0].message)
+        assert "ngd" in registry.names("optimizer")
+        with pytest.raises(UnknownNameError, match="The plugin 'broken' is left out") as caught:
+            registry.create("kernel", "ones")
+        assert said in str(caught.value)
 
     def test_two_of_one_name(self, install):
         install("c3po_ones_b", PLUGIN, "ones")

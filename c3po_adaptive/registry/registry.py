@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from functools import reduce
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from inspect import getsourcefile
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import pluggy
 
 from .. import hookspecs
-from ..errors import PluginError, SettingError, with_article
+from ..errors import PluginError, SettingError, UnknownNameError, with_article
 from ..remixing.strategies import Strategies
 from ..rules.base import Then
 from ..rules.text import rule_texts
@@ -29,6 +30,10 @@ from .specs import check_keys, describe, immutable, parts_of, rule_parameters
 
 BUILTIN = "builtin"
 """The plugin that brings the package's own strategies."""
+
+
+class ClashError(PluginError):
+    """Two plugins, or strategies of two, have one name: which of them is meant nobody but the user can say."""
 
 
 class Registry:
@@ -48,6 +53,8 @@ class Registry:
         """Of these files, in order: what another process has to load to have the same strategies."""
         self.beside: dict[str, tuple[Path, ...]] = {}
         """Of each of them, what it imported from beside it."""
+        self.left_out: dict[str, str] = {}
+        """What is wrong with each installed plugin that is left out."""
 
     def __repr__(self) -> str:
         return f"Registry({', '.join(f'{len(self.names(role))} {role}s' for role in ROLES)})"
@@ -76,7 +83,7 @@ class Registry:
             PluginError: if it breaks the contract, clashes with a plugin before it, or raises.
         """
         if self._manager.has_plugin(name) or self._manager.is_registered(plugin):
-            raise PluginError(f"Expected each plugin once, got {name!r} again; remove one of the two.")
+            raise ClashError(f"Expected each plugin once, got {name!r} again; remove one of the two.")
         try:
             self._manager.register(plugin, name)
             self._manager.check_pending()
@@ -134,25 +141,38 @@ class Registry:
     def load_installed(self) -> None:
         """Add the plugins of installed packages: the entry points of group ``c3po_adaptive``.
 
+        One that does not work is left out with a warning: most runs do not name what it brings.
+
         Raises:
-            PluginError: as for ``register``, and if one cannot be imported.
+            PluginError: two of them clash.
         """
         for point in sorted(entry_points(group=hookspecs.PROJECT)):
             try:
-                plugin = point.load()
-            except Exception as error:
-                raise broken(f"{point.name} = {point.value}", "while loading", error) from error
-            before = len(self._others)
-            self.register(plugin, point.name)
-            if point.dist is not None and point.dist.name == hookspecs.PROJECT:
-                self.ours.add(point.name)
-                continue
-            sources = {getsourcefile(entry.cls) for entry in self._table.values() if entry.plugin == point.name}
-            if sources:  # readers of traces have no part in a run
-                own = digest(sorted(digest_of_file(Path(file)) for file in sources if file))
-                self._hashes.setdefault(point.name, []).append(own)
-                if len(self._others) == before:
-                    self._by_name.add(point.name)
+                self._load(point)
+            except PluginError as error:
+                package = None if point.dist is None else point.dist.name
+                if isinstance(error, ClashError) or package == hookspecs.PROJECT:
+                    raise
+                self.left_out[point.name] = str(error)
+                warnings.warn(f"{error} Until then it is left out (pip uninstall {package}).", stacklevel=2)
+
+    def _load(self, point: EntryPoint) -> None:
+        """Add the plugin of an installed package; errors as for ``register``, and if it cannot be imported."""
+        try:
+            plugin = point.load()
+        except (Exception, SystemExit) as error:
+            raise broken(f"{point.name} = {point.value}", "while loading", error) from error
+        before = len(self._others)
+        self.register(plugin, point.name)
+        if point.dist is not None and point.dist.name == hookspecs.PROJECT:
+            self.ours.add(point.name)
+            return
+        sources = {getsourcefile(entry.cls) for entry in self._table.values() if entry.plugin == point.name}
+        if sources:  # readers of traces have no part in a run
+            own = digest(sorted(digest_of_file(Path(file)) for file in sources if file))
+            self._hashes.setdefault(point.name, []).append(own)
+            if len(self._others) == before:
+                self._by_name.add(point.name)
 
     def names(self, role: str) -> list[str]:
         """The strategies of a role, sorted; not the composites "sum", "product" and "then", which need parts."""
@@ -174,7 +194,7 @@ class Registry:
         if composite := COMPOSITES.get((role, name)):
             return composite
         known = self.names(role) + [name for r, name in COMPOSITES if r == role != "rule"]  # rules are joined by ;
-        raise unknown(role, name, known, REMEDY)
+        raise self._unknown(role, name, known)
 
     def other(self, what: str, name: str) -> Any:
         """What a plugin brought under that name, of one of ``OTHERS``.
@@ -184,7 +204,13 @@ class Registry:
         """
         if (what, name) in self._others:
             return self._others[what, name]
-        raise unknown(what, name, self.others(what), REMEDY)
+        raise self._unknown(what, name, self.others(what))
+
+    def _unknown(self, what: str, name: str, known: Sequence[str]) -> UnknownNameError:
+        """The error about a name that nobody brought, with what is wrong with plugins that might have."""
+        error = unknown(what, name, known, REMEDY)
+        said = [f"The plugin {plugin!r} is left out: {wrong}" for plugin, wrong in self.left_out.items()]
+        return UnknownNameError(" ".join([str(error), *said]))
 
     def others(self, what: str) -> list[str]:
         """Names of what plugins brought of one of ``OTHERS``, sorted."""
@@ -249,7 +275,7 @@ class Registry:
             if other := self._table.get(key) or found.get(key):
                 installed = Path(name).name == f"{other.module.rpartition('.')[2]}.py"  # from another text of the file
                 hint = "leave the file out, and install it again if it was changed: pip install -e sees each change"
-                raise PluginError(
+                raise ClashError(
                     f"Expected one {entry.role} called {entry.name!r}, got {other.origin} and {entry.origin}; "
                     f"{hint if installed else 'rename one of them, or remove its plugin'}."
                 )
@@ -261,7 +287,7 @@ class Registry:
         found: dict[tuple[str, str], Any] = {}
         for what, key, value in others_of(self._manager, plugin, name):
             if (what, key) in (self._others | found):
-                raise PluginError(
+                raise ClashError(
                     f"Expected one {what} called {key!r}, got another of plugin {name!r}; rename it, or remove "
                     "one of the plugins."
                 )
