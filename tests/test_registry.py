@@ -511,7 +511,7 @@ class TestInstalled:
         registry.load_installed()
         (entry,) = (entry for entry in registry.table() if entry.plugin == "ones")
         assert (entry.name, entry.module) == ("ones", "c3po_ones_a")
-        assert list(registry.files) == ["ones"], "our companions are told by the version, as the built-ins are"
+        assert list(registry.files) == ["c3po_ones_a.py"], "our companions are told by the version, as the built-ins are"
         assert "ones" not in registry.ours
 
     def test_those_that_have_a_part_are_named_or_inherited_from_or_do_more(self, install, tmp_path):
@@ -521,16 +521,16 @@ class TestInstalled:
         (tmp_path / "mine.py").write_text(textwrap.dedent(PLUGIN).replace('"ones"', '"mine"'))
         registry = new_registry()
         registry.load_file(tmp_path / "mine.py")
-        always = {"more", "mine.py"}
-        assert registry.files.keys() == always | {"ones", "threes"}
+        always, ones, threes = {"c3po_more.py", "mine.py"}, "c3po_ones_d.py", "c3po_threes.py"
+        assert registry.files.keys() == always | {ones, threes}
 
         def met(spec):
             return registry.files_of([registry.create("kernel", spec)]).keys() - always
 
         assert registry.files_of(()).keys() == always
         assert met("gaussian") == set()
-        assert met({"name": "sum", "left": "gaussian", "right": "ones"}) == {"ones"}
-        assert met("threes") == {"ones", "threes"}
+        assert met({"name": "sum", "left": "gaussian", "right": "ones"}) == {ones}
+        assert met("threes") == {ones, threes}
 
     @pytest.mark.parametrize(
         ("text", "said"),

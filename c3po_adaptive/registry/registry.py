@@ -44,7 +44,8 @@ class Registry:
         self._manager.add_hookspecs(hookspecs)
         self._table: dict[tuple[str, str], Registration] = {}
         self._others: dict[tuple[str, str], Any] = {}
-        self._hashes: dict[str, list[str]] = {}
+        self._hashes: dict[str, dict[str, str]] = {}
+        """Of each plugin that is not ours, the hash of each of its files, by name: installed or plain, it is the same."""
         self._by_name: set[str] = set()
         """Installed plugins that bring strategies alone: they have no part where none of these is named."""
         self.ours = {BUILTIN}
@@ -61,11 +62,11 @@ class Registry:
 
     @property
     def files(self) -> dict[str, str]:
-        """Hash of each plain file, by its name, and of each installed plugin: another text makes another run.
+        """Hash of each file of plugins, plain or installed, by its name: another text makes another run.
 
         Files of one name in several folders have one hash of them all, whatever their order.
         """
-        return {name: own[0] if len(own) == 1 else digest(sorted(own)) for name, own in self._hashes.items()}
+        return self._files(self._hashes)
 
     def files_of(self, used: Iterable[Any]) -> dict[str, str]:
         """Those of ``files`` that have a part in a run: of installed plugins that bring strategies alone, those of the
@@ -74,7 +75,14 @@ class Registry:
         words = {*re.findall(r"[a-z0-9-]+", json.dumps([describe(strategy) for strategy in used]))}
         named = [entry.cls for entry in self._table.values() if entry.name in words]
         met = {e.plugin for e in self._table.values() if any(issubclass(cls, e.cls) for cls in named)}
-        return {name: own for name, own in self.files.items() if name in met or name not in self._by_name}
+        return self._files(plugin for plugin in self._hashes if plugin in met or plugin not in self._by_name)
+
+    def _files(self, plugins: Iterable[str]) -> dict[str, str]:
+        found: dict[str, list[str]] = {}
+        for plugin in plugins:
+            for name, own in self._hashes[plugin].items():
+                found.setdefault(name, []).append(own)
+        return {name: own[0] if len(own) == 1 else digest(sorted(own)) for name, own in found.items()}
 
     def register(self, plugin: Any, name: str) -> None:
         """Add what a module or object with ``hookimpl`` functions brings; all of it, or nothing.
@@ -126,7 +134,7 @@ class Registry:
             self.register(module, str(file))
             beside = files_beside(module.__name__)
             whole = digest([own, *map(digest_of_file, beside)]) if beside else own
-            self._hashes.setdefault(file.name, []).append(whole)
+            self._hashes[str(file)] = {file.name: whole}
             self.paths = (*self.paths, str(file))
             self.beside[str(file)] = tuple(beside)
 
@@ -167,10 +175,10 @@ class Registry:
         if point.dist is not None and point.dist.name == hookspecs.PROJECT:
             self.ours.add(point.name)
             return
-        sources = {getsourcefile(entry.cls) for entry in self._table.values() if entry.plugin == point.name}
+        sources = {entry.module: getsourcefile(entry.cls) for entry in self.table() if entry.plugin == point.name}
         if sources:  # readers of traces have no part in a run
-            own = digest(sorted(digest_of_file(Path(file)) for file in sources if file))
-            self._hashes.setdefault(point.name, []).append(own)
+            own = {_name_in_package(module, Path(source)): Path(source) for module, source in sources.items() if source}
+            self._hashes[point.name] = {name: digest_of_file(file) for name, file in own.items()}
             if len(self._others) == before:
                 self._by_name.add(point.name)
 
@@ -293,3 +301,8 @@ class Registry:
                 )
             found[what, key] = value
         return found
+
+
+def _name_in_package(module: str, file: Path) -> str:
+    """Of a module's file: its path from where packages are installed on."""
+    return "/".join(file.parts[-1 - module.count(".") - (file.stem == "__init__") :])
