@@ -29,7 +29,7 @@ from ...tasks.sources import questions as read_questions
 from ..data import Asked, Data, counted_once, poisoned_in_words, read_data
 from ..kind import Table
 from ..on_questions import StudyInPieces
-from .added_controls import with_controls
+from .added_controls import shared_in_words, with_controls
 from .audited import audited
 from .comparison_config import ComparisonConfig
 from .comparison_worker import ComparisonWorker
@@ -65,7 +65,8 @@ class ComparisonStudy(StudyInPieces[ComparisonConfig, ComparisonWorker]):
         lacks = worker.lacking_controls()
         plain: Values = {"arms": arms, "lacking": dict(lacks), "power": [asdict(one) for one in found]}
         shown = [f"  {name}: {arm or 'defaults'}" for name, arm in arms.items()]
-        return plain, [*shown, *lacking_in_words(lacks), *lines(found)]
+        shared = shared_in_words(config, worker.registry)
+        return plain, [*shown, *shared, *lacking_in_words(lacks), *lines(found)]
 
     def conclude(self, out: Path, worker: ComparisonWorker, failed: Mapping[str, str]) -> Summary:
         """One arm of several that fails is left out of the summary, which says so in ``failed``.

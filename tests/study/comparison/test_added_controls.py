@@ -232,6 +232,22 @@ def test_labels_that_nobody_reads_are_not_shuffled(arm, read, mine):
     assert {"constant", "calibrated", "core mixed"} <= made.keys()
 
 
+def test_arms_share_controls_that_would_answer_alike(place, tmp_path):
+    """What they differ in, random neighbours and the label do without; Holm's correction counts each arm once."""
+    arms = {"near": {"retriever": {"name": "faiss-knn", "k": 16}}, "within": {"retriever": "faiss-radius"}}
+    given = that_runs(of({name: arm | {"selector": {"name": "fixed", "n": 2}} for name, arm in arms.items()}, place))
+    made = with_all_arms(given).arms
+    drawn, bound = (f"near, {control}" for control in ("random neighbours", "oracle"))
+    assert made[drawn].control_of == (*arms,) and made[bound].control_of == ()
+    repeated = {f"within, {control}" for control in ("random neighbours", "oracle")}
+    assert not repeated & made.keys() and "within, random layers" in made, "by other neighbours"
+    assert with_all_arms(given | {"arms": {name: arm.model_dump() for name, arm in made.items()}}).arms == made
+    assert repeated <= with_all_arms(given | {"compare": [["within", name] for name in repeated]}).arms.keys()
+    (tmp_path / "study.yaml").write_text(json.dumps(given))
+    said = CliRunner().invoke(app, ["study", "plan", str(tmp_path / "study.yaml")]).output
+    assert f"shared: {drawn} is also within, random neighbours; they would answer alike" in said
+
+
 def test_a_control_may_be_named_before_it_is_there():
     """By what compares it; one that no plugin adds is refused once they are loaded."""
     compared = of({"near": {}}, compare=[["near", "near, random neighbours"], ["near", "constant"]])
