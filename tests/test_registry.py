@@ -511,7 +511,9 @@ class TestInstalled:
         registry.load_installed()
         (entry,) = (entry for entry in registry.table() if entry.plugin == "ones")
         assert (entry.name, entry.module) == ("ones", "c3po_ones_a")
-        assert list(registry.files) == ["c3po_ones_a.py"], "our companions are told by the version, as the built-ins are"
+        assert list(registry.files) == ["c3po_ones_a.py"], (
+            "our companions are told by the version, as the built-ins are"
+        )
         assert "ones" not in registry.ours
 
     def test_those_that_have_a_part_are_named_or_inherited_from_or_do_more(self, install, tmp_path):

@@ -2,8 +2,8 @@
 
 Kinds of study, engines, attacks, reports and readers of traces, which plugins may bring, are registered by name, too.
 
-An experiment must never run a method that nobody chose, so nothing is renamed or replaced here. An installed plugin that
-does not work is left out with a warning.
+An experiment must never run a method that nobody chose, so nothing is renamed or replaced here. An installed plugin
+that does not work is left out with a warning.
 """
 
 from __future__ import annotations

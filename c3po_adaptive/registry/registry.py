@@ -45,7 +45,7 @@ class Registry:
         self._table: dict[tuple[str, str], Registration] = {}
         self._others: dict[tuple[str, str], Any] = {}
         self._hashes: dict[str, dict[str, str]] = {}
-        """Of each plugin that is not ours, the hash of each of its files, by name: installed or plain, it is the same."""
+        """Of each plugin that is not ours, installed or plain, the hash of each of its files, by name."""
         self._by_name: set[str] = set()
         """Installed plugins that bring strategies alone: they have no part where none of these is named."""
         self.ours = {BUILTIN}
