@@ -61,7 +61,7 @@ def loaded(point: EntryPoint, what: str) -> Any:
     """
     try:
         return point.load()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise PluginError(
             f"Expected {what} in {point.value}, got {type(error).__name__}: {error}; correct the package that brings "
             "it, or remove it."

@@ -511,7 +511,9 @@ class TestInstalled:
         registry.load_installed()
         (entry,) = (entry for entry in registry.table() if entry.plugin == "ones")
         assert (entry.name, entry.module) == ("ones", "c3po_ones_a")
-        assert list(registry.files) == ["ones"], "our companions are told by the version, as the built-ins are"
+        assert list(registry.files) == ["c3po_ones_a.py"], (
+            "our companions are told by the version, as the built-ins are"
+        )
         assert "ones" not in registry.ours
 
     def test_those_that_have_a_part_are_named_or_inherited_from_or_do_more(self, install, tmp_path):
@@ -521,22 +523,35 @@ class TestInstalled:
         (tmp_path / "mine.py").write_text(textwrap.dedent(PLUGIN).replace('"ones"', '"mine"'))
         registry = new_registry()
         registry.load_file(tmp_path / "mine.py")
-        always = {"more", "mine.py"}
-        assert registry.files.keys() == always | {"ones", "threes"}
+        always, ones, threes = {"c3po_more.py", "mine.py"}, "c3po_ones_d.py", "c3po_threes.py"
+        assert registry.files.keys() == always | {ones, threes}
 
         def met(spec):
             return registry.files_of([registry.create("kernel", spec)]).keys() - always
 
         assert registry.files_of(()).keys() == always
         assert met("gaussian") == set()
-        assert met({"name": "sum", "left": "gaussian", "right": "ones"}) == {"ones"}
-        assert met("threes") == {"ones", "threes"}
+        assert met({"name": "sum", "left": "gaussian", "right": "ones"}) == {ones}
+        assert met("threes") == {ones, threes}
 
-    def test_broken_one_is_named(self, install):
-        install("c3po_broken", "1 / 0", "broken")
-        with pytest.raises(PluginError, match="'broken = c3po_broken' to work, got ZeroDivisionError while") as caught:
-            Registry().load_installed()
-        assert isinstance(caught.value.__cause__, ZeroDivisionError)
+    @pytest.mark.parametrize(
+        ("text", "said"),
+        [
+            ("1 / 0", "to work, got ZeroDivisionError while loading: division by zero"),
+            ("raise SystemExit('my words')", "got SystemExit while loading: my words"),
+            (PLUGIN.replace("return [Ones]", "raise SystemExit(3)"), "got SystemExit in register_kernels, at "),
+            (PLUGIN.replace("return [Ones]", "return Ones"), "to return a list of classes"),
+        ],
+    )
+    def test_broken_one_is_left_out_and_told_of_where_a_name_is_missing(self, install, text, said):
+        install(module := f"c3po_broken_{len(text)}", text, "broken")  # Python loads one of a name
+        with pytest.warns(UserWarning, match=rf"left out \(pip uninstall {module}\)") as warned:
+            registry = new_registry()
+        assert said in str(warned[0].message)
+        assert "ngd" in registry.names("optimizer")
+        with pytest.raises(UnknownNameError, match="The plugin 'broken' is left out") as caught:
+            registry.create("kernel", "ones")
+        assert said in str(caught.value)
 
     def test_two_of_one_name(self, install):
         install("c3po_ones_b", PLUGIN, "ones")

@@ -164,5 +164,5 @@ def _all_drawn(setting: Setting, own: Sequence[Answered]) -> bool:
     """Of an arm with random neighbours: whether they were all that there are, those that it may learn from."""
     if setting.varies != (RANDOM_NEIGHBOURS,):
         return False
-    wanted = setting.retriever.parameter("k") or 0 if setting.retriever else 0
+    wanted = setting.retriever.number("k") or 0 if setting.retriever else 0
     return all(r.neighbours_used and (r.neighbours_used == r.labels or r.neighbours_used < wanted) for r in own)

@@ -67,6 +67,7 @@ def verdict(
     p_beyond: float,
     chance: Collection[str],
     lacks: Sequence[str] = (),
+    room: float = 100.0,
 ) -> Verdict:
     """An arm's, on one data set or over all.
 
@@ -87,11 +88,12 @@ def verdict(
         p_beyond: the largest p of ``beside``, after Holm's correction.
         chance: names of the controls that leave something to chance.
         lacks: what would decide, and no control has (``matching_controls.lacking``).
+        room: points that the base leaves to be gained.
     """
     found = gain.claimed
     if not found:
         least = f"a gain of {gain.detectable:.1f} points would have been found {_how(gain)}, with power 0.8"
-        least = least if gain.detectable < 100 else "so few questions show none"
+        least = least if gain.detectable < 100 and gain.detectable <= room else "so few questions show none"
         holds = gain.ci_low <= 0 <= gain.ci_high
         why = "the interval holds zero" if holds else f"p = {gain.p:.2g}"
         return Verdict(NONE, f"{why}; {least}")
@@ -185,7 +187,8 @@ def _judged(
         gains = {name: c for (dataset, name), c in of.items() if dataset == row.dataset}
         chance = {name for name, setting in settings.items() if setting.varies}
         lacks = lacking(row.arm, row.controls, settings)
-        found = verdict(gain, beside, gains, 1.0 if p is None else p, chance, lacks)
+        room = 100 - row.base_accuracy
+        found = verdict(gain, beside, gains, 1.0 if p is None else p, chance, lacks, room)
     if found.name == NONE and why:
         found = Verdict(UNTELLABLE, f"{'; '.join(why)}; {found.because}")
     least = None if gain is None else gain.detectable

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -10,11 +11,13 @@ import typer
 from typer.core import TyperGroup
 
 from .. import elsewhere
+from ..errors import PluginError
 from ..storage.run_folder import COMMAND
 from .options import grouped
 from .terminal import App, clear_errors
 
 GROUP = "c3po_adaptive.commands"
+ANY_WORDS = {"ignore_unknown_options": True, "allow_extra_args": True}
 
 
 class Group(TyperGroup):
@@ -64,10 +67,24 @@ def _brought(within: str) -> dict[str, EntryPoint]:
 
 
 def _as_command(name: str, point: EntryPoint) -> Any:
-    function = elsewhere.loaded(point, f"the command {point.name!r}")
     alone = App(add_completion=False)
+    try:
+        function = elsewhere.loaded(point, f"the command {point.name!r}")
+    except PluginError as error:  # the list of all commands has a place for it
+        alone.command(name, help=str(error), context_settings=ANY_WORDS)(_failing(error))
+        return typer.main.get_command(alone)
     if isinstance(function, typer.Typer):  # a group of commands
         alone.add_typer(function, name=name, cls=Group)
         return typer.main.get_group(alone).commands[name]
     alone.command(name)(grouped(function))
     return typer.main.get_command(alone)
+
+
+def _failing(error: PluginError) -> Callable[[], None]:
+    """A command that ends with an error."""
+
+    def fail() -> None:
+        with clear_errors():
+            raise error
+
+    return fail

@@ -98,8 +98,21 @@ def _schema() -> Any:
     return pa.schema([(column.name, column.kind) for column in _columns()])
 
 
-def write_parquet(records: Iterable[Answered], path: Path) -> None:
+@dataclass(frozen=True)
+class ModelIdentity:
+    """The model that gave the answers: its name, and the hash of what identifies it."""
+
+    name: str
+    hash: str
+
+
+def write_parquet(records: Iterable[Answered], path: Path, model: ModelIdentity | None = None) -> None:
     """Write the file, whole or not at all.
+
+    Args:
+        records: answers of one model.
+        path: of the file.
+        model: that gave them, written into the file's metadata; None: unknown.
 
     Raises:
         DataError: the disk refuses it.
@@ -110,17 +123,22 @@ def write_parquet(records: Iterable[Answered], path: Path) -> None:
     records, columns = _by_arm(records), _columns()
     table = pa.table([pa.array(map(c.coded, records), c.kind) for c in columns], schema=_schema())
     try:
-        with atomic_file(path) as writing:
-            pq.write_table(
-                table,
+        with (
+            atomic_file(path) as writing,
+            pq.ParquetWriter(
                 writing,
+                table.schema,
                 compression="brotli",
                 compression_level=11,
                 use_dictionary=[c.leaf for c in columns if c.mark.coded == "words"],
                 use_byte_stream_split=[c.leaf for c in columns if c.mark.coded == "planes"],
                 store_schema=False,
                 write_statistics=False,
-            )
+            ) as file,
+        ):
+            file.write_table(table)
+            if model is not None:
+                file.add_key_value_metadata({"model": model.name, "model_hash": model.hash})
     except OSError as error:
         raise DataError(f"Expected to write {path}, got: {disk_says(error)}; free the disk, and run again.") from error
 
@@ -139,12 +157,19 @@ def read_parquet(path: Path | str) -> list[Answered]:
     Raises:
         DataError: no such file, or one of something else.
     """
+    return read_with_model(path)[0]
+
+
+def read_with_model(path: Path | str) -> tuple[list[Answered], ModelIdentity | None]:
+    """Records as of ``read_parquet``, and the model that gave them; None: the file does not name it, as older files."""
     table = read_table(path, _schema(), "the Parquet records of a run", AGAIN)
     for column in _columns():
         values = table[column.name]
         if not column.maybe and (values.null_count or _within(values).null_count):
             raise DataError(f"{path}: expected a value in every row of {column.name}, got some without; {AGAIN}.")
-    return list(_records(table, str(path)))
+    known = {key.decode(errors="replace"): value for key, value in (table.schema.metadata or {}).items()}
+    name, own = (known.get(key, b"").decode(errors="replace") for key in ("model", "model_hash"))
+    return list(_records(table, str(path))), ModelIdentity(name, own) if own else None
 
 
 def _within(column: Any) -> Any:

@@ -22,6 +22,11 @@ class Described(Part):
         """A parameter's value; None: it has none of that name."""
         return (self.model_extra or {}).get(name)
 
+    def number(self, name: str) -> float | None:
+        """A parameter's value where it is a number; None: it has no such parameter, or a plugin's of another kind."""
+        value = self.parameter(name)
+        return value if isinstance(value, int | float) else None
+
 
 class Setting(Part):
     """the setting of an arm

@@ -1,8 +1,9 @@
-"""Strategies by name, from the built-ins, installed plugins and plain files; anything doubtful raises.
+"""Strategies by name, from the built-ins, installed plugins and plain files.
 
 Kinds of study, engines, attacks, reports and readers of traces, which plugins may bring, are registered by name, too.
 
-An experiment must never run a method that nobody chose, so nothing is renamed, skipped or replaced here.
+An experiment must never run a method that nobody chose, so nothing is renamed or replaced here. An installed plugin
+that does not work is left out with a warning.
 """
 
 from __future__ import annotations

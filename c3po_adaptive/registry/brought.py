@@ -97,6 +97,6 @@ def _returned(manager: pluggy.PluginManager, plugin: Any, name: str, hook: str) 
     for implementation in implementations:
         try:
             yield implementation.function()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             place = raised_at(error, getsourcefile(implementation.function))
             raise broken(name, f"in {hook}, at {place}" if place else f"in {hook}", error) from error

@@ -34,7 +34,7 @@ def module_of(file: Path) -> Iterator[tuple[ModuleType, str]]:
         source = file.read_bytes()  # once: what is run is what is hashed, and no bytecode of an earlier text
         exec(compile(source, str(file), "exec"), module.__dict__)
         yield module, sha256(source).hexdigest()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         _forget(name)
         if isinstance(error, PluginError):
             raise
@@ -48,7 +48,7 @@ def _forget(name: str) -> None:
         del sys.modules[one]
 
 
-def broken(plugin: str, when: str, error: Exception) -> PluginError:
+def broken(plugin: str, when: str, error: BaseException) -> PluginError:
     """The error about a plugin that raised."""
     return PluginError(
         f"Expected plugin {plugin!r} to work, got {type(error).__name__} {when}: {error}; "

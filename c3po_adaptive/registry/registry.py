@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from functools import reduce
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from inspect import getsourcefile
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import pluggy
 
 from .. import hookspecs
-from ..errors import PluginError, SettingError, with_article
+from ..errors import PluginError, SettingError, UnknownNameError, with_article
 from ..remixing.strategies import Strategies
 from ..rules.base import Then
 from ..rules.text import rule_texts
@@ -31,6 +32,10 @@ BUILTIN = "builtin"
 """The plugin that brings the package's own strategies."""
 
 
+class ClashError(PluginError):
+    """Two plugins, or strategies of two, have one name: which of them is meant nobody but the user can say."""
+
+
 class Registry:
     """Strategies of the plugins that were registered with it; a new one is empty."""
 
@@ -39,7 +44,8 @@ class Registry:
         self._manager.add_hookspecs(hookspecs)
         self._table: dict[tuple[str, str], Registration] = {}
         self._others: dict[tuple[str, str], Any] = {}
-        self._hashes: dict[str, list[str]] = {}
+        self._hashes: dict[str, dict[str, str]] = {}
+        """Of each plugin that is not ours, installed or plain, the hash of each of its files, by name."""
         self._by_name: set[str] = set()
         """Installed plugins that bring strategies alone: they have no part where none of these is named."""
         self.ours = {BUILTIN}
@@ -48,17 +54,19 @@ class Registry:
         """Of these files, in order: what another process has to load to have the same strategies."""
         self.beside: dict[str, tuple[Path, ...]] = {}
         """Of each of them, what it imported from beside it."""
+        self.left_out: dict[str, str] = {}
+        """What is wrong with each installed plugin that is left out."""
 
     def __repr__(self) -> str:
         return f"Registry({', '.join(f'{len(self.names(role))} {role}s' for role in ROLES)})"
 
     @property
     def files(self) -> dict[str, str]:
-        """Hash of each plain file, by its name, and of each installed plugin: another text makes another run.
+        """Hash of each file of plugins, plain or installed, by its name: another text makes another run.
 
         Files of one name in several folders have one hash of them all, whatever their order.
         """
-        return {name: own[0] if len(own) == 1 else digest(sorted(own)) for name, own in self._hashes.items()}
+        return self._files(self._hashes)
 
     def files_of(self, used: Iterable[Any]) -> dict[str, str]:
         """Those of ``files`` that have a part in a run: of installed plugins that bring strategies alone, those of the
@@ -67,7 +75,14 @@ class Registry:
         words = {*re.findall(r"[a-z0-9-]+", json.dumps([describe(strategy) for strategy in used]))}
         named = [entry.cls for entry in self._table.values() if entry.name in words]
         met = {e.plugin for e in self._table.values() if any(issubclass(cls, e.cls) for cls in named)}
-        return {name: own for name, own in self.files.items() if name in met or name not in self._by_name}
+        return self._files(plugin for plugin in self._hashes if plugin in met or plugin not in self._by_name)
+
+    def _files(self, plugins: Iterable[str]) -> dict[str, str]:
+        found: dict[str, list[str]] = {}
+        for plugin in plugins:
+            for name, own in self._hashes[plugin].items():
+                found.setdefault(name, []).append(own)
+        return {name: own[0] if len(own) == 1 else digest(sorted(own)) for name, own in found.items()}
 
     def register(self, plugin: Any, name: str) -> None:
         """Add what a module or object with ``hookimpl`` functions brings; all of it, or nothing.
@@ -76,7 +91,7 @@ class Registry:
             PluginError: if it breaks the contract, clashes with a plugin before it, or raises.
         """
         if self._manager.has_plugin(name) or self._manager.is_registered(plugin):
-            raise PluginError(f"Expected each plugin once, got {name!r} again; remove one of the two.")
+            raise ClashError(f"Expected each plugin once, got {name!r} again; remove one of the two.")
         try:
             self._manager.register(plugin, name)
             self._manager.check_pending()
@@ -119,7 +134,7 @@ class Registry:
             self.register(module, str(file))
             beside = files_beside(module.__name__)
             whole = digest([own, *map(digest_of_file, beside)]) if beside else own
-            self._hashes.setdefault(file.name, []).append(whole)
+            self._hashes[str(file)] = {file.name: whole}
             self.paths = (*self.paths, str(file))
             self.beside[str(file)] = tuple(beside)
 
@@ -134,25 +149,38 @@ class Registry:
     def load_installed(self) -> None:
         """Add the plugins of installed packages: the entry points of group ``c3po_adaptive``.
 
+        One that does not work is left out with a warning: most runs do not name what it brings.
+
         Raises:
-            PluginError: as for ``register``, and if one cannot be imported.
+            PluginError: two of them clash.
         """
         for point in sorted(entry_points(group=hookspecs.PROJECT)):
             try:
-                plugin = point.load()
-            except Exception as error:
-                raise broken(f"{point.name} = {point.value}", "while loading", error) from error
-            before = len(self._others)
-            self.register(plugin, point.name)
-            if point.dist is not None and point.dist.name == hookspecs.PROJECT:
-                self.ours.add(point.name)
-                continue
-            sources = {getsourcefile(entry.cls) for entry in self._table.values() if entry.plugin == point.name}
-            if sources:  # readers of traces have no part in a run
-                own = digest(sorted(digest_of_file(Path(file)) for file in sources if file))
-                self._hashes.setdefault(point.name, []).append(own)
-                if len(self._others) == before:
-                    self._by_name.add(point.name)
+                self._load(point)
+            except PluginError as error:
+                package = None if point.dist is None else point.dist.name
+                if isinstance(error, ClashError) or package == hookspecs.PROJECT:
+                    raise
+                self.left_out[point.name] = str(error)
+                warnings.warn(f"{error} Until then it is left out (pip uninstall {package}).", stacklevel=2)
+
+    def _load(self, point: EntryPoint) -> None:
+        """Add the plugin of an installed package; errors as for ``register``, and if it cannot be imported."""
+        try:
+            plugin = point.load()
+        except (Exception, SystemExit) as error:
+            raise broken(f"{point.name} = {point.value}", "while loading", error) from error
+        before = len(self._others)
+        self.register(plugin, point.name)
+        if point.dist is not None and point.dist.name == hookspecs.PROJECT:
+            self.ours.add(point.name)
+            return
+        sources = {entry.module: getsourcefile(entry.cls) for entry in self.table() if entry.plugin == point.name}
+        if sources:  # readers of traces have no part in a run
+            own = {_name_in_package(module, Path(source)): Path(source) for module, source in sources.items() if source}
+            self._hashes[point.name] = {name: digest_of_file(file) for name, file in own.items()}
+            if len(self._others) == before:
+                self._by_name.add(point.name)
 
     def names(self, role: str) -> list[str]:
         """The strategies of a role, sorted; not the composites "sum", "product" and "then", which need parts."""
@@ -174,7 +202,7 @@ class Registry:
         if composite := COMPOSITES.get((role, name)):
             return composite
         known = self.names(role) + [name for r, name in COMPOSITES if r == role != "rule"]  # rules are joined by ;
-        raise unknown(role, name, known, REMEDY)
+        raise self._unknown(role, name, known)
 
     def other(self, what: str, name: str) -> Any:
         """What a plugin brought under that name, of one of ``OTHERS``.
@@ -184,7 +212,13 @@ class Registry:
         """
         if (what, name) in self._others:
             return self._others[what, name]
-        raise unknown(what, name, self.others(what), REMEDY)
+        raise self._unknown(what, name, self.others(what))
+
+    def _unknown(self, what: str, name: str, known: Sequence[str]) -> UnknownNameError:
+        """The error about a name that nobody brought, with what is wrong with plugins that might have."""
+        error = unknown(what, name, known, REMEDY)
+        said = [f"The plugin {plugin!r} is left out: {wrong}" for plugin, wrong in self.left_out.items()]
+        return UnknownNameError(" ".join([str(error), *said]))
 
     def others(self, what: str) -> list[str]:
         """Names of what plugins brought of one of ``OTHERS``, sorted."""
@@ -249,7 +283,7 @@ class Registry:
             if other := self._table.get(key) or found.get(key):
                 installed = Path(name).name == f"{other.module.rpartition('.')[2]}.py"  # from another text of the file
                 hint = "leave the file out, and install it again if it was changed: pip install -e sees each change"
-                raise PluginError(
+                raise ClashError(
                     f"Expected one {entry.role} called {entry.name!r}, got {other.origin} and {entry.origin}; "
                     f"{hint if installed else 'rename one of them, or remove its plugin'}."
                 )
@@ -261,9 +295,14 @@ class Registry:
         found: dict[tuple[str, str], Any] = {}
         for what, key, value in others_of(self._manager, plugin, name):
             if (what, key) in (self._others | found):
-                raise PluginError(
+                raise ClashError(
                     f"Expected one {what} called {key!r}, got another of plugin {name!r}; rename it, or remove "
                     "one of the plugins."
                 )
             found[what, key] = value
         return found
+
+
+def _name_in_package(module: str, file: Path) -> str:
+    """Of a module's file: its path from where packages are installed on."""
+    return "/".join(file.parts[-1 - module.count(".") - (file.stem == "__init__") :])

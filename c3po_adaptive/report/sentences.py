@@ -113,10 +113,13 @@ def _by_steps(row: Row) -> str:
     of = None if optimizer is None else optimizer.parameter("of")
     if not isinstance(of, Mapping) or "lr" not in of:
         return ""
-    rate = "a rate that references choose" if of["lr"] is None else f"a rate of {of['lr']:g}"
+    lr = of["lr"]  # a plugin's parameters may be of any kind
+    rate = f"a rate of {f'{lr:g}' if isinstance(lr, int | float) else lr}"
+    rate = "a rate that references choose" if lr is None else rate
     if "steps" not in of:
         return f", by the step of {of['name']} (at {rate})"
-    return f", by the steps of {of['name']} ({of['steps']} by {of['step']} from {rate})"
+    by = f" by {of['step']}" if "step" in of else ""
+    return f", by the steps of {of['name']} ({of['steps']}{by} from {rate})"
 
 
 def _against_random(row: Row, summary: Summary) -> Comparison | None:
@@ -160,7 +163,7 @@ def _fewer(row: Row) -> str:
     retriever, used = row.setting.retriever, row.neighbours_used
     if row.setting.answerer is None or retriever is None or used is None:
         return ""
-    asked = retriever.parameter("k")
+    asked = retriever.number("k")
     if asked is None or used > asked - 0.05:
         return ""
     return f" (it used {used:.1f} of {asked} neighbours on average: no more were found, or fit into the context)"

@@ -16,8 +16,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..errors import ModelError
+
 SEQUENCE_AXIS = {"keys": -2, "values": -2, "indexer_keys": 0}
-"""Where a sample's tensor grows with the sequence (after its batch axis is gone); any other is a state."""
+"""Where a sample's tensor grows with the sequence (after its batch axis is gone)."""
+STATES = ("conv_states", "recurrent_states")
+"""Dicts of tensors that a model overwrites in place."""
+LENGTHS = ("cumulative_length", "cumulative_length_linear")
+"""Counts of the tokens seen, of all samples: numbers, or tensors that a model adds to in place."""
+CONSTANTS = ("_sliding_window_tensor",)
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,20 +45,34 @@ class CacheSlice:
 
 
 def cut(layer: Any, b: int, length: int) -> CacheSlice:
-    """Sample b of a cache layer over left-padded prompts, of which it has ``length`` tokens."""
+    """Sample b of a cache layer over left-padded prompts, of which it has ``length`` tokens.
+
+    Raises:
+        ModelError: the layer holds tensors in an attribute that is not known here: whether they grow, are overwritten
+            or have a batch axis decides how a sample is cut out.
+    """
     shell, tensors = copy.copy(layer), {}
     for name, value in vars(layer).items():
-        if name.startswith("_"):
-            continue
-        if isinstance(value, Tensor):
+        if name in SEQUENCE_AXIS and isinstance(value, Tensor):
             tensors[name] = _without_padding(name, value[b], length)
             setattr(shell, name, None)
-        elif isinstance(value, dict) and any(isinstance(v, Tensor) for v in value.values()):
-            tensors |= {(name, k): v[b].clone() for k, v in value.items() if isinstance(v, Tensor)}
+        elif name in STATES:
+            tensors |= {(name, k): v[b].clone() for k, v in value.items() if v is not None}
             setattr(shell, name, dict.fromkeys(value))
+        elif name not in LENGTHS + CONSTANTS and _holds_tensors(value):
+            raise ModelError(
+                f"Expected tensors of the cache layer {type(layer).__name__} in {', '.join(SEQUENCE_AXIS)} or "
+                f"{', '.join(STATES)}, got some in {name!r}; use a release of transformers that "
+                "c3po_adaptive's table of models names."
+            )
         elif isinstance(value, dict):  # counts and flags, which the live layer keeps changing
             setattr(shell, name, dict(value))
     return CacheSlice(shell, tensors)
+
+
+def _holds_tensors(value: object) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else (value,)
+    return any(isinstance(v, Tensor) for v in inner)
 
 
 def _without_padding(name: str, tensor: Tensor, length: int) -> Tensor:
@@ -87,8 +108,15 @@ def layer_of(part: CacheSlice, width: int) -> Any:
     for name, value in vars(layer).items():  # flags that a model sets per state must not be shared either
         if isinstance(value, dict):
             setattr(layer, name, dict(value))
-    if hasattr(layer, "cumulative_length"):
-        layer.cumulative_length = width
+    return _after(layer, width)
+
+
+def _after(layer: Any, width: int) -> Any:
+    """The layer, its counts of tokens set to ``width``."""
+    for name in LENGTHS:
+        count = vars(layer).get(name)
+        if count is not None:
+            setattr(layer, name, torch.full_like(count, width) if isinstance(count, Tensor) else width)
     return layer
 
 
@@ -105,16 +133,18 @@ def _padded(name: str, tensors: list[Tensor]) -> list[Tensor]:
 def overwritten(layers: Sequence[Any]) -> Iterator[None]:
     """Let a model overwrite the states of these cache layers in place, without breaking the backward pass.
 
-    What the backward pass needs of a state is copied when it is set aside.
+    What the backward pass needs of a state is copied when it is set aside, and so is a tensor of a state's shape:
+    some models overwrite a copy that they made (transformers 5.25: models/jamba/modeling_jamba.py).
     """
-    places = {t.untyped_storage().data_ptr() for layer in layers for t in _states(layer)}
-    if not places or not torch.is_grad_enabled():
+    states = [t for layer in layers for t in _states(layer)]
+    places, shapes = {t.untyped_storage().data_ptr() for t in states}, {t.shape for t in states}
+    if not states or not torch.is_grad_enabled():
         yield
         return
 
     def aside(tensor: Tensor) -> tuple[Tensor, int]:
         own = tensor.detach()
-        own = own.clone() if tensor.untyped_storage().data_ptr() in places else own
+        own = own.clone() if tensor.shape in shapes or tensor.untyped_storage().data_ptr() in places else own
         return own, own._version
 
     def back(found: tuple[Tensor, int]) -> Tensor:
@@ -131,11 +161,8 @@ def overwritten(layers: Sequence[Any]) -> Iterator[None]:
 
 def _states(layer: Any) -> Iterator[Tensor]:
     """Tensors that a model overwrites in place: all but those that grow with the sequence."""
-    for name, value in vars(layer).items():
-        if isinstance(value, Tensor) and name not in SEQUENCE_AXIS:
-            yield value
-        elif isinstance(value, dict):
-            yield from (v for v in value.values() if isinstance(v, Tensor))
+    for name in STATES:
+        yield from (v for v in vars(layer).get(name, {}).values() if v is not None)
 
 
 def passed_by(layer: Any, some: Tensor, width: int) -> Any:
@@ -144,6 +171,4 @@ def passed_by(layer: Any, some: Tensor, width: int) -> Any:
     if hasattr(layer, "keys"):
         layer.keys = layer.values = some.new_zeros(len(some), 1, width, 1)
         layer.is_initialized = True
-    if hasattr(layer, "cumulative_length"):
-        layer.cumulative_length = width
-    return layer
+    return _after(layer, width)

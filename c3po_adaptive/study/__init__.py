@@ -40,7 +40,9 @@ if TYPE_CHECKING:
     from ..records.base import Record as Record
     from ..records.jsonl import Records as Records
     from ..records.jsonl import read_records as read_records
+    from ..records.parquet import ModelIdentity as ModelIdentity
     from ..records.parquet import read_parquet as read_parquet
+    from ..records.parquet import read_with_model as read_with_model
     from ..storage.identity import digest as digest
     from ..storage.identity import digest_of_file as digest_of_file
     from ..storage.identity import versions as versions

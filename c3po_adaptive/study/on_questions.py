@@ -21,7 +21,7 @@ from ..report.page import finished_summary
 from ..storage.files import write_text
 from ..storage.json_files import Ours, Values
 from ..storage.lock import held
-from ..storage.run_folder import made_by
+from ..storage.run_folder import claimed_config, made_by
 from .data import counted, counted_in_words
 from .executor import HERE, Executor, Piece
 from .kind import Study
@@ -86,6 +86,9 @@ class StudyInPieces(Study[C], Generic[C, W]):
         worker = self.worker.here(self.whole(config, registry), registry)
         config = worker.config
         worker.check()
+        if begun is not None:
+            claimed_config(begun)  # it is a run folder, and of this run
+            worker.check_folder(begun)
         data = worker.data
         weights = model_footprint(config.model, dtype=config.dtype, quantize=config.quantize, revision=config.revision)
         forecast, takes = foresee(config, data, sum(self.times(config, weights).values()), weights)

@@ -119,8 +119,8 @@ def _room(device: str | None) -> int | None:
 
 
 def left(folder: Path | None, kind: type[Any], data: Data, arms: Mapping[str, int]) -> Iterator[str]:
-    """How long the rest of a run takes, arm by arm, at the pace of its own finished answers; an arm without any goes at
-    the mean pace. References that are not prepared yet are not counted.
+    """How long the rest of a run takes, arm by arm, at the pace of its own finished answers: at least, where an arm has
+    none yet, which is named. References that are not prepared yet are not counted.
 
     Args:
         folder: of the run that was begun; None: nothing is reported.
@@ -140,7 +140,10 @@ def left(folder: Path | None, kind: type[Any], data: Data, arms: Mapping[str, in
         yield "left: no answer is finished yet that says how long it took"
         return
     paces = {arm: fmean(r.seconds for r in timed if r.arm == arm) for arm in dict.fromkeys(r.arm for r in timed)}
-    usual = fmean(paces.values())
-    hours = sum((asked * times - done[arm]) * paces.get(arm, usual) for arm, times in arms.items()) / 3600
-    yield f"left: {hours:.2g} hours, as {len(records):,} of {asked * sum(arms.values()):,} answers are finished"
+    hours = sum((asked * times - done[arm]) * paces[arm] for arm, times in arms.items() if arm in paces) / 3600
+    untimed = [arm for arm in arms if arm not in paces]
+    least = "at least " if untimed else ""
+    yield f"left: {least}{hours:.2g} hours, as {len(records):,} of {asked * sum(arms.values()):,} answers are finished"
     yield from (f"  {arm}: {pace:.2g} s an answer" for arm, pace in paces.items())
+    if untimed:
+        yield f"  not timed yet, and not counted: {', '.join(untimed)}"

@@ -35,6 +35,8 @@ class OptimizerContract(Contract):
         check_identity("optimizer", optimizer)
         changes = optimizer.changes
         expect(changes in get_args(Changes), f"changes among {', '.join(get_args(Changes))}", repr(changes))
+        once = optimizer.one_for_all
+        expect(once is None or isinstance(once, str), "one_for_all to be a name, an empty text or None", repr(once))
 
     def test_shape(self, optimizer: PathwayOptimizer) -> None:
         """It returns finite weights ``[B, L, E]`` of the dtype and on the device of ``problem.own``, without a graph.

@@ -235,6 +235,11 @@ def test_what_is_said_of_a_gain_and_of_neighbours(gain, control, p_holm, said):
     assert all(part in line for part in said)
 
 
+def test_no_gain_is_said_to_be_detectable_that_the_base_does_not_leave():
+    for base_accuracy, said in ((96.0, "a gain of 4.0 points would have been found"), (96.1, "so few questions show")):
+        assert said in sentences(made_up((1.2, -0.8, 3.1, 0.3), base_accuracy=base_accuracy))[1]
+
+
 def test_own_controls_are_told_in_words():
     """Each that is paired with the arm, whatever it varies, but those that have a sentence of their own."""
     arms = base([1, 0, 0, 0] * 10) + answers("ngd", [1, 1, 1, 1] * 10)
@@ -325,6 +330,8 @@ def test_arms_that_lack_the_same_control_are_told_of_once():
         ({"name": "ngd", "lr": 0.02, "steps": 4, "step": "sgd"}, "steps of ngd (4 by sgd from a rate of 0.02)"),
         ({"name": "integrated-step", "lr": 50.0, "floor": 0.001}, "step of integrated-step (at a rate of 50)"),
         ({"name": "integrated-step", "lr": None}, "step of integrated-step (at a rate that references choose)"),
+        ({"name": "a-plugin's", "lr": 0.1, "steps": 3}, "steps of a-plugin's (3 from a rate of 0.1)"),
+        ({"name": "a-plugin's", "lr": "slow", "steps": 3}, "steps of a-plugin's (3 from a rate of slow)"),
     ],
 )
 def test_a_bound_tells_whose_steps_it_took(of, said):

@@ -41,9 +41,11 @@ def test_none_stands_in_the_place_of_ours(install):
 
 
 def test_a_broken_one_is_told_by_name(install):
+    """And the list of all commands has the others."""
     install("broken", "1 / 0\n")
-    done = CliRunner().invoke(app, ["broken"])
+    done = CliRunner().invoke(app, ["broken", "--all", "words"])
     assert done.exit_code == 1 and "'broken' in brings_broken:broken, got ZeroDivisionError" in done.output
+    assert " study " in CliRunner().invoke(app, ["--help"]).output
 
 
 def test_a_plugin_draws_the_page_of_what_is_no_study(tmp_path):

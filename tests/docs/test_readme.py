@@ -25,6 +25,13 @@ def test_its_blocks_are_the_two_commands_and_the_snippet():
     ]
 
 
+def test_it_says_what_runs_in_released_engines():
+    """``lm_eval`` itself finds ``c3po`` in no release; the plugin's extras bar vLLM after 0.33."""
+    assert "`python -m c3po_harness --model c3po --model_args rule=…`" in README
+    assert "in vLLM 0.32 and 0.33 |" in README
+    assert 'vllm = ["vllm>=0.32,<0.34"]' in (ROOT / "plugins" / "vllm" / "pyproject.toml").read_text()
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_named_path_exists(page):
     named = re.findall(r"`((?:c3po_adaptive|plugins|studies|tests|docs)/[\w./-]*)`", page.read_text(encoding="utf-8"))

@@ -181,10 +181,12 @@ def test_a_run_is_of_the_installed_plugins_that_its_arms_name(place, install_pac
 
     raw = plain.model_dump(mode="json")
     raw["arms"]["calm"] = {"optimizer": "calm", "selector": FIXED}
-    ComparisonWorker.here(parse_config(raw), there).claim(place / "using")
+    (alone := new_registry(installed=False)).load_file(place / "c3po_calm.py")
+    ComparisonWorker.here(parse_config(raw), alone).claim(place / "using")
+    ComparisonWorker.here(parse_config(raw), there).claim(place / "using")  # begun by --plugin FILE, and goes on
     (place / "c3po_calm.py").write_text(plugin("calm", 1))
     edited = ComparisonWorker.here(parse_config(raw), new_registry())
-    with pytest.raises(DataError, match=r"inputs\.plugins: calm has another text than when it began\)"):
+    with pytest.raises(DataError, match=r"inputs\.plugins: c3po_calm\.py has another text than when it began\)"):
         edited.check_folder(place / "using")
 
 

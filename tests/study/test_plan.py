@@ -5,7 +5,7 @@ from routing.toys import questions
 from study.configs import parse_config, written
 from transformers import OlmoeConfig
 
-from c3po_adaptive.errors import ModelError
+from c3po_adaptive.errors import DataError, ModelError
 from c3po_adaptive.models.deepseek import DeepseekConfig
 from c3po_adaptive.models.loading import load_moe_model, model_config
 from c3po_adaptive.registry import new_registry
@@ -117,7 +117,13 @@ def test_a_run_that_was_begun_says_how_long_the_rest_takes(config, tmp_path):
     assert "as 18 of 24 answers are finished" in left
     assert 0 < float(left.split()[1]) < 1
     assert (base.split(":")[0], ngd.split(":")[0]) == ("  base", "  ngd")
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(line for line in lines if '"arm":"base"' in line))
+    *_, left, base, untimed = planned(study, tmp_path / "run").lines
+    assert left.startswith("left: at least ") and untimed == "  not timed yet, and not counted: ngd"
     path.write_text("")
+    with pytest.raises(DataError, match="differ in batch_size"):  # as by a run there
+        planned(study.model_copy(update={"batch_size": 3}), tmp_path / "run")
     assert planned(study, tmp_path / "run").lines[-1] == "left: no answer is finished yet that says how long it took"
 
 

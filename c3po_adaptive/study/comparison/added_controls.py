@@ -10,6 +10,7 @@ from ...errors import PluginError
 from ...optimizers.base import SteppingOptimizer, one_for_all_of
 from ...registry import Registry
 from ...remixing.strategies import Strategies
+from ...storage.identity import digest
 from ..arms import Arm
 from .comparison_config import CONSTANT, ComparisonConfig
 
@@ -27,6 +28,9 @@ def with_controls(config: ComparisonConfig, registry: Registry) -> ComparisonCon
     random ones, or from those of others. One that takes steps along a loss gets its oracle, which is no control: it is
     the arm with the label known.
 
+    Arms whose controls would answer alike, as they differ in nothing that these use, share one of them, and its oracle
+    likewise: repeated, it would take its time, and count once more in Holm's correction.
+
     Beside all of them stand the base with its scores corrected by a logit of surface features, the core experts mixed
     without a step, and one change for all questions, by the first arm's steps; an arm with other steps gets one by its
     own, and one that does not say who takes its steps once gets none.
@@ -36,21 +40,47 @@ def with_controls(config: ComparisonConfig, registry: Registry) -> ComparisonCon
         SettingError: a parameter that does not, or a name of an arm that is not there with the controls either.
         PluginError: an optimizer's ``one_for_all`` names none that changes all questions alike.
     """
-    if not config.controlled:
-        return config
-    arms = dict(config.arms)
+    return config.with_all_arms(_added(config, registry)[0]) if config.controlled else config
+
+
+def shared_in_words(config: ComparisonConfig, registry: Registry) -> list[str]:
+    """Of a comparison with its controls: which arms several share."""
+    several: dict[str, list[str]] = {}
+    for name, same in _added(config, registry)[1].items():
+        several.setdefault(same, []).append(name)
+    return [f"shared: {same} is also {' and '.join(names)}; they would answer alike" for same, names in several.items()]
+
+
+def _added(config: ComparisonConfig, registry: Registry) -> tuple[dict[str, Arm], dict[str, str]]:
+    """All arms with controls, and for each control that is not among them the arm that answers as it would."""
+    arms, shared = dict(config.arms), dict[str, str]()
+    there = [name for name, arm in arms.items() if arm.control_of or name.partition(", ")[0] in config.controlled]
+    there = [name for name in reversed(there) if name not in config.controlled]
+    known = {Controlled(arms[name], registry).answers_depend_on: name for name in there}
+
+    def add(called: str, arm: Arm) -> None:
+        if called in arms:
+            return
+        same = known.setdefault(Controlled(arm, registry).answers_depend_on, called)
+        if same == called or config.is_named(called):
+            arms[called] = arm
+            return
+        shared[called] = same
+        if more := [name for name in arm.control_of if name not in arms[same].control_of]:
+            arms[same] = Controlled(arms[same], registry).with_values({"control_of": (*arms[same].control_of, *more)})
+
     for name in config.controlled:
         controlled = Controlled(config.arms[name], registry)
         for control, values in controlled.own():
-            arms.setdefault(f"{name}, {control}", controlled.with_values(values | {"control_of": (name,)}))
+            add(f"{name}, {control}", controlled.with_values(values | {"control_of": (name,)}))
         for bound, values in controlled.bound():
-            arms.setdefault(f"{name}, {bound}", controlled.with_values(values))
+            add(f"{name}, {bound}", controlled.with_values(values))
         for control, values in controlled.of_all():
             arms.setdefault(control, controlled.with_values(values))
         once = controlled.once
         if once and controlled.re_mixes and Controlled(arms[CONSTANT], registry).once != once:
-            arms.setdefault(f"{name}, {CONSTANT}", controlled.with_values({"optimizer": once}))
-    return config.with_all_arms(arms)
+            add(f"{name}, {CONSTANT}", controlled.with_values({"optimizer": once}))
+    return arms, shared
 
 
 @dataclass(frozen=True)
@@ -63,6 +93,15 @@ class Controlled:
     def with_values(self, values: Mapping[str, object]) -> Arm:
         """The arm with other values."""
         return Arm(**{**self.arm.model_dump(exclude_unset=True), **values})
+
+    @property
+    def answers_depend_on(self) -> str:
+        """All that its answers depend on, as one hash."""
+        answerer = self.registry.create("answerer", self.arm.answerer)
+        used = answerer.used(self._made)
+        parts = [answerer, *(part for role, part in vars(self._made).items() if role in used)]
+        settings = self.arm.remixing.model_dump(include={*used, "seed", "max_similarity"})
+        return digest([[*map(self.registry.describe, parts)], settings, self.arm.draws])
 
     @property
     def re_mixes(self) -> bool:

@@ -124,6 +124,10 @@ class ComparisonConfig(OnQuestions):
         named += [(f"arms.{name}.control_of", of) for name, arm in self.arms.items() for of in arm.control_of]
         return [(key, arm) for key, arm in named if arm]
 
+    def is_named(self, arm: str) -> bool:
+        """Whether the configuration says something of an arm of that name, beside what it is."""
+        return any(arm == named for _, named in self._named)
+
     def _may_be_added(self, key: str, name: str) -> bool:
         """Whether an arm of that name may be among the controls, which are known once plugins are."""
         own = any(name.startswith(f"{arm}, ") for arm in self.controlled)

@@ -16,7 +16,7 @@ from ...errors import ArtifactError, DataError, PluginError, UnknownNameError
 from ...models.footprint import Footprint
 from ...records.answer import AnswerRecord
 from ...records.jsonl import read_records
-from ...records.parquet import PARQUET, write_parquet
+from ...records.parquet import PARQUET, ModelIdentity, write_parquet
 from ...records.summary import Row, Summary
 from ...registry import Registry
 from ...report.comparison_page import render
@@ -29,7 +29,7 @@ from ...tasks.sources import questions as read_questions
 from ..data import Asked, Data, counted_once, poisoned_in_words, read_data
 from ..kind import Table
 from ..on_questions import StudyInPieces
-from .added_controls import with_controls
+from .added_controls import shared_in_words, with_controls
 from .audited import audited
 from .comparison_config import ComparisonConfig
 from .comparison_worker import ComparisonWorker
@@ -65,7 +65,8 @@ class ComparisonStudy(StudyInPieces[ComparisonConfig, ComparisonWorker]):
         lacks = worker.lacking_controls()
         plain: Values = {"arms": arms, "lacking": dict(lacks), "power": [asdict(one) for one in found]}
         shown = [f"  {name}: {arm or 'defaults'}" for name, arm in arms.items()]
-        return plain, [*shown, *lacking_in_words(lacks), *lines(found)]
+        shared = shared_in_words(config, worker.registry)
+        return plain, [*shown, *shared, *lacking_in_words(lacks), *lines(found)]
 
     def conclude(self, out: Path, worker: ComparisonWorker, failed: Mapping[str, str]) -> Summary:
         """One arm of several that fails is left out of the summary, which says so in ``failed``.
@@ -99,7 +100,7 @@ class ComparisonStudy(StudyInPieces[ComparisonConfig, ComparisonWorker]):
         whole = summary is not None and not summary.missing
         if summary is not None and whole and summary.hashes.get("records") == hash_of(records):
             _draw(out, data)
-            write_parquet(records, out / PARQUET)
+            write_parquet(records, out / PARQUET, _identity(config, inputs))
         else:
             if whole:
                 yield "records changed since they were summed up: that is done again"
@@ -157,9 +158,15 @@ def _concluded(
     found = {"counted_once": tuple(counted_once(data)), "poisoned": tuple(poisoned_in_words(data))}
     summary = summary.model_copy(update={"failed": dict(failed), **found})
     write_text(out / "summary.json", summary.model_dump_json(indent=1) + "\n")
-    write_parquet(records, out / PARQUET)
+    write_parquet(records, out / PARQUET, _identity(config, inputs))
     _draw(out, data)
     return summary
+
+
+def _identity(config: ComparisonConfig, inputs: Values) -> ModelIdentity | None:
+    """The model of a run, where its claim has a hash of it."""
+    own = inputs.get("model")
+    return ModelIdentity(Path(config.model).name, own) if isinstance(own, str) else None
 
 
 def _draw(out: Path, data: Data) -> None:

@@ -20,7 +20,7 @@ from ...references.reference_set import ReferenceSet
 from ...rules.base import NamedRule
 from ...rules.planned import check_planned
 from ...storage.identity import digest
-from ...storage.json_files import Values
+from ...storage.json_files import Values, checked
 from ...tasks.formats import format_key
 from ...types import Answer, Score
 from ..arms import ROLES
@@ -74,6 +74,8 @@ class ComparisonWorker(Worker[ComparisonConfig]):
         """
         super().check()
         _ = self.config.baseline
+        for name in self.config.arms:
+            self.setting(name)  # which the report needs
         written = [d.name for d in self.config.datasets if d.score == "generated"]
         for name, arm in self.config.arms.items():
             if written and not self.strategy(name).writes:
@@ -214,13 +216,14 @@ class ComparisonWorker(Worker[ComparisonConfig]):
         steps = {"one_for_all": one_for_all_of(strategies.optimizer)} if "optimizer" in used else {}
         varies = [words for made in playing.values() for words in _varies(made)]
         varies += ["labels drawn at random"] * ("labels" in used and arm.labels == "shuffled")
-        return Setting.model_validate(
+        values = (
             {role: self.registry.describe(made) for role, made in playing.items()}
             | {key: value for key, value in settings.items() if key in used}
             | {"control_of": arm.control_of, "varies": varies, "changes": strategy.changes(strategies)}
             | steps
             | {"calibrates": strategy.calibrates, "positive": strategy.positive}
         )
+        return checked(Setting, values, f"Arm {name}", "correct the plugin that brings it")
 
     @cached_property
     def _plain_flops(self) -> Callable[[str], float]:

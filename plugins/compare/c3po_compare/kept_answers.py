@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from c3po_adaptive.analysis import gold_nll, records_in, summary_in
 from c3po_adaptive.errors import DataError, SettingError
-from c3po_adaptive.study import Answered, claimed_config, read_parquet
+from c3po_adaptive.study import Answered, ModelIdentity, claimed_config, read_with_model
 
 from .paired_runs import Run, check_questions
 
@@ -27,12 +27,18 @@ FOLLOW = {"control_of", "varies", "changes", "one_for_all", "calibrates", "posit
 
 @dataclass(frozen=True)
 class _Source:
-    """A folder or a file, and what it says of itself: a kept file no hashes."""
+    """A folder or a file, and what it says of itself.
+
+    Attributes:
+        named: whether its name is the user's or the model's, not that of the file.
+        model: that gave its answers; None: it does not say, as files of earlier versions.
+    """
 
     name: str
     path: Path
     records: list[Answered]
-    model: str | None = None
+    named: bool = True
+    model: ModelIdentity | None = None
     questions: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -95,15 +101,18 @@ def _source(run: str | Path) -> _Source:
     named = bool(equals) and "/" not in name and not Path(run).exists()
     path = Path(rest if named else run)
     if path.suffix == KEPT and not isdir(path):
-        return _Source(name if named else path.stem, path, read_parquet(path))
+        records, model = read_with_model(path)
+        return _Source(name if named else path.stem, path, records, named, model)
     config = claimed_config(path)
     summary = summary_in(path)
     if summary is None or summary.missing or summary.failed:
         what = "no summary" if summary is None else "; ".join([*summary.missing, *summary.failed.values()])
         raise DataError(f"Expected a finished run in {path}, got {what}; give its command again to finish it.")
-    inputs, model = config.get("inputs", {}), str(config.get("model"))
-    own = {"model": inputs.get("model"), "questions": inputs.get("questions", {})}
-    return _Source(name if named else Path(model).name, path, [*records_in(path)], **own)
+    inputs, called = config.get("inputs", {}), Path(str(config.get("model"))).name
+    known = ModelIdentity(called, inputs["model"]) if inputs.get("model") else None
+    return _Source(
+        name if named else called, path, [*records_in(path)], model=known, questions=inputs.get("questions", {})
+    )
 
 
 def _merged(sources: Iterable[_Source]) -> list[Answered]:
@@ -173,11 +182,8 @@ def _check_data(sources: Iterable[_Source]) -> None:
                 )
     asked = {id(s): {name: {r.id for r in s.records if r.dataset == name} for name in s.questions} for s in sources}
     for one, other in combinations(sources, 2):
-        if one.name == other.name and None not in (one.model, other.model) and one.model != other.model:
-            raise DataError(
-                f"Expected one model by the name {one.name!r}, got two, of {one.path} and {other.path}; name them "
-                "apart (first=RUN second=RUN)."
-            )
+        if one.name == other.name:
+            _check_one_model(one, other)
         for name in one.questions.keys() & other.questions.keys():
             same_ids = asked[id(one)][name] == asked[id(other)][name]
             if same_ids and one.questions[name] != other.questions[name]:
@@ -185,3 +191,17 @@ def _check_data(sources: Iterable[_Source]) -> None:
                     f"Expected the same questions of {name!r} in {one.path} and {other.path}, got others by the same "
                     "ids (their hashes differ); run both on one file."
                 )
+
+
+def _check_one_model(one: _Source, other: _Source) -> None:
+    """Refuse sources of one name that are of two models, or of which nobody says that they are of one."""
+    if one.model and other.model and one.model.hash != other.model.hash:
+        raise DataError(
+            f"Expected one model by the name {one.name!r}, got two, {one.model.name} of {one.path} and "
+            f"{other.model.name} of {other.path}; name them apart (first=RUN second=RUN)."
+        )
+    if unknown := next((source for source in (one, other) if source.model is None and not source.named), None):
+        raise DataError(
+            f"Expected one model by the name {one.name!r}, got {one.path} and {other.path}, of which {unknown.path} "
+            "does not name its model; name each (early=RUN early=RUN if both are of one model)."
+        )

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from c3po_adaptive.cli import app
 from c3po_adaptive.errors import DataError, SettingError
-from c3po_adaptive.records.parquet import write_parquet
+from c3po_adaptive.records.parquet import ModelIdentity, write_parquet
 from c3po_adaptive.storage.identity import digest_of_file
 from c3po_adaptive.storage.run_folder import claim
 
@@ -132,7 +132,7 @@ class TestRefused:
     def test_what_is_called_alike_and_is_not(self, place):
         for name, said, given in (
             ("answers", "name them apart (first=RUN second=RUN)", {"own": records({**RIGHT, "base": "100110"})}),
-            ("model", "Expected one model by the name 'early'", {"model": "elsewhere/early"}),
+            ("model", "by the name 'early', got two, early of run and", {"model": "elsewhere/early"}),
             ("questions", "got others by the same ids", {"model": "models/late", "questions": "2"}),
             ("splits", "one split of 'demo'", {"model": "models/late", "own": records(split="validation")}),
             ("ids", "in all runs, got 'q0' of 'demo'", {"model": "models/late", "own": records(answer=1)}),
@@ -141,6 +141,19 @@ class TestRefused:
             assert said in refused("run", name)
             with pytest.raises(DataError):
                 answers("run", name)
+
+    def test_files_of_one_name_that_are_of_two_models_or_do_not_say(self, place):
+        """Their arms are others, so no answer differs; a file of before names no model."""
+        models = {"first": ModelIdentity("early", "1"), "second": ModelIdentity("late", "2"), "before": None}
+        for (folder, model), arm in zip(models.items(), RIGHT | {"more": ""}, strict=True):
+            (place / folder).mkdir()
+            write_parquet(records({arm: RIGHT["each"]}), place / folder / "records.parquet", model)
+        first, second, before = (f"{folder}/records.parquet" for folder in models)
+        for name in ("", "m="):
+            said = refused(f"{name}{first}", f"{name}{second}")
+            assert "got two, early of first/records.parquet and late of second/records.parquet" in said
+        assert "before/records.parquet does not name its model; name each" in refused(first, before)
+        assert {*answers(f"m={first}", f"m={before}", second).model} == {"m", "records"}
 
     def test_an_answer_with_other_scores(self, place):
         own = [r.model_copy(update={"scores": (*r.scores[:2], -2.01)}) if r.arm == "each" else r for r in records()]

@@ -200,6 +200,12 @@ class TestOfAPlugin:
         with pytest.raises(PluginError, match=rf"one_for_all of optimizer 'mine' to name .* got '{named}'; correct"):
             with_all_arms(of({"my arm": {"optimizer": "mine"}}), registry_of(tmp_path / "bad.py"))
 
+    def test_what_a_report_could_not_tell_is_refused_before_the_run(self, tmp_path, place):
+        (tmp_path / "bad.py").write_text(MINE.replace("steps: int = 1", 'changes = "some"\n    steps: int = 1'))
+        config = parse_config(of(SAYS_NOTHING, place, controlled=[]))
+        with pytest.raises(DataError, match=r"Arm my arm: expected the setting of an arm, .*changes.*correct the plug"):
+            STUDY.run(config, tmp_path / "run", registry_of(tmp_path / "bad.py"))
+
 
 def test_neighbours_that_nobody_looks_at_are_not_drawn_at_random():
     """Such an arm would answer as its control does, and never be told from it."""
@@ -224,6 +230,22 @@ def test_labels_that_nobody_reads_are_not_shuffled(arm, read, mine):
     made = with_all_arms(of({"my arm": arm}), registry_of(mine)).arms
     assert ("my arm, shuffled labels" in made) == read
     assert {"constant", "calibrated", "core mixed"} <= made.keys()
+
+
+def test_arms_share_controls_that_would_answer_alike(place, tmp_path):
+    """What they differ in, random neighbours and the label do without; Holm's correction counts each arm once."""
+    arms = {"near": {"retriever": {"name": "faiss-knn", "k": 16}}, "within": {"retriever": "faiss-radius"}}
+    given = that_runs(of({name: arm | {"selector": {"name": "fixed", "n": 2}} for name, arm in arms.items()}, place))
+    made = with_all_arms(given).arms
+    drawn, bound = (f"near, {control}" for control in ("random neighbours", "oracle"))
+    assert made[drawn].control_of == (*arms,) and made[bound].control_of == ()
+    repeated = {f"within, {control}" for control in ("random neighbours", "oracle")}
+    assert not repeated & made.keys() and "within, random layers" in made, "by other neighbours"
+    assert with_all_arms(given | {"arms": {name: arm.model_dump() for name, arm in made.items()}}).arms == made
+    assert repeated <= with_all_arms(given | {"compare": [["within", name] for name in repeated]}).arms.keys()
+    (tmp_path / "study.yaml").write_text(json.dumps(given))
+    said = CliRunner().invoke(app, ["study", "plan", str(tmp_path / "study.yaml")]).output
+    assert f"shared: {drawn} is also within, random neighbours; they would answer alike" in said
 
 
 def test_a_control_may_be_named_before_it_is_there():
