@@ -66,7 +66,8 @@ class AnsweringContext:
         format: how questions are put.
         settings: the arm's.
         batch_size: questions that come together.
-        held_out: ids of the questions that are asked; if they are references, nothing learns from them.
+        held_out: ids of the questions that are asked, and of references that are the same by another id: nothing is
+            trained on these (``references_for``).
         build_references: gives the labeled references, run along the model's own pathway; None if there are none.
         score: what an answer is.
     """
@@ -88,22 +89,41 @@ class AnsweringContext:
         return self.build_references()
 
     def references_for(self, name: str) -> ReferenceSet:
-        """The references, for the answerer of that name.
+        """The references that an answerer of that name may be trained on: those that are not held out.
 
         Raises:
-            SettingError: there are none.
+            SettingError: there are no references.
             DataError: they are of another model, format or embedder.
         """
+        from torch import tensor
+
+        whole = self.all_references(name)
+        rows = [row for row, q in enumerate(whole.questions) if q.id not in self.held_out]
+        if len(rows) == len(whole):
+            return whole
+        return replace(whole.subset(tensor(rows, dtype=int)), folder=whole.folder)
+
+    def all_references(self, name: str) -> ReferenceSet:
+        """All references, for who looks for neighbours among them; errors as of ``references_for``."""
         if self.references is None:
             raise SettingError(f"{name} expected references, got none; name some in the data set.")
         self.references.check(self.model, self.format, self.embedder)
         return self.references
 
+    def holding_out(self, questions: Sequence[Question]) -> AnsweringContext:
+        """The same where nothing is trained on these questions, either, nor on references that are the same."""
+        from ..tasks.question_files import asked_of
+
+        known = () if self.references is None else self.references.questions
+        return replace(self, held_out=self.held_out | asked_of(known, questions))
+
     @property
     def labels_used(self) -> int:
-        """How many labeled references were asked for, which is when they are built."""
-        built: ReferenceSet | None = self.__dict__.get("references")
-        return 0 if built is None else len(built)
+        """How many labeled references had a part in answers: all, where neighbours were looked for; otherwise those
+        that are not held out; 0 where nothing asked for references."""
+        built: ReferenceSet | None = vars(self).get("references")
+        left_out = () if "candidates" in vars(self) else self.held_out
+        return sum(q.id not in left_out for q in built.questions) if built else 0
 
     def learned_once(
         self,
@@ -130,7 +150,7 @@ class AnsweringContext:
         from ..references.learned import deciding, learned_once
         from ..storage.kept import NoSource
 
-        references, used = self.references_for(strategy.name), strategy.used(self.strategies)
+        references, used = self.all_references(strategy.name), strategy.used(self.strategies)
         parts = [strategy, *(part for role, part in vars(self.strategies).items() if role in used)]
         settings = self.settings.model_dump(include={*used})
         asked = sorted(self.held_out & {q.id for q in references.questions})
@@ -241,6 +261,8 @@ class AnsweringContext:
         strategies = self.strategies
         if not strategies.re_mixes:  # so that a base fits models with fewer layers than a selector takes by default
             strategies = replace(strategies, selector=Fixed(n=0))
+        if strategies.needs_neighbours:
+            _ = self.candidates  # which ``labels_used`` counts
         return Remixer(
             model=self.model,
             references=self.references if strategies.needs_references else None,

@@ -39,7 +39,9 @@ class IntegratedStep(SteppingOptimizer):
 
     The dose that suits one model harms the next: where it is left to the references, each of some is answered at
     several rates by what the others teach, all layers re-mixed, and the rate of the lowest loss is taken, or none. A
-    selector that learns may ask the same ones: of them the dose is one number among seven.
+    selector that learns may ask the same ones: of them the dose is one number among seven. A reference that is the
+    question itself is never its neighbor, but may have chosen the dose where questions come later, as an ``Optimizer``
+    gets them; a study leaves it out there, too.
 
     Attributes:
         lr: η in 1/nats; 50 was chosen on validation questions of the embedded model. None: the references choose it.

@@ -36,7 +36,7 @@ def forward_as(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]
 
 @contextmanager
 def read_for_generation(model: PreTrainedModel) -> Iterator[None]:
-    """Let the head read contiguous, finite hidden states while ``generate`` runs inside the block.
+    """Let the head read contiguous hidden states, and give finite logits, while ``generate`` runs inside the block.
 
     It takes its prompts' last tokens as a strided slice, which torch (2.13) multiplies by a frozen weight sequence by
     sequence: as much work for the head as ten new tokens. Of NaN the likeliest token is the first of the vocabulary.
@@ -46,11 +46,16 @@ def read_for_generation(model: PreTrainedModel) -> Iterator[None]:
     """
 
     def read(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        for final in args[:1]:
-            check_final(final[:, -1])
         return tuple(x.contiguous() if isinstance(x, Tensor) else x for x in args)
 
-    with hooked([projection(model).register_forward_pre_hook(read)]):
+    def check(module: nn.Module, args: tuple[Any, ...], logits: Tensor) -> None:
+        if not finite(logits[:, -1]):
+            for final in args[:1]:
+                check_final(final[:, -1])
+            raise NotFinite.of("logits", logits)
+
+    layer = projection(model)
+    with hooked([layer.register_forward_pre_hook(read), layer.register_forward_hook(check)]):
         yield
 
 
@@ -104,7 +109,7 @@ def head(model: PreTrainedModel, hidden: Tensor, among: Tensor | None = None) ->
         among: ``[n]`` entries, only for a model that ``can_choose``; None: all.
 
     Raises:
-        NotFinite: hidden states that are NaN or infinite.
+        NotFinite: hidden states or logits that are NaN or infinite.
     """
     check_final(hidden)
     with ExitStack() as stack:
@@ -113,6 +118,8 @@ def head(model: PreTrainedModel, hidden: Tensor, among: Tensor | None = None) ->
             stack.enter_context(forward_as(projection(model), _rows(model, among)))
         some = torch.zeros(hidden.shape[:2], dtype=torch.long, device=model.device)  # hidden states come in their place
         logits: Tensor = model(input_ids=some, use_cache=False).logits
+    if not finite(logits):
+        raise NotFinite.of("logits", logits)
     return logits
 
 

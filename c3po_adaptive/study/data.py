@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from ..references.embedding import embedder_named
 from ..registry import Registry, default_registry
 from ..storage.identity import digest, digest_of_file, versions
 from ..storage.json_files import Values
-from ..tasks.question_files import first_of, given_again, unique, within
+from ..tasks.question_files import asked_of, first_of, given_again, unique, within
 from ..tasks.sources import ASKED
 from ..tasks.sources import questions as read_questions
 from ..types import Question
@@ -45,10 +46,15 @@ class Asked:
     poisoned: str = ""
     before: Sequence[Question] | None = None
 
+    @cached_property
+    def held_out(self) -> frozenset[str]:
+        """Ids that nothing is trained on: of the questions, and of references that are the same by another id."""
+        return asked_of(self.references, self.questions)
+
     @property
     def known(self) -> int:
         """How many references are not asked themselves."""
-        return len({q.id for q in self.references} - {q.id for q in self.questions})
+        return len({q.id for q in self.references} - self.held_out)
 
 
 Data = Mapping[str, Asked]
@@ -83,10 +89,17 @@ def counted_in_words(data: Data) -> list[str]:
     return [
         *counts,
         *(f"few references: {name} has {n}: neighbours are most of them, near or not" for name, n in few.items()),
+        *(f"not trained on: {line}" for line in _asked_themselves(data)),
         *(f"poisoned: {line}" for line in poisoned_in_words(data)),
         *(f"counted once: {line}" for line in counted_once(data)),
         *(f"learned from as often: {_given_again(pairs, 'references', n)}" for n, pairs in references.items() if pairs),
     ]
+
+
+def _asked_themselves(data: Data) -> list[str]:
+    """A line for each data set that asks questions which are among its references."""
+    counts = {name: (len(d.references) - d.known, len(d.references)) for name, d in data.items()}
+    return [f"{name} asks {n} of its {whole} references, by id or text" for name, (n, whole) in counts.items() if n]
 
 
 def poisoned_in_words(data: Data) -> list[str]:

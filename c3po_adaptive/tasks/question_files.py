@@ -224,6 +224,30 @@ def given_again(questions: Iterable[Question]) -> list[tuple[Question, Question]
     return [(question, before) for question, before in pairs if question is not before]
 
 
+def asked_of(references: Iterable[Question], asked: Iterable[Question]) -> frozenset[str]:
+    """Ids of questions, and of the references that are one of them by another id.
+
+    A reference is if its text and images are the same, capitals and spaces aside, and its right choice is one of the
+    question's: then its label says the answer, whatever the other choices are.
+    """
+    ids: set[str] = set()
+    choices: dict[tuple[str, tuple[Picture, ...]], set[str]] = {}
+    for question in asked:
+        ids.add(question.id)
+        known = choices.setdefault((_plain(question.question), question.pictures), set())
+        known.update(map(_plain, question.choices))
+    for one in references:
+        same = choices.get((_plain(one.question), one.pictures), ())
+        if one.answer is not None and _plain(one.choices[one.answer]) in same:
+            ids.add(one.id)
+    return frozenset(ids)
+
+
+def _plain(text: str) -> str:
+    """A text without what capitals and spaces say."""
+    return " ".join(text.casefold().split())
+
+
 def of_split(placed: list[Placed], split: str | None, name: str, usual: Sequence[str] = ()) -> list[Placed]:
     """Those of a split; of none: of the first usual one that there is, else all of them."""
     present = {question.split for _, question in placed}

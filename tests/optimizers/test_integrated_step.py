@@ -7,14 +7,17 @@ import pytest
 import torch
 from study.configs import with_all_arms
 
+from c3po_adaptive.answerers.remix import Remix
 from c3po_adaptive.errors import SettingError
 from c3po_adaptive.optimizers import ConstantIntegratedStep, IntegratedStep, Oracle
 from c3po_adaptive.optimizers._reference_artifacts import INTEGRATED_GRADIENT, integrated_gradient
 from c3po_adaptive.optimizers.integrated_step import ASKED
 from c3po_adaptive.problem import ReferenceBatch
+from c3po_adaptive.references.build import build_reference_set, relabeled
 from c3po_adaptive.registry import default_registry, in_words
 from c3po_adaptive.remixing.presets import preset_named
-from c3po_adaptive.testing import ToyTraining, toy_problem
+from c3po_adaptive.testing import ToyTraining, toy_context, toy_problem
+from c3po_adaptive.testing.answerers import toy_questions
 from c3po_adaptive.testing.toy import altered
 from c3po_adaptive.types import Selection
 
@@ -177,6 +180,25 @@ class TestDose:
         training = ToyTraining()
         first = IntegratedStep(lr=None).prepare(training)
         assert training.kept and IntegratedStep(lr=None).prepare(training).dose == first.dose
+
+    @pytest.mark.parametrize(("lr", "known", "moves"), [(None, False, True), (None, True, False), (50.0, False, False)])
+    def test_is_all_that_a_reference_which_is_the_question_changes(self, lr, known, moves):
+        """And not even that where a run says what it asks."""
+        nearest, context = preset_named("nearest"), toy_context(**preset_named("nearest").settings)
+        roles = {
+            "optimizer": {"name": "integrated-step", "lr": lr},
+            "kernel": {"name": "gaussian", "length_scale": 1.0},
+        }
+        context = replace(context, strategies=default_registry().strategies(nearest.specs | roles))
+        question = toy_questions(2, "asked")[1]
+        also = build_reference_set(context.model, [replace(question, id="again")], context.embedder)
+        both = relabeled([context.references, also], (*context.references.questions, *also.questions))
+        made = [replace(context, build_references=lambda of=of: of) for of in (context.references, both)]
+        runs = [Remix().prepare(one.holding_out([question]) if known else one) for one in made]
+        (alone,), (again,) = (run.answer([question]) for run in runs)
+        assert "again" not in {id_ for id_, _, _ in again.neighbours} and alone.neighbours == again.neighbours
+        doses = {run.strategies.optimizer.dose for run in runs}
+        assert (len(doses) > 1, alone.scores != again.scores) == (moves, moves)
 
     def test_the_preset_leaves_it_to_the_references(self):
         assert default_registry().strategies(preset_named("nearest").specs).optimizer.lr is None

@@ -6,6 +6,7 @@ from routing.naive import routed_model, shared_model
 
 from c3po_adaptive import rule_named
 from c3po_adaptive.errors import SettingError
+from c3po_adaptive.models.routed import RoutedModel
 from c3po_adaptive.models.traced import record
 from c3po_adaptive.routing import router_rules
 from c3po_adaptive.routing.finite import NotFinite, finite
@@ -55,6 +56,20 @@ def test_what_a_model_makes_of_nan_is_no_answer(door, broken):
     said = "(final hidden states|router weights in MoE layer 2), got NaN or infinity.*float32 holds.*smaller change"
     with pytest.raises(NotFinite, match=said):
         door(broken, None)
+
+
+@pytest.mark.parametrize("value", [torch.inf, torch.nan])
+def test_a_head_of_infinite_logits_chooses_nothing(door, value):
+    """Neither as it was loaded, nor as it became."""
+    model = routed_model("olmoe")
+    weight = model.model.get_output_embeddings().weight.data
+    model.score_choices(ASKED)
+    weight[7] = value
+    model.forget()
+    with pytest.raises(NotFinite, match="Expected finite logits, got NaN or infinity"):
+        door(model, None)
+    with pytest.raises(NotFinite, match="Expected finite logits"):
+        RoutedModel(model.model, model.tokenizer)
 
 
 def test_nan_before_a_rule_is_not_blamed_on_the_rule_or_the_family(broken):

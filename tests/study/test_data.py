@@ -100,10 +100,25 @@ class TestGivenAgain:
         enough = counted_in_words(read_data(OnQuestions(datasets=(dataset(references=(source,)),))))
         assert not any("few references" in line for line in enough)
 
-    def test_nothing_is_said_where_nothing_is(self, source):
-        data = read_data(OnQuestions(datasets=(Dataset(name="t", questions=source, references=(source,)),)))
+    def test_references_that_are_asked_are_said(self, dataset, source):
+        """By id or text, and nothing else is."""
+        data = read_data(OnQuestions(datasets=(Dataset(name="t", questions=source, limit=4, references=(source,)),)))
         assert counted_once(data) == []
-        assert counted_in_words(data) == ["t: 20 questions, 20 references"]
+        assert counted_in_words(data) == [
+            "t: 4 questions, 20 references",
+            "not trained on: t asks 4 of its 20 references, by id or text",
+        ]
+        (apart,) = read_data(OnQuestions(datasets=(dataset(references=(source,)),))).values()
+        assert apart.known == 20
+        ((one, *_), known) = apart.questions, apart.references[0]
+        alike = [
+            (replace(one, id="spaced", question=" is  IT?"), True),
+            (replace(one, id="other distractors", choices=("yes", "perhaps")), True),
+            (replace(one, id="another answer", choices=("perhaps", "yes"), answer=0), False),
+            (replace(one, id="another text", question="Is it not?"), False),
+        ]
+        for question, same in alike:
+            assert replace(apart, references=(question, known)).known == 2 - same, question.id
 
     def test_references_stay_and_it_is_said(self, dataset):
         own = dataset(references=(dataset().questions,))

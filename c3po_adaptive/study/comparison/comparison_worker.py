@@ -185,7 +185,7 @@ class ComparisonWorker(Worker[ComparisonConfig]):
         found = {}
         for d in self.config.datasets:
             asked, format = self.data[d.name], format_key(self.config.format_of(d.name))
-            among = sorted({q.id for q in asked.questions} & {q.id for q in asked.references})
+            among = sorted(asked.held_out & {q.id for q in asked.references})
             found[d.name] = digest([[q.row() for q in asked.references], list(d.references), among, format])
         return found
 
@@ -199,7 +199,7 @@ class ComparisonWorker(Worker[ComparisonConfig]):
             self.config.format_of(piece.dataset),
             arm.remixing.model_copy(update={"seed": arm.seed + piece.draw}),
             self.config.batch_size,
-            frozenset(q.id for q in asked.questions),
+            asked.held_out,
             lambda: self._prepared_for(piece.dataset).references(),
             self._dataset(piece.dataset).score,
         )

@@ -52,7 +52,7 @@ class FittedCalibration(Calibration):
         """The correction, of N references and their right choices ``[N]``; the same for the same references."""
 
     def prepare(self, context: AnsweringContext) -> Answerer:
-        known, inner = _without_asked(context.references_for(self.name), context.held_out), self.of.prepare(context)
+        known, inner = context.references_for(self.name), self.of.prepare(context)
         self.check_count(len(known))
         fitted = self._sampled(known.labeled_by(context.settings), context.settings.seed)
         labeled = fitted.questions
@@ -96,8 +96,7 @@ class FittedCalibration(Calibration):
         learning = 0.0
         for fold in range(FOLDS):
             asked = labeled[fold::FOLDS]
-            held_out = context.held_out | {q.id for q in asked}
-            answers = self._asked(self.of.prepare(replace(context, held_out=held_out)), context, asked)
+            answers = self._asked(self.of.prepare(context.holding_out(asked)), context, asked)
             learning += answers[-1].setup_flops - answers[-1].reference_flops
             found |= {q.id: answer for q, answer in zip(asked, answers, strict=True)}
         return [found[q.id] for q in labeled], learning
@@ -108,14 +107,6 @@ class FittedCalibration(Calibration):
         parts = [seen[i : i + context.batch_size] for i in range(0, len(seen), context.batch_size)]
         label = f"{self.name}: asking {len(seen)} references"
         return [answer for part in bar(parts, label) for answer in inner.answer(part)]
-
-
-def _without_asked(references: ReferenceSet, held_out: frozenset[str]) -> ReferenceSet:
-    """Those that are not asked in the same run: not even as neighbours do others teach anything here."""
-    import torch
-
-    rows = [row for row, q in enumerate(references.questions) if q.id not in held_out]
-    return references if len(rows) == len(references) else references.subset(torch.tensor(rows, dtype=torch.long))
 
 
 @dataclass(frozen=True, eq=False)

@@ -64,7 +64,7 @@ class InContext(FromNeighbours):
     likelihoods: ClassVar[bool] = True
 
     def prepare(self, context: AnsweringContext) -> Answerer:
-        return _WithExamples(context, finding_successes(context, context.references_for(self.name)))
+        return _WithExamples(context, finding_successes(context, context.all_references(self.name)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +123,7 @@ class KnnLabel(FromNeighbours):
     name: ClassVar[str] = "knn-label"
 
     def prepare(self, context: AnsweringContext) -> Answerer:
-        references = context.references_for(self.name)
+        references = context.all_references(self.name)
         right = [q.choices[q.answer] for q in references.questions if q.answer is not None]
         embedded = sum(map(context.embedder.flops, right))
         return _Voter(self.temperature, context, finding_successes(context, references) + embedded)

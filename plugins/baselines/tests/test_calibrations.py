@@ -210,6 +210,10 @@ class TestAsksTheArm:
         assert sorted(id_ for id_, _ in learner.seen) == sorted(q.id for q in known.questions[1:]), "each once"
         assert all(id_ in others and held_out < others for id_, others in learner.seen)
         assert len({others for _, others in learner.seen}) == 5
+        twice = known.subset(torch.arange(20).repeat_interleave(2))
+        again = tuple(replace(q, id=f"{q.id} again {i}") for i, q in enumerate(twice.questions))
+        LengthExponent(learner).prepare(context_of(replace(twice, questions=again)))
+        assert all(sum(id_.split()[0] in one.split() for one in others) == 2 for id_, others in learner.seen[-40:])
         plain = context_of(known).plain(known.questions[1:])
         answer = made.answer([replace(q, answer=None) for q in ASKED])[0]
         assert answer.setup_flops == pytest.approx(6 * 1000 + sum(a.cost.total for a in plain))

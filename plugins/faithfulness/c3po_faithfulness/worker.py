@@ -233,7 +233,7 @@ class _DataSet:
             self.config.format_of(self.dataset),
             self.config.arm.remixing,
             self.config.batch_size,
-            frozenset(q.id for q in self.worker.data[self.dataset].questions),
+            self.worker.data[self.dataset].held_out,
         )
 
 

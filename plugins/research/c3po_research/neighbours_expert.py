@@ -73,7 +73,7 @@ class NeighboursExpert(AnswererStrategy):
     def _try(self, context: AnsweringContext, known: Sequence[Question]) -> dict[str, Tensor]:
         """Rows of the references that were tried ``[N]``, the loss of each expert on each ``[N, E]``, and FLOPs."""
         order = torch.randperm(len(known), generator=torch.Generator().manual_seed(context.settings.seed))
-        rows = [row for row in order.tolist() if known[row].id not in context.held_out][: self.tried]
+        rows = order[: self.tried].tolist()
         asked, experts, size = [known[row] for row in rows], context.model.n_experts, context.batch_size
         losses, flops = torch.zeros(len(rows), experts), 0.0
         parts = [(e, i) for e in range(experts) for i in range(0, len(asked), size)]

@@ -197,8 +197,7 @@ class LayersTrained(Trained):
 
 def _labeled(context: AnsweringContext, name: str) -> list[Labeled]:
     """The references that are not asked, answered right and wrong, with the labels that the settings say."""
-    labeled = context.references_for(name).labeled_by(context.settings)
-    known = [q for q in labeled.questions if q.id not in context.held_out]
+    known = context.references_for(name).labeled_by(context.settings).questions
     pairs = zip(context.prompts(known), known, strict=True)
     return [Labeled(prompt, one.answer, one) for prompt, one in pairs if one.answer is not None]
 

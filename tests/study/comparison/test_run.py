@@ -680,7 +680,9 @@ class TestNoTestQuestionChooses:
         assert len(seen) == 32 + 50, "what was learned once is used again"
         assert all(id_.startswith("many-") for id_ in seen)
 
-    def test_references_that_are_asked_are_not_trained_on(self, place, monkeypatch):
+    @pytest.mark.parametrize("by", ["id", "text"])
+    def test_references_that_are_asked_are_not_trained_on(self, place, monkeypatch, by):
+        """By whatever id; what is recorded as labels are those of the others."""
         seen, train = [], Remixer._training_batch
 
         def watched(self, questions):
@@ -688,13 +690,21 @@ class TestNoTestQuestionChooses:
             return train(self, questions)
 
         monkeypatch.setattr(Remixer, "_training_batch", watched)
-        arms = {"base": ARMS["base"], "learned": {"optimizer": {"name": "ngd", "steps": 2}, "selector": PRACTISED}}
-        raw = config(arms=arms).model_dump()
-        raw["datasets"] = [raw["datasets"][0] | {"questions": "many.jsonl", "references": ["many.jsonl"], "limit": 20}]
-        evaluate(parse_config(raw), place / "held-out", registry=LEARNING)
-        asked = {row["id"] for row in rows(place / "held-out")}
+        arms = {
+            "base": ARMS["base"],
+            "learned": {"optimizer": {"name": "ngd", "steps": 2}, "selector": PRACTISED},
+            "constant": {"optimizer": "constant-integrated-step", "selector": SMALL},
+        }
+        raw, references = config(arms=arms).model_dump(), "many.jsonl"
+        if by == "text":
+            references = "again.jsonl"
+            (place / references).write_text((place / "many.jsonl").read_text().replace('"many-', '"again-'))
+        raw["datasets"] = [raw["datasets"][0] | {"questions": "many.jsonl", "references": [references], "limit": 20}]
+        evaluate(parse_config(raw), out := place / f"held-out-by-{by}", registry=LEARNING)
+        asked = {row["id"].partition("-")[2] for row in rows(out)}
         assert len(seen) == 32
-        assert not asked & set(seen)
+        assert not asked & {id_.partition("-")[2] for id_ in seen}
+        assert {r["arm"]: r["labels"] for r in rows(out)} == {"base": 0, "learned": 90, "constant": 70}
 
 
 def test_shuffled_labels_are_other_labels(place):
