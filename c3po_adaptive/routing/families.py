@@ -50,7 +50,7 @@ class Family(_Row):
     """
 
     router: str = ""
-    style: Literal["fused", "dense_scores", "sorted_gates"] = "fused"
+    style: Literal["fused", "chosen_by_router", "dense_scores", "sorted_gates"] = "fused"
     last_is_none: bool = False
     two_columns: bool = False
     groups_by_two: bool = False

@@ -1,7 +1,7 @@
 """How a family hands routing to its experts: what is hooked, and how a change of routing is put in.
 
-Nearly all of transformers calls ``experts(hidden, index, weights)``. The two families that apply the weights elsewhere
-are intercepted at their router instead.
+Nearly all of transformers calls ``experts(hidden, index, weights)``. The three families that apply weights elsewhere are
+intercepted at their router instead.
 """
 
 from __future__ import annotations
@@ -109,6 +109,26 @@ class Fused:
         return sorted(changes, key=lambda change: change.rows is not None)  # some rows are put in afterwards
 
 
+class ChosenByRouter:
+    """The router returns ``(logits, weights, index)``, of which the block itself runs some experts (longcat_flash)."""
+
+    logits: int | None = 0
+
+    def intercept(self, experts: nn.Module, router: nn.Module, decide: Decide) -> list[RemovableHandle]:
+        def after(module: nn.Module, args: Any, output: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+            logits, weights, index = output
+            change = decide(index, weights)
+            if change is None:
+                return None
+            index, weights = change.over(index, weights)
+            return logits, weights, index.clamp(min=0)  # what fills rows up has weight zero
+
+        return [router.register_forward_hook(after)]
+
+    def lasting(self, changes: Sequence[Change]) -> Sequence[Change]:
+        return changes
+
+
 class DenseScores:
     """The router returns ``scores [R, E]`` that multiply every expert's *input* (llama4)."""
 
@@ -158,7 +178,12 @@ def widened(part: Tensor, width: int, fill: int = 0) -> Tensor:
     return pad(part, (0, width - part.shape[1]), value=fill)
 
 
-STYLES: dict[str, Style] = {"fused": Fused(), "dense_scores": DenseScores(), "sorted_gates": SortedGates()}
+STYLES: dict[str, Style] = {
+    "fused": Fused(),
+    "chosen_by_router": ChosenByRouter(),
+    "dense_scores": DenseScores(),
+    "sorted_gates": SortedGates(),
+}
 """By their names in ``families.yaml``."""
 
 

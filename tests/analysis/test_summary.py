@@ -167,7 +167,7 @@ def test_how_it_was_made():
     assert set(summary["hashes"]) == {"config", "records", "rules", "model"}
     assert summary["versions"] == {"torch": "1"}, "those of the run, not of whoever sums it up"
     now = summarize(base([1, 0]), config={}, seed=7)["versions"]
-    assert set(now) == {"python", "torch", "transformers", "captum", "c3po_adaptive"}
+    assert {*now} - {"kernels"} == {"python", "torch", "transformers", "captum", "c3po_adaptive"}
 
 
 def test_the_hash_of_the_records_does_not_tell_how_fast_they_were_made():

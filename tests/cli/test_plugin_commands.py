@@ -170,10 +170,10 @@ class TestInstalled:
             new_registry().load_file(broken)
 
     def test_another_text_is_another_run(self, installed):
-        before = new_registry().files["doubled"]
-        assert new_registry().files["doubled"] == before
+        before = new_registry().files["doubled.py"]
+        assert new_registry().files["doubled.py"] == before
         installed.write_text(installed.read_text() + "\n# changed\n")
-        assert new_registry().files["doubled"] != before
+        assert new_registry().files["doubled.py"] != before
 
 
 def test_scores_of_another_shape_say_so_once_where_they_are_made(tmp_path):

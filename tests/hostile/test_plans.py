@@ -25,7 +25,7 @@ def test_an_arm_that_cannot_be(tmp_path, verb, answerer, said):
 def is_refused_by(verb, answerer, said, tmp_path):
     write_tiny_checkpoint(tmp_path / "model", "olmoe")
     asked = tmp_path / "questions.jsonl"
-    asked.write_text("".join(json.dumps(question(f"q{i}", i % 2)) + "\n" for i in range(14)))
+    asked.write_text("".join(json.dumps(question(f"q{i}", i % 2, f"Is it {i}?")) + "\n" for i in range(14)))
     (tmp_path / "broken.jsonl").write_text("{")
     (tmp_path / "empty.txt").write_text("\n")
     (tmp_path / "study.yaml").write_text(

@@ -51,9 +51,9 @@ def test_what_follows_from_the_configuration_does_not(model):
 
 
 def test_hub_kernels_count_where_they_are_installed(model, monkeypatch):
-    plain, alone = fingerprint(model), numbers_of(model)
     packages = {"torch", "transformers", "c3po_adaptive"}
     monkeypatch.setattr(identity, "_version", {}.get)
+    plain, alone = fingerprint(model), numbers_of(model)
     assert {*routing_versions()} == packages and "kernels" not in versions()
     monkeypatch.setattr(identity, "_version", lambda name: "0.19.1")
     assert {*routing_versions()} == packages | {"kernels"} and versions()["kernels"] == "0.19.1"

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import torch
 import transformers
-from packaging.version import Version
 from torch import Tensor
 from transformers import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
@@ -250,7 +249,7 @@ def main() -> None:
         rows[family] = tried(family)
         print(family, rows[family], flush=True)
     work = sum(all(row.get(ability) is True for ability in ABILITIES) for row in rows.values())
-    releases = dict(sorted((known["releases"] | {release: work}).items(), key=lambda one: Version(one[0])))
+    releases = dict(sorted((known["releases"] | {release: work}).items(), key=lambda one: [*map(int, one[0].split("."))]))
     newest = [*releases][-1]
     found = {"transformers": newest, "releases": releases}
     found["families"] = dict(sorted(rows.items())) if release == newest else known["families"]
