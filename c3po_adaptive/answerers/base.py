@@ -95,13 +95,13 @@ class AnsweringContext:
             SettingError: there are no references.
             DataError: they are of another model, format or embedder.
         """
-        from torch import tensor
+        from torch import long, tensor
 
         whole = self.all_references(name)
         rows = [row for row, q in enumerate(whole.questions) if q.id not in self.held_out]
         if len(rows) == len(whole):
             return whole
-        return replace(whole.subset(tensor(rows, dtype=int)), folder=whole.folder)
+        return replace(whole.subset(tensor(rows, dtype=long)), folder=whole.folder)
 
     def all_references(self, name: str) -> ReferenceSet:
         """All references, for who looks for neighbours among them; errors as of ``references_for``."""

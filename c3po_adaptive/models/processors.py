@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from transformers import (
     CONFIG_MAPPING,
@@ -58,7 +58,8 @@ class _OfImages(ProcessorMixin):
 
     @classmethod
     def _get_arguments_from_pretrained(cls, *args: Any, **options: Any) -> list[Any]:
-        found = super()._get_arguments_from_pretrained(*args, **options)  # type: ignore[no-untyped-call]
+        """Asked by transformers up to 5.24; later ones ask for the attributes alone."""
+        found = cast(Any, super())._get_arguments_from_pretrained(*args, **options)
         there = dict(zip(cls.get_attributes(), found, strict=True))
         return [there.get(name) for name in super().get_attributes()]  # type: ignore[no-untyped-call]
 

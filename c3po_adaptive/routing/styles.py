@@ -1,6 +1,6 @@
 """How a family hands routing to its experts: what is hooked, and how a change of routing is put in.
 
-Nearly all of transformers calls ``experts(hidden, index, weights)``. The three families that apply weights elsewhere are
+Nearly all of transformers calls ``experts(hidden, index, weights)``. Three families that apply weights elsewhere are
 intercepted at their router instead.
 """
 

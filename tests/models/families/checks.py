@@ -249,7 +249,8 @@ def main() -> None:
         rows[family] = tried(family)
         print(family, rows[family], flush=True)
     work = sum(all(row.get(ability) is True for ability in ABILITIES) for row in rows.values())
-    releases = dict(sorted((known["releases"] | {release: work}).items(), key=lambda one: [*map(int, one[0].split("."))]))
+    every = known["releases"] | {release: work}
+    releases = {name: every[name] for name in sorted(every, key=lambda name: [*map(int, name.split("."))])}
     newest = [*releases][-1]
     found = {"transformers": newest, "releases": releases}
     found["families"] = dict(sorted(rows.items())) if release == newest else known["families"]
