@@ -47,6 +47,10 @@ class PluginError(C3POError, TypeError):
     """A plugin breaks its contract, clashes with another, or raises."""
 
 
+class LabelError(PluginError, AttributeError):
+    """A strategy that does not say ``needs_label`` asks for the right answer."""
+
+
 class ModelError(C3POError, RuntimeError):
     """A model cannot be loaded, or its routing cannot be reached."""
 

@@ -10,11 +10,20 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from ._printed import in_brief
+from .errors import LabelError
 from .losses import entropy, margin
 from .types import Neighbours, Selection
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
+
+
+def label_refused() -> LabelError:
+    """What a strategy is told that asks for a label it is not to know."""
+    return LabelError(
+        "Expected a strategy that does not know the label, got one that looked at the right answer; use problem.loss "
+        "(the neighbors') or problem.scores, or say needs_label for an upper bound."
+    )
 
 
 class Loss(Protocol):
@@ -152,6 +161,13 @@ class Problem:
     excluded: tuple[frozenset[int], ...] | None = ()
     choices: tuple[tuple[str, ...], ...] = ()
     truth: FaultTruth | None = None
+
+    if not TYPE_CHECKING:  # a type checker names unknown attributes by itself
+
+        def __getattr__(self, name: str) -> Any:
+            if name in ("label_loss", "answers", "answered"):
+                raise label_refused()
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
 
     @property
     def ranking(self) -> Tensor:

@@ -20,7 +20,7 @@ from .. import hookspecs
 from ..errors import PluginError, SettingError, UnknownNameError, with_article
 from ..remixing.strategies import Strategies
 from ..rules.base import Then
-from ..rules.text import rule_texts
+from ..rules.text import WRITTEN, rule_texts
 from ..storage.files import is_file
 from ..storage.identity import digest, digest_of_file, files_beside
 from .brought import Registration, others_of, strategies_of
@@ -244,6 +244,9 @@ class Registry:
         if isinstance(spec, str):
             spec = {"name": spec}
         if not (isinstance(spec, Mapping) and isinstance(spec.get("name"), str)):
+            if role == "rule" and not isinstance(spec, Mapping):
+                hint = f"did you mean 'ban:{spec}'?" if type(spec) is int else "write it so."
+                raise SettingError(f"Expected a rule such as {WRITTEN}; got {spec!r}; {hint}")
             raise SettingError(
                 f'Expected {with_article(role)} as a name, a mapping with "name", or a {base.__name__} object, '
                 f'got {spec!r}; write for example {{"name": "{(self.names(role) or [role])[0]}"}}.'

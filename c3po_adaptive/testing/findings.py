@@ -11,7 +11,7 @@ from dataclasses import MISSING, dataclass, fields
 from typing import Any, Literal
 from unittest import SkipTest
 
-from ..errors import PluginError, SettingError, place_of
+from ..errors import LabelError, PluginError, SettingError, place_of
 from ..kernels.base import Kernel
 from ..optimizers.base import PathwayOptimizer
 from ..registry import ROLES, Registry
@@ -80,6 +80,8 @@ def findings(role: str, strategy: Any) -> Iterator[Finding]:
         return
     found: list[Finding] = []
     for name in _tests(type(contract)):
+        if _title(name) in {one.test for one in found}:
+            continue  # another test met it before
         found.append(_next(name, contract, strategy, found))
         yield found[-1]
     if isinstance(contract, SelectorContract) and all(one.outcome != "fails" for one in found):
@@ -98,7 +100,7 @@ def _next(name: str, contract: Contract, strategy: Any, before: Sequence[Finding
     same = next((one for one in failing if (one.what, one.where) == (found.what, found.where)), None)
     if found.outcome != "fails" or same is None:
         return found
-    return Finding(found.test, "does not apply", found.wanted, f"the same as of {same.test!r}", found.where)
+    return Finding(_title(name), "does not apply", _wanted(test)[0], f"the same as of {same.test!r}", found.where)
 
 
 def _taught(strategy: Any, contract: Contract) -> Any:
@@ -200,6 +202,11 @@ def _found(name: str, test: Any, strategy: Any) -> Finding:
             test(strategy)
     except SkipTest as reason:
         return Finding(title, "does not apply", wanted, str(reason))
+    except LabelError as error:  # whichever test meets it, this is what does not hold
+        contract = type(test.__self__)
+        wanted, remedy = _wanted(contract.test_does_not_look_at_the_label)
+        title = _title("test_does_not_look_at_the_label")
+        return Finding(title, "fails", wanted, str(error), place_of(error, type(strategy)), remedy)
     except Exception as error:
         remedy = remedy if isinstance(error, AssertionError) else "Correct that line."
         return Finding(title, "fails", wanted, _said(error), place_of(error, type(strategy)), remedy)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable
+from dataclasses import fields, replace
 from typing import Any, ClassVar, cast, get_args
 
 import torch
 from torch import Tensor
 
 from ..optimizers.base import PathwayOptimizer
-from ..problem import LabeledProblem, Problem
+from ..problem import LabeledProblem, Problem, label_refused
 from ..types import Changes, Selection
 from .contract import Contract, check_identity, expect, not_for
 from .toy import altered, tensors, toy_problem
@@ -182,27 +183,39 @@ def check_untouched(before: dict[str, Tensor], problem: Problem) -> None:
 
 def sealed(problem: Problem) -> LabeledProblem:
     """The same problem, with a label that raises when it is looked at."""
-    label = _Sealed("a method that does not know the test label, got one that looked at it")
+    label = _Label()
     known = {**vars(problem), "label_loss": label, "answers": label, "answered": label}
     return cast(LabeledProblem, altered(LabeledProblem(**known)))
 
 
 def without_neighbours(problem: Problem) -> Problem:
     """The same problem, with neighbours that raise when they are looked at."""
-    none = _Sealed("needs_neighbours = True of a selector that looks at neighbours, got False")
-    return altered(problem, **dict.fromkeys(("neighbours", "neighbour_pathways", "loss", "of_neighbours"), none))
+    names = ("neighbours", "neighbour_pathways", "loss", "of_neighbours")
+    return altered(problem, **dict.fromkeys(names, _Neighbours()))
 
 
-@dataclass(frozen=True)
 class _Sealed:
-    """Raises when it is looked at."""
+    """Raises whatever is done with it, by torch and by operators as well; it may be handed on."""
 
-    wanted: str
+    error: ClassVar[Callable[[], Exception]]
 
-    def _refuse(self, *_: Any, **__: Any) -> Any:
-        raise AssertionError(f"Expected {self.wanted}.")
+    @classmethod
+    def _refuse(cls, *_: Any, **__: Any) -> Any:
+        raise cls.error()
 
-    __getattr__ = __getitem__ = __call__ = _refuse
+    __getattr__ = __getitem__ = __call__ = __iter__ = __len__ = __bool__ = __int__ = __index__ = _refuse
+    __torch_function__ = __array__ = __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _refuse
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __neg__ = __invert__ = _refuse
+
+
+class _Label(_Sealed):
+    error = label_refused
+
+
+class _Neighbours(_Sealed):
+    @staticmethod
+    def error() -> Exception:
+        return AssertionError("Expected needs_neighbours = True of a selector that looks at neighbours, got False.")
 
 
 def _selection(problem: Problem) -> Selection:

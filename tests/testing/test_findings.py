@@ -74,10 +74,19 @@ def in_place(problem, omega):
     return omega
 
 
-def looks(problem, omega):
-    if isinstance(problem, LabeledProblem):
-        problem.label_loss(problem.own)
-    return omega
+def looks_where_it_can(problem):
+    return looks(problem) if isinstance(problem, LabeledProblem) else None
+
+
+def looks(problem):
+    problem.label_loss(problem.own)
+
+
+def compares(problem):
+    return isinstance(problem, LabeledProblem) and problem.own_scores.argmax(-1) == problem.answers
+
+
+LOOKS = {"label": looks_where_it_can, "unasked label": looks, "right answer": compares}
 
 
 def noise(problem, omega):
@@ -119,7 +128,10 @@ SPOILT = {
     "selection": ("leaves alone what is not selected", lambda problem, omega: omega.flip(-1)),
     "in place": ("inputs untouched", in_place),
     "not deterministic": ("same seed same result", noise),
-    "label": ("does not look at the label", looks),
+    **{
+        how: ("does not look at the label", lambda problem, omega, look=look: (look(problem), omega)[1])
+        for how, look in LOOKS.items()
+    },
     "batch": ("batch equals one by one", of_the_batch),
     "without neighbours": ("no neighbours no change", even),
     "without steps": ("no step is the base", lambda problem, omega: omega),
@@ -140,8 +152,17 @@ def test_a_finding_says_what_where_and_how_to_mend():
     assert found.what == "Expected weights of shape (B, L, E) = (3, 6, 24), got (3, 24)."
     assert found.wanted.startswith("It returns finite weights `[B, L, E]`")
     assert "problem.own" in found.remedy
-    peeped = found_by_test("optimizer", Wrong("label"))["does not look at the label"]
-    assert peeped.where.endswith(line_of("        problem.label_loss")), "the line that looks, not that of the contract"
+
+
+@pytest.mark.parametrize("how", ["label", "unasked label", "right answer"])
+@pytest.mark.parametrize("role", ["optimizer", "selector"])
+def test_looking_at_the_label_is_named_once(role, how):
+    strategy = Wrong(how) if role == "optimizer" else WrongSelector(how)
+    (found,) = (one for one in findings(role, strategy) if one.test == "does not look at the label")
+    assert found.outcome == "fails"
+    assert "looked at the right answer" in found.what and "use problem.loss" in found.what
+    line = "    return isinstance(problem, LabeledProblem)" if how == "right answer" else "    problem.label_loss"
+    assert found.where.endswith(line_of(line)), "the line that looks, not that of the contract"
 
 
 @dataclass(frozen=True)
@@ -245,8 +266,8 @@ class WrongSelector(LayerSelector):
             mask[:, int(problem.own.amax((0, 2)).argmax())] = True
         elif self.how == "not deterministic":
             mask[:, next(_calls) % mask.shape[1]] ^= True
-        elif self.how == "label" and isinstance(problem, LabeledProblem):
-            problem.label_loss(problem.own)
+        elif self.how in LOOKS:
+            LOOKS[self.how](problem)
         elif self.how == "in place":
             problem.router.mul_(2)
         scores = torch.full(mask.shape[:2], torch.nan) if self.how == "scores" else None
