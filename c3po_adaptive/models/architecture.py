@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
-from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedConfig
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedConfig, PreTrainedModel
 
+from ..errors import DataError
 from . import deepseek, llama4  # noqa: F401 (register families that transformers does not know, or not whole)
 from .family_table import no_images
 
@@ -51,6 +53,26 @@ def longest_prompt(config: PreTrainedConfig) -> int:
     if getattr(text, "attn_temperature_tuning", False):
         lengths.append(int(text.floor_scale) - 1)
     return int(min(lengths))
+
+
+def check_ids(model: PreTrainedModel, ids: Tensor, length: int) -> None:
+    """Refuse token ids that the model's embedding has no rows for, or a longest text of more than it can read.
+
+    Raises:
+        DataError: there are such.
+    """
+    size = cast(Any, model.get_input_embeddings()).weight.shape[0]
+    if not ids.numel() or ((ids < 0) | (ids >= size)).any():
+        got = f"{int(ids.min())} to {int(ids.max())}" if ids.numel() else "none"
+        raise DataError(
+            f"Expected token ids from 0 to {size - 1}, the rows of the embedding of {type(model).__name__}, got {got}: "
+            "another tokenizer made them; take the model that they are of."
+        )
+    if length > (most := longest_prompt(model.config)):
+        raise DataError(
+            f"Expected at most {most} tokens, which is what {type(model).__name__} can read, got {length}; give a "
+            "shorter text."
+        )
 
 
 def _ropes(config: Any) -> list[dict[str, Any]]:

@@ -196,6 +196,16 @@ class HeldModel:
         """The way to the head that this model supports: all of it if it cannot be run for some entries only."""
         return wanted if self.letters_alone else "full"
 
+    @property
+    def pad(self) -> int:
+        """What fills a batch where nothing is read: it is masked, so any token does that the embedding has."""
+        known = (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id)
+        return next((token for token in known if token is not None and token < self._rows), 0)
+
+    @property
+    def _rows(self) -> int:
+        return int(cast(Any, self.model.get_input_embeddings()).weight.shape[0])
+
     def encode(self, question: Question, format: str | Format = "cloze") -> Prompt:
         """The tokens of a question and its options, with its images.
 
@@ -220,11 +230,10 @@ class HeldModel:
 
     def _known(self, prompt: Prompt) -> Prompt:
         """It, unless it has tokens that the model's embedding has no rows for; pictures' are replaced before."""
-        size = cast(Any, self.model.get_input_embeddings()).weight.shape[0]
         most = max(chain(prompt.ids, *prompt.options))
-        if prompt.extra is None and most >= size:
+        if prompt.extra is None and most >= self._rows:
             raise DataError(
-                f"Expected tokens below {size}, the rows of the embedding of {self.name!r}, got {most} "
+                f"Expected tokens below {self._rows}, the rows of the embedding of {self.name!r}, got {most} "
                 f"({self.tokenizer.decode([most])!r}); load the model with its own tokenizer."
             )
         return prompt

@@ -23,6 +23,7 @@ from ..routing.packing import padded
 from ..routing.sites import Site, decoder_of, router_scores
 from ..routing.styles import NONE, widened
 from ..tasks.texts import listed
+from .architecture import check_ids
 from .in_memory import borrowed
 from .replaying import in_backward, sites_of, transformers_model
 from .routed import RoutedModel
@@ -76,11 +77,13 @@ def read_routing(
     Raises:
         SettingError: texts for a model without its tokenizer.
         ShapeError: ids or a mask of other shapes.
-        DataError: no text, or one that has no tokens or more than the model can read.
+        DataError: no text, or one that has no tokens, more than the model can read, or others than its embedding has.
         ModelError: the model is dense, or its routing cannot be reached.
     """
     base = transformers_model(model)
     tokens, real = _inputs(model, inputs, tokenizer)
+    if not (isinstance(inputs, Mapping) and "pixel_values" in inputs):  # places of pictures may be no tokens
+        check_ids(base, tokens, int(real.sum(1).max()))
     tokens, real = tokens.to(base.device), real.to(base.device)
     shown = _beside(inputs, base)
     with lock_of(base):
@@ -110,7 +113,7 @@ def _inputs(model: RoutedModel | nn.Module, inputs: object, tokenizer: Any) -> t
         return ids, mask.bool()
     texts = listed(cast(str | Sequence[str], inputs), "texts (or tokenizer(texts, return_tensors='pt', padding=True))")
     with borrowed(model, tokenizer) as routed:
-        return padded([routed.encode_text(text).ids for text in texts], cast(int, routed.tokenizer.pad_token_id))
+        return padded([routed.encode_text(text).ids for text in texts], routed.pad)
 
 
 def _beside(inputs: object, model: Any) -> dict[str, Any]:

@@ -238,13 +238,13 @@ class RoutedModel(HeldModel):
         for t in texts:
             self.encode_text(t)  # refuses what cannot be read
         pathway = routing if callable(routing) else one_batch(self, routing, len(texts))
-        inputs = self.tokenizer(texts, return_tensors="pt", padding=True).to(self.model.device)
-        inputs.pop("token_type_ids", None)
-        options = with_length(self.model, options, inputs["attention_mask"])
-        options.setdefault("pad_token_id", self.tokenizer.pad_token_id)
-        with self.decoding(pathway, inputs["attention_mask"]):
-            output = cast(Any, self.model).generate(**inputs, **options)
-        new = output[:, inputs["input_ids"].shape[1] :]
+        inputs, seen = padded([self.tokenizer(t)["input_ids"] for t in texts], self.pad)
+        inputs, seen = inputs.to(self.model.device), seen.long().to(self.model.device)
+        options = with_length(self.model, options, seen)
+        options.setdefault("pad_token_id", self.pad)
+        with self.decoding(pathway, seen):
+            output = cast(Any, self.model).generate(inputs, attention_mask=seen, **options)
+        new = output[:, inputs.shape[1] :]
         decoded: list[str] = self.tokenizer.batch_decode(new, skip_special_tokens=True)
         return decoded[0] if isinstance(text, str) else decoded
 
@@ -296,7 +296,7 @@ class RoutedModel(HeldModel):
             return [
                 self._write([prompt], None if routing is None else routing[[i]])[0] for i, prompt in enumerate(prompts)
             ]
-        inputs = padded([prompt.ids for prompt in prompts], cast(int, self.tokenizer.pad_token_id))
+        inputs = padded([prompt.ids for prompt in prompts], self.pad)
         with self.decoding(routing, inputs[1]):
             line = first_lines(self, prompts, inputs)
         return [

@@ -19,6 +19,7 @@ from ..routing.trace import HEAVIEST, LIMIT, NONE, WHOLE, Recorder, Replayed, Tr
 from ..routing.trace_file import check_place, is_trace, read_trace, write_trace
 from ..storage.identity import digest
 from ..types import Prompt
+from .architecture import check_ids
 from .fingerprint import fingerprint
 from .names import public_name
 from .routed import RoutedModel
@@ -143,8 +144,7 @@ def _continued(model: RoutedModel, ids: tuple[int, ...], count: int, recorder: R
     seen = torch.ones_like(inputs)
     options = {"max_new_tokens": count, "do_sample": False, "num_beams": 1, "num_return_sequences": 1}
     with model.decoding(recorder, seen):
-        pad = model.tokenizer.pad_token_id
-        whole = cast(Any, model.model).generate(inputs, attention_mask=seen, pad_token_id=pad, **options)
+        whole = cast(Any, model.model).generate(inputs, attention_mask=seen, pad_token_id=model.pad, **options)
     return tuple(whole[0].tolist())
 
 
@@ -307,20 +307,11 @@ def check_tokens(model: RoutedModel, tokens: Tensor) -> None:
     Raises:
         DataError: ids that its vocabulary does not have, for another tokenizer made them; or more than it can read.
     """
-    size = cast(Any, model.model.get_input_embeddings()).weight.shape[0]
     if tokens.dtype not in WHOLE:
         raise DataError(f"Expected token ids of at most 64 bits, got {tokens.dtype}; give those of a tokenizer.")
-    if tokens.ndim != 1 or ((tokens < 0) | (tokens >= size)).any():
-        got = f"{int(tokens.min())} to {int(tokens.max())}" if tokens.numel() else "none"
-        raise DataError(
-            f"Expected a sequence of token ids from 0 to {size - 1}, got {got}, {tokens.ndim}-dimensional: another "
-            "tokenizer made them; take the model that they are of."
-        )
-    if len(tokens) > model.max_length:
-        raise DataError(
-            f"Expected at most {model.max_length} tokens, which is what this model can read, got {len(tokens)}; take "
-            "the model that they are of."
-        )
+    if tokens.ndim != 1:
+        raise DataError(f"Expected a sequence of token ids, got {tokens.ndim} dimensions; give those of one text.")
+    check_ids(model.model, tokens, len(tokens))
 
 
 def _whole(ids: list[int] | tuple[int, ...], whose: str = "") -> Prompt:

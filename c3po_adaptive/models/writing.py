@@ -63,7 +63,7 @@ def first_lines(model: HeldModel, prompts: Sequence[Prompt], inputs: tuple[Tenso
             **shown,
             max_new_tokens=max(most),
             stopping_criteria=[line],
-            pad_token_id=model.tokenizer.pad_token_id,
+            pad_token_id=model.pad,
             **greedy,
         )
     return line

@@ -108,6 +108,13 @@ def find_sites(model: PreTrainedModel) -> tuple[Site, ...]:
     found = list(routed_parts(model))
     if not found:
         raise ModelError(no_layers(model))
+    # what is offloaded has a hook of accelerate that brings it
+    whose = (name for name, m in model.named_modules() if not hasattr(m, "_hf_hook") and _on_meta(m))
+    if (empty := next(whose, None)) is not None:
+        raise ModelError(
+            f"Expected {type(model).__name__} with its weights, got none of {empty}, which is on the meta device; load "
+            "them, by from_pretrained for example."
+        )
     sites = tuple(_tried(model, found))
     if len(widths := {site.n_experts for site in sites}) > 1:
         raise ModelError(
@@ -115,6 +122,10 @@ def find_sites(model: PreTrainedModel) -> tuple[Site, ...]:
             f"[L, E] has as many in each. {WORKING}"
         )
     return sites
+
+
+def _on_meta(module: nn.Module) -> bool:
+    return any(own.is_meta for own in module.parameters(recurse=False))
 
 
 def routed_parts(model: PreTrainedModel) -> Iterator[tuple[int, nn.Module, nn.Module, Style]]:

@@ -25,6 +25,7 @@ Normalize = Literal["tokens", "characters", "none"]
 """What an option's log-likelihood is divided by: its tokens, its characters (without the leading space), or one."""
 
 HARNESS = "lm_eval:"
+SHOWN = 40  # characters of a text that a message names
 """What tasks of lm-evaluation-harness are called by; their questions say themselves how they are put."""
 
 Token = Literal["last", "middle", "first"]
@@ -375,7 +376,7 @@ def raw_text(text: str, tokenizer: PreTrainedTokenizerBase, *, max_length: int |
     """A bare text as a prompt, exactly the tokens that the tokenizer gives, without options."""
     check_text(text)
     ids = _ids(text, tokenizer, special=True)
-    _check_length(len(ids), 0, tokenizer, max_length)
+    _check_length(len(ids), 0, tokenizer, max_length, text)
     return Prompt(ids)
 
 
@@ -393,7 +394,7 @@ def raw_text_with(
         return raw_text(whole, tokenizer, max_length=max_length)
 
     prompt = with_pictures(MARK * len(pictures) + text, pictures, processor, encoded, special=True)
-    _check_length(len(prompt.ids), 0, tokenizer, max_length)
+    _check_length(len(prompt.ids), 0, tokenizer, max_length, text)
     return prompt
 
 
@@ -447,13 +448,15 @@ def _tokenize(text: str, tokenizer: PreTrainedTokenizerBase, *, special: bool) -
     return tuple(tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"])
 
 
-def _check_length(prompt: int, option: int, tokenizer: PreTrainedTokenizerBase, max_length: int | None) -> None:
+def _check_length(
+    prompt: int, option: int, tokenizer: PreTrainedTokenizerBase, max_length: int | None, text: str = ""
+) -> None:
     limit = tokenizer.model_max_length if max_length is None else max_length
     if prompt + option > limit:
-        raise DataError(
-            f"Expected at most {limit} tokens, the model's context, got {prompt} of the prompt and {option} of the "
-            f"longest option ({prompt + option}); shorten the text or use fewer shots."
-        )
+        got = f"{prompt} of the prompt and {option} of the longest option ({prompt + option})"
+        shown = text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+        what = f"{prompt} of {shown!r}; shorten it." if text else f"{got}; shorten the text or use fewer shots."
+        raise DataError(f"Expected at most {limit} tokens, the model's context, got {what}")
 
 
 def _length(normalize: Normalize) -> Callable[[str, tuple[int, ...]], float]:

@@ -7,15 +7,15 @@ import torch
 from models.by_hand import FAMILIES, model_of
 from models.test_replaying import LENGTHS, batch, recorded
 from rounding import assert_near
-from routing.naive import shared_model
+from routing.naive import routed_model, shared_model
 
-from c3po_adaptive import read_routing, replaying, watching
+from c3po_adaptive import RoutedModel, read_routing, replaying, watching
 from c3po_adaptive.errors import DataError, SettingError, ShapeError
 from c3po_adaptive.models.replaying import sites_of
 from c3po_adaptive.models.traced import record
 from c3po_adaptive.routing.intercept import intercepted
 from c3po_adaptive.routing.styles import Change
-from c3po_adaptive.testing import tiny_moe
+from c3po_adaptive.testing import tiny_moe, tiny_tokenizer
 
 MORE = ("phimoe", "zaya", "deepseek_v4", "jamba", "qwen3_next", "longcat_flash")
 
@@ -87,6 +87,19 @@ def test_texts_are_read_by_a_model_in_training_with_its_tokenizer():
     assert found.logits.requires_grad and model.training and all(p.requires_grad for p in model.parameters())
 
 
+@pytest.mark.parametrize("pad", [None, "<added>"], ids=["none", "without a row"])
+def test_padding_needs_no_token_of_its_own(pad):
+    loaded, tokenizer, texts = routed_model("olmoe"), tiny_tokenizer(), ["the boat floats", "so"]
+    tokenizer.pad_token = tokenizer.eos_token = None
+    if pad:
+        tokenizer.add_special_tokens({"pad_token": pad})
+    for model in (loaded.model, other := RoutedModel(loaded.model, tokenizer)):
+        found = read_routing(model, texts, tokenizer=tokenizer if model is loaded.model else None)
+        assert torch.equal(found.experts, read_routing(loaded, texts).experts)
+    own, padded = (model.generate(texts, max_new_tokens=3, eos_token_id=None) for model in (loaded, other))
+    assert own == padded
+
+
 def test_what_cannot_be_read_is_refused():
     model = shared_model("olmoe")
     with pytest.raises(SettingError, match="a tokenizer beside OlmoeForCausalLM, got none; say tokenizer="):
@@ -99,6 +112,12 @@ def test_what_cannot_be_read_is_refused():
         read_routing(model, {"input_ids": [[4, 5, 6]]})
     with pytest.raises(ShapeError, match=r"attention_mask in the shape \(1, 3\)"):
         read_routing(model, {"input_ids": torch.tensor([[4, 5, 6]]), "attention_mask": torch.ones(1, 2)})
+    with pytest.raises(
+        DataError, match="ids from 0 to 127, the rows of the embedding of Olmoe.*, got 4 to 128"
+    ):
+        read_routing(model, {"input_ids": torch.tensor([[4, 128]])})
+    with pytest.raises(DataError, match="at most 512 tokens, which is what OlmoeForCausalLM can read, got 600"):
+        read_routing(model, {"input_ids": torch.ones(1, 600, dtype=torch.long)})
     with pytest.raises(DataError):
         read_routing(model, "")
     with pytest.raises(DataError, match="Expected texts"):

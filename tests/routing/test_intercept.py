@@ -288,6 +288,8 @@ class TestRefusing:
     def test_model_that_cannot_run(self):
         model = tiny_moe("olmoe")
         del model.model.layers[2].mlp.gate.weight
+        with pytest.raises(ModelError, match=r"got none of model.embed_tokens, which is on the meta device; load"):
+            find_sites(tiny_moe("olmoe").to("meta"))
         with pytest.raises(ModelError, match=r"OlmoeForCausalLM cannot run two tokens: AttributeError: .*weight"):
             find_sites(model)
         assert_pristine(model)

@@ -185,7 +185,7 @@ class C3POModelAPI(ModelAPI):
         room = min(_most(config), routed.max_length - width)
         if room < 1:  # prompts that the model cannot read
             return [ModelOutput.from_content(self.model_name, "", stop_reason="model_length") for _ in part]
-        ids = torch.full((len(part), width), cast(int, routed.tokenizer.pad_token_id))
+        ids = torch.full((len(part), width), routed.pad)
         seen = torch.zeros_like(ids)
         for row, one in enumerate(part):
             ids[row, width - len(one.prompt.ids) :] = torch.tensor(one.prompt.ids)
@@ -205,7 +205,7 @@ class C3POModelAPI(ModelAPI):
     def _options(self, config: GenerateConfig, prompts: Sequence[Prompt]) -> dict[str, Any]:
         """What transformers' ``generate`` is told: to take the likeliest tokens, which drawing makes of those drawn."""
         tokenizer = self.evaluated.routed.tokenizer
-        options: dict[str, Any] = {"do_sample": False, "pad_token_id": tokenizer.pad_token_id}
+        options: dict[str, Any] = {"do_sample": False, "pad_token_id": self.evaluated.routed.pad}
         if config.temperature:
             drawing = Drawing(config.temperature, prompts, config.seed, config.top_p or 1.0, config.top_k or 0)
             options |= {"logits_processor": [drawing], "num_beams": 1}
