@@ -73,6 +73,7 @@ if TYPE_CHECKING:
     from .optimizers._simplex import project as project
     from .optimizers._simplex import toward as toward
     from .optimizers.base import PathwayOptimizer as PathwayOptimizer
+    from .optimizers.base import SteppingOptimizer as SteppingOptimizer
     from .optimizers.descent import Descent as Descent
     from .optimizers.toward_mean import TowardMean as TowardMean
     from .problem import FaultTruth as FaultTruth

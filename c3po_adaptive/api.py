@@ -171,7 +171,11 @@ class Optimizer:
         return self.remixer.candidates if self.remixer.strategies.shows_neighbours else None
 
     def problem(self, question: Asked | Sequence[Asked], choices: Sequence[str] | None = None) -> Problem:
-        """What a selector looks at, of one question or many: for attribution by hand. It holds no label."""
+        """What a selector looks at, of one question or many: for attribution by hand. It holds no label. Texts without
+        choices are taken as ``optimize`` takes them, and have no ``scores``."""
+        texts = [question] if isinstance(question, str) else question
+        if choices is None and isinstance(texts, list | tuple) and all(isinstance(t, str) for t in texts):
+            return self.remixer.problem_of([self._prompt(t) for t in listed(texts)], texts)
         return self.remixer.problem(as_questions(question, choices))
 
     def _remix(self, texts: Sequence[str]) -> Remixed:

@@ -206,6 +206,16 @@ class TestOptimize:
         assert not torch.equal(raw.own.count_nonzero(0), state.own.count_nonzero(0))
 
 
+@pytest.mark.parametrize("text", [TEXTS[0], TEXTS], ids=["one", "many"])
+def test_a_problem_of_raw_texts_is_the_one_that_optimize_solves(text):
+    c3po = optimizer()
+    problem, omega = c3po.problem(text), c3po.optimize(text)
+    assert torch.equal(problem.own, omega.own.view(-1, *omega.own.shape[-2:])) and not problem.choices
+    assert problem.loss(problem.own).isfinite().all()
+    with pytest.raises(SettingError, match="Expected questions with choices to score, got raw text; give choices"):
+        problem.scores(problem.own)
+
+
 def test_shown_in_a_line():
     c3po = optimizer()
     problem, omega = c3po.problem(TEXTS[0], CHOICES[0]), c3po.optimize(TEXTS[0])

@@ -1,7 +1,7 @@
 """Optimizers: from a model's own pathway to a better one."""
 
 from .amortized import AmortizedNGD
-from .base import PathwayOptimizer
+from .base import PathwayOptimizer, SteppingOptimizer
 from .constant import Constant, ConstantIntegratedStep
 from .descent import Descent
 from .integrated_step import IntegratedStep
@@ -26,5 +26,6 @@ __all__ = [
     "Oracle",
     "PathwayOptimizer",
     "RandomChange",
+    "SteppingOptimizer",
     "TowardMean",
 ]

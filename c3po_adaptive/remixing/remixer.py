@@ -275,10 +275,16 @@ class Remixer:
 
     def problem(self, questions: Sequence[Question]) -> Problem:
         """What a selector looks at, without labels."""
+        prompts = [self.model.encode(q, self.format) for q in questions]
+        problem = self.problem_of(prompts, [description(q) for q in questions], questions)
+        return replace(problem, choices=tuple(q.choices for q in questions))
+
+    def problem_of(
+        self, prompts: Sequence[Prompt], texts: Sequence[str], questions: Sequence[Question] | None = None
+    ) -> Problem:
+        """The same of prompts whose neighbours are those of ``texts``; without ``questions`` it has no scores."""
         with self.model.answering():
-            states = self.prefill([self.model.encode(q, self.format) for q in questions])
-            problem = self._batch(states, [description(q) for q in questions], questions, labeled=False).problem()
-            return replace(problem, choices=tuple(q.choices for q in questions))
+            return self._batch(self.prefill(prompts), texts, questions, labeled=False).problem()
 
     def labeled(self, questions: Sequence[Question]) -> SampleBatch:
         """Questions with their labels, each without itself among its neighbours: to look into."""

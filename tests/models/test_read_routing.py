@@ -89,7 +89,7 @@ def test_texts_are_read_by_a_model_in_training_with_its_tokenizer():
 
 @pytest.mark.parametrize("pad", [None, "<added>"], ids=["none", "without a row"])
 def test_padding_needs_no_token_of_its_own(pad):
-    loaded, tokenizer, texts = routed_model("olmoe"), tiny_tokenizer(), ["the boat floats", "so"]
+    loaded, tokenizer, texts = routed_model("olmoe", vocab_size=100), tiny_tokenizer(), ["the boat floats", "so"]
     tokenizer.pad_token = tokenizer.eos_token = None
     if pad:
         tokenizer.add_special_tokens({"pad_token": pad})
@@ -112,9 +112,7 @@ def test_what_cannot_be_read_is_refused():
         read_routing(model, {"input_ids": [[4, 5, 6]]})
     with pytest.raises(ShapeError, match=r"attention_mask in the shape \(1, 3\)"):
         read_routing(model, {"input_ids": torch.tensor([[4, 5, 6]]), "attention_mask": torch.ones(1, 2)})
-    with pytest.raises(
-        DataError, match="ids from 0 to 127, the rows of the embedding of Olmoe.*, got 4 to 128"
-    ):
+    with pytest.raises(DataError, match=r"ids from 0 to 127, the rows of the embedding of Olmoe.*, got 4 to 128"):
         read_routing(model, {"input_ids": torch.tensor([[4, 128]])})
     with pytest.raises(DataError, match="at most 512 tokens, which is what OlmoeForCausalLM can read, got 600"):
         read_routing(model, {"input_ids": torch.ones(1, 600, dtype=torch.long)})
