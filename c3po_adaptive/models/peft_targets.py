@@ -46,7 +46,7 @@ class PeftTargets:
 
 
 def peft_targets(model: str | PreTrainedModel, revision: str | None = None) -> PeftTargets:
-    """Those of a model of transformers; or of one by alias, Hub id or folder, of which only its configuration is read.
+    """Those of a model of transformers, with PEFT's adapters or without; or of one by alias, Hub id or folder, of which only its configuration is read.
 
     Raises:
         ModelError: there is no configuration of a causal language model, it has no MoE layer that can be reached, or
@@ -55,7 +55,7 @@ def peft_targets(model: str | PreTrainedModel, revision: str | None = None) -> P
     if isinstance(model, str):
         with torch.device("meta"):
             return _targets_of(AutoModelForCausalLM.from_config(model_config(model, revision)))
-    return _targets_of(model)
+    return _targets_of(getattr(model, "get_base_model", lambda: model)())  # of PEFT's wrapper what it wraps
 
 
 def _targets_of(model: PreTrainedModel) -> PeftTargets:
@@ -73,7 +73,7 @@ def _targets_of(model: PreTrainedModel) -> PeftTargets:
     for index, held, router, _ in routed_parts(model):
         of_router = {id(p) for p in router.parameters()}
         inside |= {id(m) for part in (held, router) for m in part.modules()}
-        for name, parameter in layers[index].named_parameters():
+        for name, parameter in _parameters(layers[index]):
             if id(parameter) in of_router:
                 routers |= {name: None} if parameter.ndim == 2 and "bias" not in name else {}
             elif id(parameter) in {id(p) for p in _weights(held)}:
@@ -84,6 +84,21 @@ def _targets_of(model: PreTrainedModel) -> PeftTargets:
             f"needs no target_parameters for it. {WORKING}"
         )
     return PeftTargets(tuple(experts), _of_attention(model, inside), tuple(routers) if row.router_called else ())
+
+
+def base_modules(module: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """Modules by the names that they have without PEFT's adapters, whose wrappers and own modules are left out."""
+    while isinstance(inside := getattr(module, "base_layer", None), nn.Module):
+        module = inside
+    yield name, module
+    for part, child in module.named_children():
+        yield from base_modules(child, f"{name}.{part}".lstrip("."))
+
+
+def _parameters(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    for name, part in base_modules(module):
+        for key, parameter in part.named_parameters(recurse=False):
+            yield f"{name}.{key}".lstrip("."), parameter
 
 
 def _weights(experts: nn.Module) -> Iterator[nn.Parameter]:
@@ -97,7 +112,7 @@ def _of_attention(model: PreTrainedModel, inside: set[int]) -> tuple[str, ...]:
     """Last names of the linear layers of attention, where they mean nothing else."""
     mine: set[str] = set()
     others = set(TAKEN)
-    for name, module in model.named_modules():
+    for name, module in base_modules(model):
         linear = type(module) is nn.Linear and id(module) not in inside  # subclasses multiply in ways of their own
         of_attention = linear and ("attn" in name or "attention" in name) and "indexer" not in name  # it only chooses
         (mine if of_attention else others).add(name.rpartition(".")[2])

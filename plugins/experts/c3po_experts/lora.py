@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
+from typing import Any
+
 from torch import nn
 from transformers import PreTrainedModel
 
-from c3po_adaptive import RoutedModel, SettingError, peft_targets
+from c3po_adaptive import RoutedModel, SettingError, base_modules, peft_targets
 
 from .choice import USUAL, WRITTEN, by_layer, chosen
 from .ranking import Ranking
@@ -27,7 +29,8 @@ def lora_targets(
     these layers. Names are whole, for PEFT's ``layers_to_transform`` says nothing of parameters.
 
     Args:
-        model: that adapters are put into: a ``RoutedModel``, or one of transformers.
+        model: that adapters are put into: a ``RoutedModel``, or one of transformers; one that has adapters of PEFT
+            already is named as it was without them.
         experts: of each decoder layer the experts, None: all of them; or a ``Ranking`` of ``rank_experts``; or, without
             one, as a text or several: ``3,5@16``, experts 3 and 5 of layer 16.
         target: which of a ranking: ``most:1`` (the default) or ``least:1`` of each layer, ``costly:4``, those whose ban
@@ -38,9 +41,10 @@ def lora_targets(
             needs a ranking; or a model in a wrapper.
         ModelError: PEFT cannot adapt the family's experts.
     """
-    inner = model.model if isinstance(model, RoutedModel) else model
+    inner: Any = model.model if isinstance(model, RoutedModel) else model
+    inner = getattr(inner, "get_base_model", lambda: inner)()  # of PEFT's wrapper what it wraps
     modules = {
-        name: place for name, part in inner.named_modules() if isinstance(part, nn.Linear) if (place := _place(name))
+        name: place for name, part in base_modules(inner) if isinstance(part, nn.Linear) if (place := _place(name))
     }
     held: dict[str, tuple[int, int]] = {}
     if not modules:
@@ -99,6 +103,7 @@ def _parameters(model: PreTrainedModel) -> Iterable[tuple[str, tuple[int, int]]]
     """Names of parameters that hold the experts of a layer, with its index and how many they are."""
     suffixes = [f".{name}" for name in peft_targets(model).target_parameters]
     for name, parameter in model.named_parameters():
+        name = name.replace(".base_layer", "")  # of PEFT's adapters
         for suffix in suffixes:
             if name.endswith(suffix):
                 yield name, (int(name.removesuffix(suffix).rpartition(".")[2]), len(parameter))

@@ -11,7 +11,7 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 from typer.testing import CliRunner
 
-from c3po_adaptive import ModelError, RoutedModel, SettingError
+from c3po_adaptive import ModelError, RoutedModel, SettingError, peft_targets
 from c3po_adaptive.cli import app
 from c3po_adaptive.testing import tiny_moe, tiny_tokenizer, write_tiny_checkpoint
 
@@ -83,6 +83,17 @@ def test_where_experts_are_modules_these_alone_are_adapted(family, where, build,
         for layer, expert in places
         for name in PROJECTIONS
     }
+
+
+@pytest.mark.parametrize("family", ["qwen3_moe", "jetmoe", "experts as modules"])
+def test_a_model_with_adapters_is_named_as_without(family):
+    apart = family == "experts as modules"
+    model = with_modules("gpt_oss", an_expert_a_module) if apart else tiny_moe(family)
+    experts, others = lora_targets(model, {1: [3], 2: None}), None if apart else peft_targets(model)
+    attention = {} if apart else {"target_modules": list(others.target_modules)}
+    for named in (get_peft_model(model, LoraConfig(r=2, **experts | attention)), model):
+        assert lora_targets(named, {1: [3], 2: None}) == experts
+        assert apart or peft_targets(named) == others
 
 
 def test_layers_to_transform_would_not_hold_for_parameters():
