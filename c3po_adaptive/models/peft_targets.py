@@ -46,7 +46,8 @@ class PeftTargets:
 
 
 def peft_targets(model: str | PreTrainedModel, revision: str | None = None) -> PeftTargets:
-    """Those of a model of transformers, with PEFT's adapters or without; or of one by alias, Hub id or folder, of which only its configuration is read.
+    """Those of a model of transformers, with PEFT's adapters or without; or of one by alias, Hub id or folder, of
+    which only its configuration is read.
 
     Raises:
         ModelError: there is no configuration of a causal language model, it has no MoE layer that can be reached, or

@@ -8,7 +8,7 @@ from c3po_experts import rank_experts
 from c3po_experts.ban_cost import ban_costs
 from typer.testing import CliRunner
 
-from c3po_adaptive import DataError, RoutedModel, SettingError, over_values, read_routing, rule_named
+from c3po_adaptive import DataError, NotFinite, RoutedModel, SettingError, over_values, read_routing, rule_named
 from c3po_adaptive.cli import app
 from c3po_adaptive.testing import tiny_moe, tiny_tokenizer, write_tiny_checkpoint
 
@@ -76,6 +76,16 @@ def test_others_are_refused_before_texts_are_read(named, said, monkeypatch):
     monkeypatch.setattr("c3po_experts.ranking.outputs_of", lambda *given: pytest.fail("read"))
     with pytest.raises(SettingError, match=said):
         rank_experts(model_of("qwen3_moe"), TEXTS, ban=named)
+
+
+def test_infinite_logits_rank_nothing():
+    model = model_of("olmoe")
+    rank_experts(model, TEXTS[:1])
+    with torch.no_grad():
+        model.model.get_output_embeddings().weight[7] = torch.inf
+    for ban in ((), "most:1"):
+        with pytest.raises(NotFinite, match="Expected finite logits, got NaN or infinity"):
+            rank_experts(model, TEXTS[:3], ban=ban)
 
 
 def test_a_text_of_one_token_has_no_loss():
