@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from ..errors import ModelError, SettingError, checked_call
 from ..routing.forced import choosing
 from ..routing.intercept import intercepted
-from ..routing.modules import answering, hooked, lock_of, modules_of
+from ..routing.modules import answering, hook_after, hook_before, hooked, lock_of, modules_of
 from ..routing.routes import Layout, Routes, Sequences, of_arrays, of_batch, of_traces
 from ..routing.sites import Site, decoder_layers, decoder_of, find_sites
 from ..routing.styles import Change
@@ -47,7 +47,8 @@ def replaying(
             loss.backward()
 
     With ids alone the router weighs the prescribed experts by its own code, and gets gradients. With
-    weights those are used, and the router gets none. Where an id is -1 a token routes itself.
+    weights those are used, and the router gets none. Where an id is -1 a token routes itself. Other threads, meanwhile,
+    get the model's own routing.
 
     Call ``backward`` inside the block: gradient checkpointing runs layers again in it, which has to be along the same
     routes. Each block is for one batch, which may be run several times; another is refused. A step that accumulates
@@ -187,7 +188,7 @@ class _Replay:
         yield _before(decoder_of(self.model), self._lay)
         layers = decoder_layers(self.model)
         for number in {site.layer for site in self.sites}:
-            yield layers[number].register_forward_hook(self._noting(number))
+            yield hook_after(layers[number], self._noting(number))
 
     def _noting(self, number: int) -> Any:
         def note(module: nn.Module, args: Any, output: Any) -> None:
@@ -279,7 +280,7 @@ def _before(module: nn.Module, tell: Callable[[dict[str, Any]], None]) -> Remova
         tell({**named, **named.get("kwargs", {})})
 
     # What is told is compared by value, which is nothing to compile.
-    return module.register_forward_pre_hook(torch.compiler.disable(called), with_kwargs=True)
+    return hook_before(module, torch.compiler.disable(called), with_kwargs=True)
 
 
 def _inputs(named: Mapping[str, Any]) -> dict[str, Tensor]:
