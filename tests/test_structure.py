@@ -95,7 +95,8 @@ def is_for_type_checkers(node):
 
 
 def test_imports_are_read():
-    assert imports("routing.intercept") == {"errors", *(f"routing.{n}" for n in ("mixing", "modules", "sites", "styles"))}
+    rooms = {f"routing.{name}" for name in ("mixing", "modules", "sites", "styles")}
+    assert imports("routing.intercept") == {"errors", *rooms}
     assert imports("kernels.gaussian") >= {"kernels.base"}
     assert "remixing.remixer" in imports("answerers.base"), "inside functions, too"
     assert "remixing.remixer" not in imports("answerers.base", only_at_import=True)
