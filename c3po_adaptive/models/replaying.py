@@ -65,8 +65,8 @@ def replaying(
 
     Raises:
         SettingError: traces of another model, layers or tokens; weights beside traces; a second batch.
-        ShapeError: routes of another batch, length, number of layers or experts, padded on the other side, or that
-            nobody recorded.
+        ShapeError: routes of another batch, order, length, number of layers or experts, padded on the other side, or
+            that nobody recorded.
         ModelError: the model is dense or its routing cannot be reached; ids alone, for a router that does not choose by
             ``topk`` (phimoe's); no layer was run; or, on leaving, layers that ``backward`` has still to run again.
     """
@@ -203,7 +203,7 @@ class _Replay:
         """Lay the routes beside the tokens that the decoder takes.
 
         Raises:
-            ShapeError: they are of other numbers of sequences or tokens, or padded on the other side.
+            ShapeError: they are of other numbers of sequences or tokens, padded on the other side, or in another order.
             SettingError: a second batch in one block.
         """
         tokens, mask = named.get("input_ids"), named.get("attention_mask")
@@ -222,8 +222,9 @@ class _Replay:
             self.real = real
         elif not _same(self.inputs, inputs) or not (real is None or self.real is None or torch.equal(self.real, real)):
             raise SettingError(
-                "Expected one batch in a block of replaying, got another: its tokens (or embeddings), pictures or "
-                "padding are others. Open a block for each; where one loss is of both, run them as one batch."
+                "Expected one batch in a block of replaying, got another: its tokens (or embeddings), positions, "
+                "pictures or padding are others. Open a block for each; where one loss is of both, run both as one "
+                "batch."
             )
 
     def _real(self, read: Tensor, mask: object) -> Tensor | None:
@@ -284,8 +285,8 @@ def _before(module: nn.Module, tell: Callable[[dict[str, Any]], None]) -> Remova
 
 
 def _inputs(named: Mapping[str, Any]) -> dict[str, Tensor]:
-    """What a call reads: ids or embeddings, pictures, sounds."""
-    return {k: v for k, v in named.items() if isinstance(v, Tensor) and k.startswith(("input", "pixel"))}
+    """What a call reads: ids or embeddings, pictures, sounds, and places."""
+    return {k: v for k, v in named.items() if isinstance(v, Tensor) and k.startswith(("input", "pixel", "position"))}
 
 
 def _same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
