@@ -95,7 +95,8 @@ def is_for_type_checkers(node):
 
 
 def test_imports_are_read():
-    assert imports("routing.intercept") == {*("errors", "routing.mixing", "routing.sites", "routing.styles")}
+    rooms = {f"routing.{name}" for name in ("mixing", "modules", "sites", "styles")}
+    assert imports("routing.intercept") == {"errors", *rooms}
     assert imports("kernels.gaussian") >= {"kernels.base"}
     assert "remixing.remixer" in imports("answerers.base"), "inside functions, too"
     assert "remixing.remixer" not in imports("answerers.base", only_at_import=True)
@@ -132,6 +133,12 @@ def test_no_circle_between_modules_or_rooms():
     for name, others in graph.items():
         rooms.setdefault(room(name), set()).update(set(map(room, others)) - {room(name)})
     TopologicalSorter(rooms).prepare()
+
+
+def test_hooks_are_set_in_one_place():
+    """Set elsewhere they would act in every thread; llama4's changes no routing."""
+    setting = {name for name, path in MODULES.items() if "register_forward" in path.read_text()}
+    assert setting == {"routing.modules", "models.llama4"}
 
 
 def test_few_files_at_the_top_and_folders_that_say_what_they_are():

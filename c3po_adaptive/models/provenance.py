@@ -53,13 +53,19 @@ def one_batch(model: HeldModel, routing: Pathway | Sequence[Pathway] | None, n: 
     Raises:
         ShapeError: it is of another number of samples, layers or experts.
         DataError: it says that it is of another model.
+        SettingError: it is something else, such as a trace.
     """
     if routing is None:
         return None
     if isinstance(routing, str):
         raise SettingError(f"Expected a Pathway, or a rule, got {routing!r}; of a text say rule_named({routing!r}).")
+    each = [routing] if isinstance(routing, Pathway) or not isinstance(routing, Iterable) else list(routing)
+    if other := next((type(one).__name__ for one in each if not isinstance(one, Pathway)), None):
+        hint = "a trace is for its own tokens: replay(model, trace) scores them, replaying(model, trace) trains on them"
+        hint = hint if other == "Trace" else "model.pathway(text) and Optimizer.optimize(text) make one"
+        raise SettingError(f"Expected a Pathway for each text, or a rule, got {other}; {hint}.")
     if not isinstance(routing, Pathway):
-        routing = stack_pathways(routing)
+        routing = stack_pathways(each)
     elif not routing.batched:
         routing = replace(routing, weights=routing.weights[None], own=routing.own[None])
     expected = (n, len(model.sites), model.n_experts)

@@ -18,7 +18,7 @@ from ..errors import ShapeError, checked_call
 from ..routing.head import forward_as, projection
 from ..routing.image_inputs import as_it_was, on_device
 from ..routing.intercept import observed
-from ..routing.modules import hooked, lock_of
+from ..routing.modules import hook_after, hooked, lock_of
 from ..routing.packing import padded
 from ..routing.sites import Site, decoder_of, router_scores
 from ..routing.styles import NONE, widened
@@ -165,8 +165,8 @@ def watching(
 ) -> Iterator[tuple[tuple[int, ...], int]]:
     """Inside the block ``see`` gets what each MoE layer does with the tokens of every call; nothing is changed.
 
-    That is every call of the model: in training and evaluation, by ``generate``, and again where gradient checkpointing
-    runs layers in ``backward``. Tokens come as the layer has them: B·T rows, padding among them.
+    That is every call in this thread: in training and evaluation, by ``generate``, and again where gradient
+    checkpointing runs layers in ``backward``. Tokens come as the layer has them: B·T rows, padding among them.
 
     Where routing is replaced (by ``replaying``, by rules), it sees what is used, whichever block was opened first; the
     router's output stays its own.
@@ -201,7 +201,7 @@ def _watched(sites: Sequence[Site], see: Callable[[SeenRouting], None]) -> Itera
     def tell(position: int, index: Tensor, weights: Tensor) -> None:
         see(SeenRouting(position, weights, index, outputs.pop(position), sites[position]))
 
-    handles = [site.router.register_forward_hook(partial(keep, position)) for position, site in enumerate(sites)]
+    handles = [hook_after(site.router, partial(keep, position)) for position, site in enumerate(sites)]
     with hooked(handles), observed(sites, tell):
         yield
 

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from ..errors import ModelError, SettingError, checked_call
 from ..routing.forced import choosing
 from ..routing.intercept import intercepted
-from ..routing.modules import answering, hooked, lock_of, modules_of
+from ..routing.modules import answering, hook_after, hook_before, hooked, lock_of, modules_of
 from ..routing.routes import Layout, Routes, Sequences, of_arrays, of_batch, of_traces
 from ..routing.sites import Site, decoder_layers, decoder_of, find_sites
 from ..routing.styles import Change
@@ -47,7 +47,8 @@ def replaying(
             loss.backward()
 
     With ids alone the router weighs the prescribed experts by its own code, and gets gradients. With
-    weights those are used, and the router gets none. Where an id is -1 a token routes itself.
+    weights those are used, and the router gets none. Where an id is -1 a token routes itself. Other threads, meanwhile,
+    get the model's own routing.
 
     Call ``backward`` inside the block: gradient checkpointing runs layers again in it, which has to be along the same
     routes. Each block is for one batch, which may be run several times; another is refused. A step that accumulates
@@ -64,8 +65,8 @@ def replaying(
 
     Raises:
         SettingError: traces of another model, layers or tokens; weights beside traces; a second batch.
-        ShapeError: routes of another batch, length, number of layers or experts, padded on the other side, or that
-            nobody recorded.
+        ShapeError: routes of another batch, order, length, number of layers or experts, padded on the other side, or
+            that nobody recorded.
         ModelError: the model is dense or its routing cannot be reached; ids alone, for a router that does not choose by
             ``topk`` (phimoe's); no layer was run; or, on leaving, layers that ``backward`` has still to run again.
     """
@@ -187,7 +188,7 @@ class _Replay:
         yield _before(decoder_of(self.model), self._lay)
         layers = decoder_layers(self.model)
         for number in {site.layer for site in self.sites}:
-            yield layers[number].register_forward_hook(self._noting(number))
+            yield hook_after(layers[number], self._noting(number))
 
     def _noting(self, number: int) -> Any:
         def note(module: nn.Module, args: Any, output: Any) -> None:
@@ -202,7 +203,7 @@ class _Replay:
         """Lay the routes beside the tokens that the decoder takes.
 
         Raises:
-            ShapeError: they are of other numbers of sequences or tokens, or padded on the other side.
+            ShapeError: they are of other numbers of sequences or tokens, padded on the other side, or in another order.
             SettingError: a second batch in one block.
         """
         tokens, mask = named.get("input_ids"), named.get("attention_mask")
@@ -221,8 +222,9 @@ class _Replay:
             self.real = real
         elif not _same(self.inputs, inputs) or not (real is None or self.real is None or torch.equal(self.real, real)):
             raise SettingError(
-                "Expected one batch in a block of replaying, got another: its tokens (or embeddings), pictures or "
-                "padding are others. Open a block for each; where one loss is of both, run them as one batch."
+                "Expected one batch in a block of replaying, got another: its tokens (or embeddings), positions, "
+                "pictures or padding are others. Open a block for each; where one loss is of both, run both as one "
+                "batch."
             )
 
     def _real(self, read: Tensor, mask: object) -> Tensor | None:
@@ -279,12 +281,12 @@ def _before(module: nn.Module, tell: Callable[[dict[str, Any]], None]) -> Remova
         tell({**named, **named.get("kwargs", {})})
 
     # What is told is compared by value, which is nothing to compile.
-    return module.register_forward_pre_hook(torch.compiler.disable(called), with_kwargs=True)
+    return hook_before(module, torch.compiler.disable(called), with_kwargs=True)
 
 
 def _inputs(named: Mapping[str, Any]) -> dict[str, Tensor]:
-    """What a call reads: ids or embeddings, pictures, sounds."""
-    return {k: v for k, v in named.items() if isinstance(v, Tensor) and k.startswith(("input", "pixel"))}
+    """What a call reads: ids or embeddings, pictures, sounds, and places."""
+    return {k: v for k, v in named.items() if isinstance(v, Tensor) and k.startswith(("input", "pixel", "position"))}
 
 
 def _same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:

@@ -62,7 +62,8 @@ class RoutedModel(HeldModel):
     """A frozen MoE model whose routing can be read and replaced.
 
     Threads may share one: what runs the model waits for its turn (``lock``). A thread that calls ``.model`` itself
-    waits for nobody, and may meet another's routing; hold ``lock`` around that.
+    waits for nobody, and gets the model's own routing. What trains the model changes it for all of them, so hold
+    ``lock`` around a call that must not meet that.
 
     It may be trained between answers. All that answers does so in evaluation mode, and puts each module's own mode
     back; what was cached is forgotten once weights, modules, adapters or routers' settings were changed. Which

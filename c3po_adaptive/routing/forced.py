@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 
 from ..errors import ModelError, ShapeError
 from .intercept import intercepted
-from .modules import hooked
+from .modules import hook_after, hook_before, hooked
 from .sites import WORKING, Site, blocks_of, router_logits
 from .styles import Fused
 
@@ -128,10 +128,8 @@ def choosing(model: nn.Module, sites: Sequence[Site], choice: ExpertsOf) -> Iter
         return leave
 
     blocks = blocks_of(model, [(site.experts, site.router) for site in sites])
-    handles = [
-        site.router.register_forward_pre_hook(entering(i, site), with_kwargs=True) for i, site in enumerate(sites)
-    ]
-    handles += [block.register_forward_hook(leaving(i), always_call=True) for i, block in enumerate(blocks)]
+    handles = [hook_before(site.router, entering(i, site), with_kwargs=True) for i, site in enumerate(sites)]
+    handles += [hook_after(block, leaving(i), always_call=True) for i, block in enumerate(blocks)]
     try:
         with hooked(handles), intercepted(sites, chosen):
             yield
@@ -234,6 +232,5 @@ def _replaced(site: Site, recorded: Tensor) -> Iterator[None]:
                 f"record the trace with this package. {WORKING}"
             )
 
-    before, after = site.router.register_forward_pre_hook, site.router.register_forward_hook
-    with hooked([before(enter), after(leave, always_call=True)]):
+    with hooked([hook_before(site.router, enter), hook_after(site.router, leave, always_call=True)]):
         yield

@@ -14,7 +14,7 @@ from transformers.modeling_outputs import MoeModelOutputWithPast
 
 from ..errors import ModelError
 from .finite import NotFinite, finite
-from .modules import hooked
+from .modules import hook_after, hook_before, hooked, in_this_thread
 from .sites import WORKING, decoder_of
 
 ROWS = 256  # tokens whose logits are held at a time
@@ -22,9 +22,9 @@ ROWS = 256  # tokens whose logits are held at a time
 
 @contextmanager
 def forward_as(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
-    """Give a module another forward; afterwards it has its own again (or the one that device hooks gave it)."""
+    """Give a module another forward in this thread; afterwards it has its own again (or that of device hooks)."""
     shadow = module.__dict__.get("forward")
-    module.forward = forward
+    module.forward = in_this_thread(forward, module.forward)
     try:
         yield
     finally:
@@ -55,7 +55,7 @@ def read_for_generation(model: PreTrainedModel) -> Iterator[None]:
             raise NotFinite.of("logits", logits)
 
     layer = projection(model)
-    with hooked([layer.register_forward_pre_hook(read), layer.register_forward_hook(check)]):
+    with hooked([hook_before(layer, read), hook_after(layer, check)]):
         yield
 
 

@@ -14,9 +14,11 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from ..errors import ModelError
 from .mixing import dense
+from .modules import hook_after, hook_before, hooked, this_thread
 from .sites import Site
 from .styles import Change, Decide
 
@@ -37,8 +39,8 @@ class Interceptor(Protocol):
 Decided = tuple[Tensor, Tensor, Change | None]
 """What an interceptor of a layer was asked, ``index [R, k]`` and ``weights [R, k]``, and what it said."""
 
-_OBSERVED: WeakKeyDictionary[nn.Module, list[list[Decided]]] = WeakKeyDictionary()
-"""Of experts that are observed: of each observer, what was decided in the call that is running."""
+_OBSERVED: WeakKeyDictionary[nn.Module, list[tuple[object, list[Decided]]]] = WeakKeyDictionary()
+"""Of experts that are observed: of each observer its thread, and what was decided in the call that is running."""
 
 
 @contextmanager
@@ -55,22 +57,24 @@ def intercepted(sites: Sequence[Site], interceptor: Interceptor) -> Iterator[Non
         def decide(index: Tensor, weights: Tensor) -> Change | None:
             fired.add(position)
             change = interceptor(position, index, weights)
-            for decided in _OBSERVED.get(sites[position].experts, ()):
-                decided.append((index, weights, change))
+            for thread, decided in [*_OBSERVED.get(sites[position].experts, ())]:  # other threads change it
+                if thread is this_thread():
+                    decided.append((index, weights, change))
             return change
 
         return decide
 
-    with ExitStack() as stack:
-        for position, site in enumerate(sites):
-            for handle in site.style.intercept(site.experts, site.router, asking(position)):
-                stack.callback(handle.remove)
+    with hooked(
+        handle
+        for position, site in enumerate(sites)
+        for handle in site.style.intercept(site.experts, site.router, asking(position))
+    ):
         yield
     silent = [s.layer for i, s in enumerate(sites) if i not in fired and i >= min(fired, default=0)]
     if silent:
         raise ModelError(
             f"Expected the model to call its experts while routing was replaced, but no hook fired in layers {silent}: "
-            "run the model inside the block, and uncompiled (torch.compile may ignore hooks added later)."
+            "run the model inside the block, in its thread, uncompiled (torch.compile may ignore hooks added later)."
         )
 
 
@@ -106,10 +110,10 @@ def observed(sites: Sequence[Site], see: Callable[[int, Tensor, Tensor], None]) 
         for position, site in enumerate(sites):
             decided: list[Decided] = []
             stack.enter_context(_listed(site.experts, decided))
-            stack.callback(site.router.register_forward_pre_hook(beginning(decided), prepend=True).remove)
+            handles = [hook_before(site.router, beginning(decided), prepend=True)]
             # Always: where checkpointing runs a layer again, it leaves the experts as soon as it has what it lacked.
-            told = site.experts.register_forward_hook(telling(position, site, decided), always_call=True)
-            stack.callback(told.remove)
+            handles.append(hook_after(site.experts, telling(position, site, decided), always_call=True))
+            stack.enter_context(hooked(handles))
         stack.enter_context(intercepted(sites, lambda position, index, weights: None))
         yield
 
@@ -118,11 +122,11 @@ def observed(sites: Sequence[Site], see: Callable[[int, Tensor, Tensor], None]) 
 def _listed(experts: nn.Module, decided: list[Decided]) -> Iterator[None]:
     """Inside the block what interceptors decide for these experts is written down, too."""
     lists = _OBSERVED.setdefault(experts, [])
-    lists.append(decided)
+    lists.append((this_thread(), decided))
     try:
         yield
     finally:
-        lists[:] = [one for one in lists if one is not decided]
+        lists[:] = [one for one in lists if one[1] is not decided]
 
 
 @dataclass(eq=False)
@@ -175,11 +179,11 @@ def recorded(sites: Sequence[Site], rows: Tensor | None = None) -> Iterator[Reco
 
         return score
 
-    with ExitStack() as stack:
-        for position, site in enumerate(sites):
-            stack.callback(site.router.register_forward_hook(scoring(position, site), with_kwargs=True).remove)
-            for handle in site.style.intercept(site.experts, site.router, reading(position, site)):
-                stack.callback(handle.remove)
+    handles: list[RemovableHandle] = []
+    for position, site in enumerate(sites):
+        handles.append(hook_after(site.router, scoring(position, site), with_kwargs=True))
+        handles += site.style.intercept(site.experts, site.router, reading(position, site))
+    with hooked(handles):
         yield recording
     if len(recording.weights) != len(sites):
         raise ModelError(

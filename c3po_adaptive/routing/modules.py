@@ -1,16 +1,18 @@
-"""A model's modules, walked once (that they are the same takes a fifth of a walk's time to see), hooks on them, and
-who runs them: one thread at a time, and without dropout where it answers."""
+"""A model's modules, walked once (that they are the same takes a fifth of a walk's time to see), hooks on them, which
+act in one thread, and who runs them: one thread at a time, and without dropout where it answers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import wraps
 from itertools import chain
 from operator import methodcaller
 from threading import Lock, RLock
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
+import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
@@ -18,6 +20,7 @@ _LOCKS: WeakKeyDictionary[nn.Module, Any] = WeakKeyDictionary()
 _GUARD = Lock()
 _ANSWERING: WeakSet[nn.Module] = WeakSet()
 _VALUES = methodcaller("values")
+_THREAD = "c3po_thread"
 _PLACE = "_c3po_modules"
 """Among a model's own attributes: what is there goes with it, though it refers to it."""
 
@@ -65,6 +68,42 @@ def values(parts: Iterable[Mapping[str, Any]]) -> Iterator[Any]:
     return chain.from_iterable(map(_VALUES, parts))
 
 
+def this_thread() -> object:
+    """Return an object that stands for the thread that runs.
+
+    Autograd's own threads (one for each CUDA device) count as the thread that called ``backward``, whose torch state
+    they have: there gradient checkpointing runs layers again.
+    """
+    if not torch._C._is_key_in_tls(_THREAD):
+        torch._C._stash_obj_in_tls(_THREAD, object())
+    return torch._C._get_obj_in_tls(_THREAD)
+
+
+def in_this_thread(act: Callable[..., Any], otherwise: Callable[..., Any] | None = None) -> Callable[..., Any]:
+    """Return a function that is ``act`` in the thread that runs now, and in all others ``otherwise``, or returns None.
+
+    Others may call the transformers model meanwhile; they get its own routing.
+    """
+    here = this_thread()
+
+    @wraps(otherwise or act)
+    def called(*args: Any, **kwargs: Any) -> Any:
+        chosen = act if this_thread() is here else otherwise
+        return None if chosen is None else chosen(*args, **kwargs)
+
+    return called
+
+
+def hook_before(module: nn.Module, hook: Callable[..., Any], **how: bool) -> RemovableHandle:
+    """Register a forward pre-hook that acts in this thread only."""
+    return module.register_forward_pre_hook(in_this_thread(hook), **how)
+
+
+def hook_after(module: nn.Module, hook: Callable[..., Any], **how: bool) -> RemovableHandle:
+    """Register a forward hook that acts in this thread only."""
+    return module.register_forward_hook(in_this_thread(hook), **how)
+
+
 @contextmanager
 def hooked(handles: Iterable[RemovableHandle]) -> Iterator[None]:
     """Inside the block modules have these hooks, which were registered; afterwards they are gone."""
@@ -79,8 +118,8 @@ def hooked(handles: Iterable[RemovableHandle]) -> Iterator[None]:
 def lock_of(model: nn.Module) -> Any:
     """The lock of a transformers model, which whoever runs it through this package holds; a thread may take it again.
 
-    A thread that calls the transformers model itself, past this package, waits for nobody, and may meet another's
-    routing.
+    A thread that calls the transformers model itself, past this package, waits for nobody: it gets the model's own
+    routing, for hooks act in the thread that set them.
     """
     with _GUARD:
         if model not in _LOCKS:

@@ -19,7 +19,7 @@ from ..errors import C3POError, ModelError, SettingError
 from .finite import NotFinite, finite
 from .intercept import intercepted
 from .mixing import mass
-from .modules import hooked
+from .modules import hook_after, hooked
 from .selecting import selection_bias
 from .sites import WORKING, Site, router_scores
 from .styles import Change
@@ -247,7 +247,7 @@ class RuleRun:
 
             return keep
 
-        handles = [s.router.register_forward_hook(keeping(i, s), with_kwargs=True) for i, s in enumerate(self.sites)]
+        handles = [hook_after(s.router, keeping(i, s), with_kwargs=True) for i, s in enumerate(self.sites)]
         with hooked(handles), intercepted(self.sites, decide):
             yield
 

@@ -114,13 +114,15 @@ class Routes:
             tokens: ``[B, T]`` ids of the call, which these routes do not know.
 
         Raises:
-            ShapeError: as many as a sequence has tokens (or all but the last), in one piece, that lies elsewhere.
+            ShapeError: as many as a sequence has tokens (or all but the last), in one piece, that lies elsewhere; or
+                those of sequences in another order, which lie in the padding of some, and end early in others.
         """
         there = (self.experts[..., 0] != NONE).any(-1)
         (start, count, whole), (first, length, solid) = _pieces(there), _pieces(real)
         missing = length - count
         alike = whole & solid & ((missing == 0) | (missing == 1))  # else experts in the padding are fillers
-        wrong = alike & (start != first) & (there & ~real).any(1)
+        spilled = there & ~real
+        wrong = alike & (start != first) & spilled.any(1)
         if wrong.any():
             i = int(wrong.nonzero()[0, 0])
             begin, mirrored = int(first[i]), int(real.shape[1] - length[i] - first[i])
@@ -130,8 +132,19 @@ class Routes:
             raise ShapeError(
                 f"Expected routes of sequence {i} padded as its attention mask is, on the {side}, got them {got}: "
                 f"{NONE} at {int((real & ~there)[i].sum())} of its tokens, and experts at "
-                f"{int((there & ~real)[i].sum())} places of its padding; lay them beside the tokens, with {NONE} in "
+                f"{int(spilled[i].sum())} places of its padding; lay them beside the tokens, with {NONE} in "
                 "the padding."
+            )
+        # On the side of the padding a shorter one ends early. Engines leave out the last token; other holes are meant.
+        end = first if first.any() else (length - 2).clamp_min(0)
+        cut = solid & (length > 1) & (count > 0) & ~there.gather(1, end[:, None])[:, 0]
+        if spilled.any() and (cut.any() or torch.equal(count.sort().values, length.sort().values)):
+            i, short = int(spilled.any(1).nonzero()[0, 0]), int((real & ~there).sum(1).argmax())
+            raise ShapeError(
+                f"Expected routes of each sequence beside its tokens, got experts at {int(spilled[i].sum())} places of "
+                f"the padding of sequence {i}, and {NONE} at {int((real & ~there)[short].sum())} tokens of sequence "
+                f"{short}: they are in another order, or of another batch. Give them in the batch's order, with {NONE} "
+                "in the padding."
             )
         return self
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ..errors import ModelError
 from .families import family, of_router
-from .modules import hooked
+from .modules import hook_after, hooked
 from .styles import STYLES, Style
 
 if TYPE_CHECKING:
@@ -232,7 +232,7 @@ def _tried(model: PreTrainedModel, found: list[tuple[int, nn.Module, nn.Module, 
     scores: dict[int, Any] = {}
     calls: Counter[int] = Counter()
     returned: list[Any] = []
-    handles = [layer.register_forward_hook(lambda m, a, out: returned.append(out)) for layer in decoder_layers(model)]
+    handles = [hook_after(layer, lambda m, a, out: returned.append(out)) for layer in decoder_layers(model)]
     for i, (_, experts, router, style) in enumerate(found):
 
         def note(index: Tensor, weights: Tensor, i: int = i) -> None:
@@ -240,7 +240,7 @@ def _tried(model: PreTrainedModel, found: list[tuple[int, nn.Module, nn.Module, 
             chosen[i] = (index, weights)
 
         handles += style.intercept(experts, router, note)
-        handles.append(router.register_forward_hook(lambda m, a, out, i=i: scores.update({i: out})))
+        handles.append(hook_after(router, lambda m, a, out, i=i: scores.update({i: out})))
     with hooked(handles):
         try:
             model(input_ids=torch.tensor([[1, 2]]).to(model.device), use_cache=False)

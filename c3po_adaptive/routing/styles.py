@@ -17,6 +17,7 @@ from torch.utils.hooks import RemovableHandle
 
 from .._printed import in_brief
 from .mixing import dense
+from .modules import hook_after, hook_before
 
 NONE = -1  # in the place of an expert: a token uses fewer, or was not recorded
 
@@ -103,7 +104,7 @@ class Fused:
             flat = output.reshape(-1, output.shape[-1])
             return flat.index_copy(0, change.rows, new.reshape(-1, flat.shape[1]).to(flat.dtype)).view_as(output)
 
-        return [experts.register_forward_pre_hook(before), experts.register_forward_hook(after)]
+        return [hook_before(experts, before), hook_after(experts, after)]
 
     def lasting(self, changes: Sequence[Change]) -> Sequence[Change]:
         return sorted(changes, key=lambda change: change.rows is not None)  # some rows are put in afterwards
@@ -123,7 +124,7 @@ class ChosenByRouter:
             index, weights = change.over(index, weights)
             return logits, weights, index.clamp(min=0)  # what fills rows up has weight zero
 
-        return [router.register_forward_hook(after)]
+        return [hook_after(router, after)]
 
     def lasting(self, changes: Sequence[Change]) -> Sequence[Change]:
         return changes
@@ -145,7 +146,7 @@ class DenseScores:
             new = dense(change.index, change.weights, scores.shape[1]).to(scores.dtype)
             return (new if change.rows is None else scores.index_copy(0, change.rows, new)), logits
 
-        return [router.register_forward_hook(after)]
+        return [hook_after(router, after)]
 
     def lasting(self, changes: Sequence[Change]) -> Sequence[Change]:
         return changes
@@ -167,7 +168,7 @@ class SortedGates:
                 return None
             return (*_pairs(change, index, weights, logits.shape[1]), logits)
 
-        return [router.register_forward_hook(after)]
+        return [hook_after(router, after)]
 
     def lasting(self, changes: Sequence[Change]) -> Sequence[Change]:
         return changes[-1:]  # all pairs are made again, from the router's own

@@ -19,7 +19,7 @@ from transformers import DynamicCache, PreTrainedModel
 from ..errors import ModelError
 from .head import forward_as
 from .image_inputs import as_mask, decoder_inputs, ids_beside
-from .modules import hooked
+from .modules import hook_before, hooked
 from .packing import Packed, windows
 from .prompt_attention import apart
 from .prompt_caches import layer_of, overwritten, passed_by
@@ -74,7 +74,7 @@ def from_layer(layers: nn.ModuleList, start: int, hidden: Tensor) -> Iterator[No
     ) -> tuple[tuple[object, ...], dict[str, object]]:
         return (hidden, *args[1:]), {k: v for k, v in kwargs.items() if k != "hidden_states"}
 
-    with skipped(layers[:start]), hooked([layers[start].register_forward_pre_hook(inject, with_kwargs=True)]):
+    with skipped(layers[:start]), hooked([hook_before(layers[start], inject, with_kwargs=True)]):
         yield
 
 
@@ -99,7 +99,7 @@ def entering(layers: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
     def hook(module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> None:
         taken.append(args[0] if args else kwargs["hidden_states"])
 
-    with hooked(layer.register_forward_pre_hook(hook, with_kwargs=True) for layer in layers):
+    with hooked(hook_before(layer, hook, with_kwargs=True) for layer in layers):
         yield taken
 
 

@@ -22,7 +22,7 @@ from ..types import Prompt
 from .flops import Flops, measure
 from .grouping import grouped, waiting
 from .head import head, likelihoods
-from .modules import answering, hooked
+from .modules import answering, hook_after, hooked
 from .packing import Packed, layout_for, pack
 from .sites import Site, decoder_layers, decoder_of
 from .states import TokenBatch, laid_out, widened
@@ -177,5 +177,5 @@ def _reading(sites: Sequence[Site], batch: TokenBatch) -> Iterator[dict[int, Ten
 
         return read
 
-    with hooked(site.router.register_forward_hook(hook(site)) for site in sites):
+    with hooked(hook_after(site.router, hook(site)) for site in sites):
         yield found

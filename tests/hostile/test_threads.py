@@ -12,7 +12,7 @@ from remixing.test_remixer import remixer
 from routing.naive import assert_pristine, moved, routed_model
 from routing.toys import HashEmbedder, questions, reference_set
 
-from c3po_adaptive import Optimizer, rule_named
+from c3po_adaptive import Optimizer, read_routing, replaying, rule_named, watching
 from c3po_adaptive.errors import PluginError
 from c3po_adaptive.optimizers import NGD, PathwayOptimizer
 from c3po_adaptive.references.build import build_reference_set
@@ -107,16 +107,19 @@ def test_a_server_that_answers_in_threads(model):
     assert_pristine(model.model)
 
 
-def test_whoever_calls_the_model_itself_can_wait_for_its_turn(model, work):
-    """Past this package nobody waits; with the lock they do."""
+def test_whoever_calls_the_model_itself_gets_its_own_routing(model, work):
+    """Past this package nobody waits, at whatever point of another thread's call."""
     ids = torch.tensor([[5, 6, 7, 8]])
+    routes, other = read_routing(model, {"input_ids": ids}).experts, ThreadPoolExecutor(1)
     expected = model.model(ids).logits
+    seen = []
 
-    def plainly(_):
-        with model.lock:
-            return model.model(ids).logits
+    def see(routing):
+        seen.append(other.submit(lambda: model.model(ids).logits).result(timeout=20))
 
-    with ThreadPoolExecutor(THREADS) as pool:
-        busy = [pool.submit(work["answer"], q) for q in ASKED]
-        assert all(torch.equal(found, expected) for found in pool.map(plainly, range(20)))
-        assert all(len(b.result()) for b in busy)
+    for kind in ("answer", "ruled scores", "logits", "generation"):
+        with watching(model, see):
+            work[kind](ASKED[0])
+    with replaying(model, routes.flip(-2)), watching(model, see):
+        assert not torch.equal(model.model(ids).logits, expected)
+    assert len(seen) > 20 and all(torch.equal(found, expected) for found in seen)

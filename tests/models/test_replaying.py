@@ -220,7 +220,8 @@ def test_a_block_is_for_one_batch_which_may_be_run_again(routes_of, call):
         (one.loss + two.loss).backward()
     assert torch.equal(one.logits, two.logits)
     ids, mask = inputs["input_ids"], inputs["attention_mask"]
-    for changes in ({"input_ids": ids.flip(1)}, {"attention_mask": torch.ones_like(mask)}):
+    elsewhere = {"position_ids": torch.arange(1, 1 + ids.shape[1])[None]}
+    for changes in ({"input_ids": ids.flip(1)}, {"attention_mask": torch.ones_like(mask)}, elsewhere):
         with replaying(model, routes):
             model(**call(model, inputs))
             with pytest.raises(SettingError, match=r"one batch in a block of replaying, got another.*a block for each"):
@@ -285,6 +286,7 @@ def test_shifted_routes_are_refused_as_that_and_fillers_in_the_padding_are_not(s
     experts, mask = others(model, inputs, live=False), inputs["attention_mask"].bool()
     refused(ShapeError, f"on the {side}, got them shifted by {by}: -1 at 1", model, experts.roll(by, 1), inputs=inputs)
     experts[0, 3], experts[1, mask[1].nonzero()[2]] = -1, -1  # tokens that route themselves
+    refused(ShapeError, "in another order, or of another batch", model, experts.flip(0), inputs=inputs)
     with replaying(model, experts):
         wanted = step(model, inputs)
     experts[~mask] = torch.arange(2)  # as engines may leave them there

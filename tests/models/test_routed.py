@@ -1,6 +1,7 @@
 """Running a model along its own or another pathway."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from routing.naive import FAMILIES, along, logits, moved, routed_model, shared_m
 from c3po_adaptive.errors import DataError, SettingError, ShapeError
 from c3po_adaptive.models.provenance import stack_pathways
 from c3po_adaptive.models.routed import RoutedModel
+from c3po_adaptive.models.traced import record
 from c3po_adaptive.tasks.question_files import as_questions
 from c3po_adaptive.testing import tiny_moe, tiny_tokenizer
 from c3po_adaptive.types import Pathway, Question
@@ -156,6 +158,11 @@ class TestRouting:
                     run(TEXT, routing)
         with pytest.raises(SettingError, match=r"Expected a Pathway, or a rule, got 'ban:3'; .*rule_named\('ban:3'\)"):
             model.generate("a text", routing="ban:3")
+        trace = record(model, TEXT)
+        for routing in (trace, [trace]):
+            for run in (model.forward, model.generate, partial(model.score_choices, choices=["a", "b"])):
+                with pytest.raises(SettingError, match=r"or a rule, got Trace; .*: replay\(model, trace\) scores"):
+                    run(TEXT, routing=routing)
         with pytest.raises(SettingError, match=r"say routing=rule_named\('ban:3'\)"):
             model.generate("a text", rule="ban:3")
         with pytest.raises(ShapeError, match="one pathway of this model for each text"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from threading import get_ident
 from typing import Any
 
 import torch
@@ -48,6 +49,7 @@ def outputs_of(model: RoutedModel, text: str) -> Outputs:
 def _summing(model: RoutedModel) -> Iterator[Outputs]:
     found = Outputs(len(model.layers), model.n_experts)
     hidden: dict[nn.Module, Tensor] = {}
+    thread = get_ident()
 
     def see(seen: SeenRouting) -> None:
         experts = seen.site.experts
@@ -64,7 +66,7 @@ def _summing(model: RoutedModel) -> Iterator[Outputs]:
         found.add(seen.position, seen.experts, seen.weights.float() * torch.stack(norms, 1))
 
     def keep(module: nn.Module, args: tuple[Any, ...]) -> None:
-        if len(args) == 3:
+        if len(args) == 3 and get_ident() == thread:
             hidden[module] = args[0]
 
     with ExitStack() as stack:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from pydantic import JsonValue
 
@@ -16,6 +16,7 @@ from c3po_adaptive.study import (
     Ours,
     checked,
     command_line,
+    digest,
     digest_of_file,
     load_tensors,
     read_json,
@@ -37,6 +38,7 @@ class _Truth(Ours):
     fault: dict[str, JsonValue]
     base: dict[str, str | None]
     files: dict[str, str]
+    digest: str
 
 
 class WrittenFault(TypedDict):
@@ -51,6 +53,7 @@ class WrittenFault(TypedDict):
     model: str
     files: dict[str, str]
     command: str | None
+    digest: str
 
 
 def write_faulty(model: RoutedModel, fault: Fault, out: Path | str) -> WrittenFault:
@@ -76,16 +79,20 @@ def fault_in(folder: Path) -> Planted | None:
     were written, file by file: in whichever dtype they are loaded, and by whichever transformers.
 
     Raises:
-        DataError: its truth is broken, half of it is missing, or the weights are others, as after fine-tuning.
+        DataError: its truth is broken or was edited, half of it is missing, or the weights are others, as after
+            fine-tuning.
     """
     path, remedy = folder / FAULT, f"write the copy again by c3po fault, or delete {FAULT} to use it as any model"
     if not path.is_file():
         return None
-    told = checked(_Truth, read_json(path, remedy), str(path), remedy)
+    written = read_json(path, remedy)
+    told = checked(_Truth, written, str(path), remedy)
     try:
         fault = fault_of(told.fault)
     except (C3POError, KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise DataError(f"{path}: expected a fault, got {told.fault} ({error}); {remedy}.") from error
+    if told.digest != _digest(written):
+        raise DataError(f"{path}: expected the truth as it was written, got one that was edited; {remedy}.")
     if others := [name for name, _ in told.files.items() ^ _weights(folder).items()]:
         raise DataError(
             f"{path}: expected the weights that the fault was written with, got others in "
@@ -101,6 +108,11 @@ def loaded_from(folder: Path) -> Callable[[RoutedModel], RoutedModel]:
     return lambda model: model if fault is None else believed(model, fault)
 
 
+def _digest(truth: Mapping[str, Any]) -> str:
+    """SHA-256 of all of a truth but this."""
+    return digest({name: value for name, value in truth.items() if name != "digest"})
+
+
 def _weights(folder: Path) -> dict[str, str]:
     """SHA-256 of each file of weights, by name."""
     files = sorted(path for path in (*folder.glob(WEIGHTS), folder / SOUND) if path.is_file())
@@ -113,7 +125,7 @@ def _weights(folder: Path) -> dict[str, str]:
 def _truth(made: RoutedModel, folder: Path) -> WrittenFault:
     known = known_fault(made)
     fault = known.fault
-    return {
+    truth: WrittenFault = {
         "schema_version": SCHEMA,
         "fault": fault.values(),
         "broken": list(fault.broken),
@@ -123,4 +135,6 @@ def _truth(made: RoutedModel, folder: Path) -> WrittenFault:
         "model": made.fingerprint,
         "files": _weights(folder),
         "command": command_line(),
+        "digest": "",
     }
+    return {**truth, "digest": _digest(truth)}

@@ -340,12 +340,12 @@ class TestOnDisk:
             (lambda out: shutil.copy(out / "model.safetensors", out / "more.safetensors"), "got others in more"),
             (lambda out: (out / FAULT).write_text("{}"), "truth of a planted fault"),
             (
-                lambda out: (out / FAULT).write_text('{"fault": {"kind": "x"}, "base": {}, "files": {}}'),
-                "expected a fault",
+                lambda out: (out / FAULT).write_text((out / FAULT).read_text().replace('"seed": ', '"seed": 1')),
+                r"expected the truth as it was written, got one that was edited; write the copy again",
             ),
             (lambda out: (out / FAULT).write_text("{"), "expected JSON"),
         ],
-        ids=["no rows", "more weights", "empty", "no fault", "no JSON"],
+        ids=["no rows", "more weights", "empty", "edited", "no JSON"],
     )
     def test_half_a_truth_is_refused(self, checkpoint, tmp_path, spoil, said):
         write_faulty(load_moe_model(checkpoint), FAULTS["noise"], tmp_path / "out")

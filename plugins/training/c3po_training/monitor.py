@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from threading import get_ident
 from typing import Any
 
 import torch
@@ -58,7 +59,7 @@ class MoEMonitor(TrainerCallback):
         self.logged: Load | None = None
         self._said: dict[str, float] = {}
         self._first = self._counting = self._asking = False
-        self._open = ExitStack()
+        self._open, self._thread = ExitStack(), get_ident()
         self._real: Tensor | None = None
         self._probe: dict[str, Tensor] = {}
         self._began: Tensor | None = None
@@ -114,7 +115,7 @@ class MoEMonitor(TrainerCallback):
             )
         self.logged, self._said, self._probe, self._began = None, {}, {}, None
         layers, experts = self._open.enter_context(watching(model, self._see))
-        self.load = Load(layers, experts)
+        self.load, self._thread = Load(layers, experts), get_ident()
         called = model.register_forward_pre_hook(self._called, with_kwargs=True)
         self._open.callback(called.remove)
         left = model.register_forward_hook(self._left, always_call=True)
@@ -152,6 +153,8 @@ class MoEMonitor(TrainerCallback):
 
     def _called(self, model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """Note which tokens of a batch are real; and, of the first one, how they are routed."""
+        if get_ident() != self._thread:  # another thread asks the model meanwhile
+            return
         self._counting = model.training and torch.is_grad_enabled()  # not where a rollout is generated, in any mode
         if not self._counting:
             return
@@ -165,7 +168,7 @@ class MoEMonitor(TrainerCallback):
 
     def _left(self, *args: Any) -> None:
         """Count nothing until the next call: others may read the model's layers in between."""
-        self._counting = False
+        self._counting &= get_ident() != self._thread
 
     def _see(self, routing: SeenRouting) -> None:
         if self.load is not None and self._counting and not self._asking and not routing.again:
