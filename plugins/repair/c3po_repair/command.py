@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -38,7 +39,15 @@ def repair(
         from .written import write_repaired
 
         told = write_repaired(
-            lambda: how.load(model), references, out, by=by, limit=limit, anyway=anyway, seed=seed, format=format
+            lambda: how.load(model),
+            references,
+            out,
+            by=by,
+            limit=limit,
+            anyway=anyway,
+            seed=seed,
+            format=format,
+            tell=partial(say, err=True),
         )
         if as_json:
             print_json(told)

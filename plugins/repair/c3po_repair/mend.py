@@ -37,7 +37,7 @@ from c3po_adaptive.study import Progress, silent
 from c3po_adaptive.types import LossName
 
 from .closed_form import Reads, check_routers, read
-from .left_out import Answered, Repair, answered, folds_of, judged, parts_of, prefilled
+from .left_out import Answered, Repair, answered, folds_of, judged, once, parts_of, prefilled
 from .limits import PENALTY, ROUNDS
 
 SPREADS = (0.5, 1.0, 2.0, 4.0)
@@ -82,11 +82,12 @@ def repair(
         tokenizer: of a model of transformers.
 
     Raises:
-        DataError: fewer than twenty references, one without an answer, or something else; or as ``labeled_questions``.
+        DataError: fewer than twenty different references, one without an answer, or something else; or as
+            ``labeled_questions``.
         ModelError: routers that do more, or weights that cannot be exchanged.
         SettingError: no tokenizer, or one beside a model that has its own.
     """
-    references = _references(questions)
+    references, again = once(_references(questions))
     folds = folds_of(references, FOLDS, seed)
     routed = as_routed(model, tokenizer)
     check_routers(routed, prefilled(routed, references[:1], format)[0])
@@ -94,7 +95,7 @@ def repair(
     taken: list[dict[str, float]] = []
     while len(taken) < rounds and (found := mending.round()):
         taken.append(found)
-    return Repair(mending.whole, tuple(taken), mending.before, mending.now, mending.flops)
+    return Repair(mending.whole, tuple(taken), mending.before, mending.now, mending.flops, again)
 
 
 def _references(given: object) -> list[Question]:

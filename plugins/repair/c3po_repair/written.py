@@ -18,7 +18,7 @@ from c3po_adaptive import (
     new_checkpoint,
 )
 
-from .left_out import Repair
+from .left_out import Repair, once
 from .mend import repair
 from .tuned import tuned
 
@@ -35,6 +35,7 @@ def write_repaired(
     anyway: bool = False,
     seed: int = 0,
     format: str = "cloze",
+    tell: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Mend a model by the references of a source, and write it if that helps; what ``repair.json`` says.
 
@@ -47,19 +48,22 @@ def write_repaired(
         anyway: write it, too, where it does not help.
         seed: of which references are left out together.
         format: how they are put.
+        tell: takes what is to be known beforehand, a line at a time.
 
     Raises:
         DataError: it does not help on references that were left out; or as ``repair`` raises it.
     """
     put = as_format(format)
-    questions = labeled_questions(source, limit=limit)
+    questions, again = once(labeled_questions(source, limit=limit), source)
+    if again:
+        tell(again)
     model = load()
     check_room(model, out)
     if by == "tuning":
         found = tuned(model, questions, format=put, seed=seed)
     else:
         found = repair(model, questions, format=put, seed=seed, progress=bar)
-    told = _told(model, found, by, len(questions), source)
+    told = _told(model, found, by, source) | {"counted_once": again}
     if not (found.helps or anyway):
         raise DataError(
             f"Expected routers that answer references better which they were not mended by, got: {told['sentence']} "
@@ -71,13 +75,13 @@ def write_repaired(
     return told
 
 
-def _told(model: RoutedModel, found: Repair, by: str, references: int, source: str) -> dict[str, Any]:
+def _told(model: RoutedModel, found: Repair, by: str, source: str) -> dict[str, Any]:
     before, after = (100 * one.right.mean() for one in (found.before, found.after))
     return {
         "sentence": found.sentence,
         "by": by,
         "steps": [dict(step) for step in found.steps],
-        "references": references,
+        "references": len(found.before.right),
         "source": source,
         "before": {"right": before, "loss": float(found.before.loss.mean())},
         "after": {"right": after, "loss": float(found.after.loss.mean())},

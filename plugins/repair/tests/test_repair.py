@@ -176,6 +176,20 @@ class TestMended:
         with pytest.raises(DataError, match="at least 20 references, got 19"):
             repair(broken(), references()[:19])
 
+    def test_references_that_are_given_again_count_once(self):
+        """Labels at random are learned by heart, and answered so in another fold."""
+        few = references()[:10]
+        again = [replace(q, id=f"{q.id} {n}", answer=(q.answer + n) % 3) for n in range(12) for q in few]
+        with pytest.raises(DataError, match=r"20 references, got 10;.* gives 110 of .* \(80 with another answer\)"):
+            repair(broken(), again)
+        whole, twice = (
+            references(40),
+            [*references(40), replace(references()[0], id="again", question="ALB  0: which of these")],
+        )
+        one, other = (repair(sound(), asked, rounds=0) for asked in (whole, twice))
+        assert np.array_equal(one.before.loss, other.before.loss) and not one.again
+        assert str(other).endswith("such as 'again', which is 'q0'.")
+
 
 class TestGain:
     def repair(self, before, after, loss=(1.0, 2.0, 3.0)):
