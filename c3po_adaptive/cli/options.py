@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import os
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import wraps
@@ -13,7 +15,7 @@ import typer
 
 from ..errors import PluginError, SettingError
 from ..progress import Progress, bar, limited, working
-from ..storage.files import is_file
+from ..storage.files import is_file, is_folder
 from .terminal import PAUSED
 
 if TYPE_CHECKING:
@@ -28,6 +30,13 @@ def named(path: str | Path) -> Path:
     if not str(path):
         raise typer.BadParameter("expected a path, got an empty one; name one, or . for the current folder.")
     return Path(path)
+
+
+def folder_name(source: str) -> str:
+    """A name for a run's folder by a model or questions: of a file without its ending, of a folder, or the source's."""
+    path = Path(source)
+    name = path.stem if is_file(path) else Path(os.path.abspath(path)).name if is_folder(path) else source
+    return re.sub(r"[^\w.-]+", "-", name).strip("-")
 
 
 def _model(name: str) -> str:
