@@ -52,4 +52,4 @@ def repair(
         if as_json:
             print_json(told)
             return
-        say(told["sentence"])
+        say(f"Wrote {out}. {told['sentence']}")

@@ -36,6 +36,10 @@ class Gain:
     def __str__(self) -> str:
         return f"{self.value:+.2f} [{self.low:.2f}, {self.high:.2f}]"
 
+    def compared(self, above: str, below: str) -> str:
+        """What it is called above zero, below it, or where the interval holds it."""
+        return above if self.low > 0 else below if self.high < 0 else "no significant difference"
+
 
 @dataclass(frozen=True, eq=False)
 class Answered:
@@ -78,9 +82,10 @@ class Repair:
         before, after = (100 * one.right.mean() for one in (self.before, self.after))
         points, nats = self.points, self.nats
         return (
-            f"As it was {before:.1f} % of {len(self.before.right)} references are right, mended {after:.1f} %: "
-            f"{points.value:+.1f} points [{points.low:.1f}, {points.high:.1f}], {nats.value:+.3f} nats "
-            f"[{nats.low:.3f}, {nats.high:.3f}], each told by routers that did not learn from it."
+            f"Right: {before:.1f} → {after:.1f} % of {len(self.before.right)} references, {points.value:+.1f} points "
+            f"[{points.low:.1f}, {points.high:.1f}], {points.compared('more', 'fewer')}; loss {nats.value:+.3f} nats "
+            f"[{nats.low:.3f}, {nats.high:.3f}], {nats.compared('higher', 'lower')}. Each reference is answered by "
+            "routers that did not learn from it; the loss is after a fitted temperature, not the raw one."
         )
 
     @property

@@ -33,7 +33,7 @@ from c3po_adaptive import (
     taught,
     with_tensors,
 )
-from c3po_adaptive.study import Progress, silent
+from c3po_adaptive.study import Progress, by_size, silent
 from c3po_adaptive.types import LossName
 
 from .closed_form import Reads, check_routers, read
@@ -149,7 +149,8 @@ class _Mending:
         """Go on by what lowers the loss of references that were left out most; None: nothing does by enough."""
         parts, together = self._rows()
         tries: list[tuple[list[RoutedModel], Answered]] = []
-        for spread in self.progress(SPREADS, "repair: spreads"):
+        sizes = [sum(map(len, self.folds))] * len(SPREADS)
+        for spread in by_size(self.progress, SPREADS, "repair: spreads", sizes):
             made = [_added(one, spread * rows) for one, rows in zip(self.by_others, parts, strict=True)]
             tries.append((made, self._crossed(made)))
         found, best = judged([answers for _, answers in tries], self.folds)
@@ -187,7 +188,8 @@ class _Mending:
             progress=self.progress,
         )
         reads: Reads | None = None
-        for part in self.progress(parts_of(questions), "repair: what routers read"):
+        parts = parts_of(questions)
+        for part in by_size(self.progress, parts, "repair: what routers read", map(len, parts)):
             more, flops = read(made, prefilled(self.model, part, self.format))
             reads = more if reads is None else reads + more
             self.flops += (1 + BACKWARD) * flops

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 from c3po_adaptive import (
     DataError,
+    Format,
+    Question,
     RoutedModel,
     as_format,
     bar,
@@ -18,11 +21,15 @@ from c3po_adaptive import (
     new_checkpoint,
 )
 
-from .left_out import Repair, once
+from .left_out import Repair, answered, once
 from .mend import repair
 from .tuned import tuned
 
 SAID = "repair.json"
+SAMPLE = 8
+"""References that are answered to tell how long it takes."""
+TAKES = {"regression": 6, "tuning": 40}
+"""Answers of the model as it is that a reference takes about as long as."""
 
 
 def write_repaired(
@@ -59,6 +66,7 @@ def write_repaired(
         tell(again)
     model = load()
     check_room(model, out)
+    tell(_forecast(model, questions, put, by))
     if by == "tuning":
         found = tuned(model, questions, format=put, seed=seed)
     else:
@@ -67,12 +75,20 @@ def write_repaired(
     if not (found.helps or anyway):
         raise DataError(
             f"Expected routers that answer references better which they were not mended by, got: {told['sentence']} "
-            "Nothing was written; label more questions, leave the model as it is, or write it all the same with "
-            "--anyway."
+            f"Nothing was written to {out}; label more questions, leave the model as it is, or write it all the same "
+            "with --anyway."
         )
     with new_checkpoint(found.model, out) as writing:
         (writing / SAID).write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return told
+
+
+def _forecast(model: RoutedModel, questions: Sequence[Question], format: Format, by: str) -> str:
+    """About how long it takes, by how long the first answers did."""
+    began, some = perf_counter(), questions[:SAMPLE]
+    answered(model, [(model, some)], format)
+    minutes = (perf_counter() - began) / len(some) * len(questions) * TAKES[by] / 60
+    return f"Repair by {len(questions)} references takes about {minutes:.1f} minutes here."
 
 
 def _told(model: RoutedModel, found: Repair, by: str, source: str) -> dict[str, Any]:

@@ -204,9 +204,9 @@ class TestGain:
 
     def test_prints_on_a_screen(self):
         assert str(self.repair([0, 1, 0], [1, 1, 0])).splitlines()[0] == f"Repair of {sound().name!r} in 0 steps:"
-        assert "As it was 33.3 % of 3 references are right, mended 66.7 %: +33.3 points [" in str(
-            self.repair([0, 1, 0], [1, 1, 0])
-        )
+        found = self.repair([0] * 100, [1] * 40 + [0] * 60, loss=[1.0] * 100)
+        assert found.sentence.startswith("Right: 0.0 → 40.0 % of 100 references, +40.0 points [")
+        assert "], more; loss +0.000 nats [0.000, 0.000], no significant difference. Each" in str(found)
 
     def test_four_of_a_hundred_are_not_shown_to_help(self):
         """By chance as many fall on one side one time in eight."""
@@ -282,6 +282,7 @@ class TestCommand:
         assert done.exit_code == 0, done.output
         told = json.loads((there / "mended" / "repair.json").read_text())
         assert json.loads(done.stdout) == told and told["helps"] and told["references"] == 120
+        assert "Repair by 120 references takes about " in done.stderr, "which is said beforehand"
         stock = AutoModelForCausalLM.from_pretrained(there / "mended")
         loaded = load_moe_model(there / "mended", dtype="float32")
         assert loaded.fingerprint == told["mended"] and torch.equal(stock.lm_head.weight, loaded.model.lm_head.weight)
@@ -293,5 +294,8 @@ class TestCommand:
         (there / "references.jsonl").write_text("\n".join(shuffled) + "\n")
         refused = self.run(there)
         assert refused.exit_code == 1 and "--anyway" in refused.output and not (there / "mended").exists()
-        assert self.run(there, "--anyway").exit_code == 0
+        written = self.run(there, "--anyway")
+        assert (
+            written.stdout.startswith(f"Wrote {there / 'mended'}. Right: ") and "fitted temperature" in written.stdout
+        )
         assert not json.loads((there / "mended" / "repair.json").read_text())["helps"]
