@@ -14,7 +14,7 @@ from c3po_adaptive.cli import (
     Format,
     LoadOptions,
     Minutes,
-    Named,
+    NamedModel,
     Overwrite,
     clear_errors,
     folder_name,
@@ -27,10 +27,13 @@ from c3po_adaptive.cli import (
 
 
 def audit(
-    model: Named,
+    which: NamedModel,
     questions: Annotated[
-        str, typer.Argument(help="Labeled questions: a file, a folder, a benchmark, or demo; NAME:SPLIT.")
-    ] = "demo",
+        str | None,
+        typer.Argument(
+            help="Labeled questions: a file, a folder, a benchmark, or demo; NAME:SPLIT.", show_default="demo"
+        ),
+    ] = None,
     *,
     out: Annotated[
         Path | None,
@@ -62,6 +65,8 @@ def audit(
     It takes at most 12 base forwards a question, unless --deep. From 40 questions on the expected gain takes more: 8 a
     question on the embedded model, 31 on a merge of four experts.
     """
+    model, named = which.then(questions, most=1)
+    questions = named or "demo"
     with clear_errors():
         from c3po_adaptive import as_format
         from c3po_adaptive.study import check_folder

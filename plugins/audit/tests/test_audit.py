@@ -267,7 +267,7 @@ class TestCommand:
     def test_prints_its_summary_alone(self, place):
         result = CliRunner().invoke(app, ["audit", "model", "asked.jsonl", "--json", "--out", "run"])
         assert json.loads(result.stdout) == json.loads((place / "run" / "summary.json").read_text())
-        again = CliRunner().invoke(app, ["audit", "model", "asked.jsonl", "--out", "run"])
+        again = CliRunner().invoke(app, ["audit", "asked.jsonl", "--model", "model", "--out", "run"])
         assert again.exit_code == 0, again.output
         assert again.stdout.splitlines()[-1] == summary_of(place / "run").sentence
         drawn = (place / "run" / "report.html").read_text()
@@ -292,8 +292,9 @@ class TestCommand:
         assert result.exit_code == 1
         assert "it is dense" in result.stderr
         for args in (["nowhere", "asked.jsonl"], ["model", "nowhere.jsonl"], ["model", "asked.jsonl", "--rates", "-1"]):
-            command("audit", *args)
-            assert CliRunner().invoke(app, ["audit", *args]).exit_code != 0
+            assert command("audit", *args) == 1
+        for args in ([], ["demo:test"], ["asked.jsonl", "more", "--model", "model"]):
+            assert CliRunner().invoke(app, ["audit", *args]).exit_code == 2, args
 
 
 def write_dense(folder):

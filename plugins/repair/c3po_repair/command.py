@@ -8,11 +8,11 @@ from typing import Annotated, Literal
 
 import typer
 
-from c3po_adaptive.cli import PATH, AsJson, Format, LoadOptions, Named, clear_errors, print_json, say
+from c3po_adaptive.cli import PATH, AsJson, Format, LoadOptions, NamedModel, clear_errors, print_json, say
 
 
 def repair(
-    model: Named,
+    which: NamedModel,
     references: Annotated[
         str, typer.Option("--references", help="Labeled questions: a file, a folder, a benchmark, or a reference set.")
     ],
@@ -35,6 +35,7 @@ def repair(
 
     What it gains is told on references that were left out, fold by fold; where that is nothing, nothing is written.
     """
+    model, _ = which.then()
     with clear_errors():
         from .written import write_repaired
 

@@ -28,7 +28,7 @@ from .tuned import tuned
 SAID = "repair.json"
 SAMPLE = 8
 """References that are answered to tell how long it takes."""
-TAKES = {"regression": 6, "tuning": 40}
+TAKES = {"regression": 6, "tuning": 15}
 """Answers of the model as it is that a reference takes about as long as."""
 
 

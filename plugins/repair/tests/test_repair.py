@@ -274,8 +274,15 @@ class TestCommand:
         return tmp_path
 
     def run(self, there, *more):
-        names = [str(there / "broken"), "--references", str(there / "references.jsonl"), "--dtype", "float32"]
-        return CliRunner().invoke(app, ["repair", *names, "--out", str(there / "mended"), *more])
+        names = [
+            "--model",
+            str(there / "broken"),
+            "--references",
+            str(there / "references.jsonl"),
+            "--dtype",
+            "float32",
+        ]
+        return CliRunner().invoke(app, ["repair", *map(str, names), "--out", str(there / "mended"), *more])
 
     def test_writes_a_stock_checkpoint_with_what_it_gains_beside_it(self, there):
         done = self.run(there, "--json")
