@@ -40,6 +40,24 @@ def silent(items: Iterable[T], label: Label[T], total: int | None = None) -> Ite
     yield from items
 
 
+def by_size(progress: Progress, parts: Iterable[T], label: str, sizes: Iterable[int]) -> Iterator[T]:
+    """Hand on parts of several items each, and count the items.
+
+    Args:
+        progress: shows them.
+        parts: what is iterated over.
+        label: what is being done.
+        sizes: how many items each part has.
+    """
+    each = list(sizes)
+    shown = progress(range(sum(each)), label)
+    next(shown, None)  # the first item is in work
+    for part, size in zip(parts, each, strict=True):
+        yield part
+        for _ in range(size):
+            next(shown, None)
+
+
 EVERY = 30.0  # seconds between lines, at most
 _shown: list[Any] = []
 """The display, while something is shown, ``rich``'s or ours: a terminal has room for one."""

@@ -28,7 +28,7 @@ QUESTIONS, REFERENCES = 112, 240
 """Of the demo: so many references are learned from where all questions are asked."""
 MODELS = {MERGED: "its experts behind routers made of prompts", EMBEDDED: "as it is shipped, with its own routers"}
 FOLLOWING = (
-    "Next: c3po audit MODEL QUESTIONS says whether it would pay on yours, c3po repair mends its routers; "
+    "Next: c3po audit QUESTIONS --model MODEL says whether it would pay on yours, c3po repair mends its routers; "
     "c3po demo --all runs every arm, the paper's among them; {} has the pages."
 )
 

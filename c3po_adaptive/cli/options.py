@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import os
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import wraps
@@ -13,7 +15,7 @@ import typer
 
 from ..errors import PluginError, SettingError
 from ..progress import Progress, bar, limited, working
-from ..storage.files import is_file
+from ..storage.files import is_file, is_folder
 from .terminal import PAUSED
 
 if TYPE_CHECKING:
@@ -30,18 +32,26 @@ def named(path: str | Path) -> Path:
     return Path(path)
 
 
+def folder_name(source: str) -> str:
+    """A name for a run's folder by a model or questions: of a file without its ending, of a folder, or the source's."""
+    path = Path(source)
+    name = path.stem if is_file(path) else Path(os.path.abspath(path)).name if is_folder(path) else source
+    return re.sub(r"[^\w.-]+", "-", name).strip("-")
+
+
 def _model(name: str) -> str:
-    """A model's name; questions stand behind it."""
+    """A model's name, not that of questions."""
     if name.partition(":")[0] == "demo" or is_file(name):
-        raise typer.BadParameter(f"expected a model's name or folder, got questions, {name}; the model stands first.")
+        raise typer.BadParameter(f"expected a model's name or folder, got questions, {name}; name a model first.")
     return name
 
 
+MODEL = "smollm2-moe, OLMoE, DeepSeekMoE, a Hub id, or a folder."
 PATH: dict[str, Any] = {"parser": named, "metavar": "PATH"}
 """How options take a path to write to."""
 
 Out = Annotated[Path, typer.Option("--out", **PATH, help="Folder of the run; an interrupted run there is resumed.")]
-Named = Annotated[str, typer.Argument(callback=_model, help="smollm2-moe, OLMoE, DeepSeekMoE, a Hub id, or a folder.")]
+Named = Annotated[str, typer.Argument(callback=_model, help=MODEL)]
 Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
 Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub id.")]
 Quantize = Annotated[str | None, typer.Option(help="4bit or 8bit: linear layers, by bitsandbytes.")]
@@ -114,12 +124,32 @@ class LoadOptions:
 
 
 @dataclass(frozen=True)
+class NamedModel:
+    """Which model, of a command that has no usual one: by ``--model``, or as the first word, as it once was alone."""
+
+    model: Annotated[str | None, typer.Option("--model", help=f"Required: {MODEL}")] = None
+    first: Annotated[str | None, typer.Argument(metavar="--model NAME", hidden=True)] = None
+
+    def then(self, second: str | None = None, *, most: int = 0) -> tuple[str, str | None]:
+        """The model's name, and the word that follows it, of at most so many; ``second``: what stands behind ``first``.
+
+        Raises:
+            typer.BadParameter: no model, questions in its place, or a word too many.
+        """
+        words = [word for word in (self.first, second) if word is not None]
+        name = words.pop(0) if self.model is None and words else self.model
+        if name is None:
+            raise typer.BadParameter("expected a model, got none; add --model NAME.")
+        if len(words) > most:
+            raise typer.BadParameter(f"expected nothing more, got {words[-1]!r}; leave it out.")
+        return _model(name), next(iter(words), None)
+
+
+@dataclass(frozen=True)
 class ModelOptions(LoadOptions):
     """Which model, and how it is loaded."""
 
-    model: Annotated[str, typer.Option("--model", help="smollm2-moe, OLMoE, DeepSeekMoE, a Hub id, or a folder.")] = (
-        "smollm2-moe"
-    )
+    model: Annotated[str, typer.Option("--model", help=MODEL)] = "smollm2-moe"
 
     def loaded(self) -> RoutedModel:
         """The model."""

@@ -37,7 +37,7 @@ def refset_build(
         from ..study.executor import device_here
         from ..study.reference_shards import build_set_by
         from ..tasks.formats import as_format
-        from ..tasks.question_files import given_again
+        from ..tasks.question_files import distinct
 
         executor = engine.executor()
         as_format(format)  # refused before the model is loaded
@@ -50,7 +50,7 @@ def refset_build(
         forget_shards(built, parts)
         with suppress(OSError):  # those of a build with other arguments stay, to be resumed
             parts.rmdir()
-        twice = len(given_again(labeled))
+        twice = len(distinct(labeled)[1])
         said = f", {twice} of them given again under another id" if twice else ""
         say(f"{len(built)} references{said}, {len(built.successes)} answered right: {out}")
 

@@ -18,7 +18,7 @@ from ..losses import right_answer_loss
 from ..models.fingerprint import fingerprint, numbers_of
 from ..models.routed import RoutedModel
 from ..problem import Loss, ReferenceArtifact, ReferenceBatch
-from ..progress import Progress, silent
+from ..progress import Progress, by_size, silent
 from ..routing.scores import TailScores
 from ..routing.states import State, normalized
 from ..settings import RemixSettings
@@ -67,14 +67,17 @@ def of_references(
     keys = [key_of(prompt, answer) for prompt, answer in asked]
     new = list({k: pair for k, pair in zip(keys, asked, strict=True) if k not in store or k not in counted}.items())
     parts = [new[i : i + BATCH] for i in range(0, len(new), BATCH)]
-    for part in progress(parts, f"references: {artifact.name}") if parts else ():
-        found = states([prompt for _, (prompt, _) in part])
-        batch, spent = _batch(model, found, torch.tensor([answer for _, (_, answer) in part]), settings)
-        names = [key for key, _ in part]
-        store.add(names, artifact.compute(batch).detach())
-        counted.add(names, torch.tensor([entry.flops for entry in spent()], dtype=torch.float64))
-    store.write()
-    counted.write()
+    shown = by_size(progress, parts, f"references: {artifact.name}", map(len, parts)) if parts else ()
+    try:
+        for part in shown:
+            found = states([prompt for _, (prompt, _) in part])
+            batch, spent = _batch(model, found, torch.tensor([answer for _, (_, answer) in part]), settings)
+            names = [key for key, _ in part]
+            store.add(names, artifact.compute(batch).detach())
+            counted.add(names, torch.tensor([entry.flops for entry in spent()], dtype=torch.float64))
+    finally:  # an interrupted run keeps what it has
+        store.write()
+        counted.write()
     return torch.stack([store[key] for key in keys])
 
 

@@ -15,7 +15,7 @@ from ..errors import DataError, disk_says
 from ..models.fingerprint import fingerprint, numbers_of
 from ..models.names import public_name
 from ..models.traced import tokenizer_identity
-from ..progress import RESUMES, Progress, bar, silent
+from ..progress import RESUMES, Progress, bar, by_size, silent
 from ..storage.checksummed import load_checksummed, save_shard, shards_of
 from ..storage.folders import cache_folder, writable_folder
 from ..storage.identity import digest, routing_versions
@@ -87,7 +87,8 @@ def build_reference_set(
     run = compute or (
         lambda starts: ((i, reference_shard(model, questions[i : i + SHARD], embedder, format)) for i in starts)
     )
-    for i, shards[i] in progress(run(missing), "references", len(missing)):
+    sizes = [min(SHARD, len(questions) - i) for i in missing]
+    for i, shards[i] in by_size(progress, run(missing), "references", sizes):
         if folder is not None:
             save_shard(shards[i], folder, of, i)
     parts = [shards[i] for i in firsts]

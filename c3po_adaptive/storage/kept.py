@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ..errors import DataError, disk_says
+from ..progress import RESUMES
 from .checksummed import (
     TENSORS,
     checksummed_files,
@@ -205,6 +206,7 @@ class TensorStore:
         of = f"{self.name}-{hashlib.sha256(b''.join(keys)).hexdigest()[:16]}"
         try:
             save_checksummed({"keys": index, "values": values}, self.folder, of)
+            RESUMES.set(True)
         except OSError as error:
             warnings.warn(
                 f"Could not keep {self.folder}: {disk_says(error)}; it is computed again next time.", stacklevel=4

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from .._lazy import attach
 from ..progress import Progress as Progress
+from ..progress import by_size as by_size
 from ..progress import silent as silent
 from ..settings import Settings as Settings
 from ..storage.files import atomic_file as atomic_file

@@ -21,7 +21,7 @@ from ..references.embedding import embedder_named
 from ..registry import Registry, default_registry
 from ..storage.identity import digest, digest_of_file, versions
 from ..storage.json_files import Values
-from ..tasks.question_files import asked_of, first_of, given_again, unique, within
+from ..tasks.question_files import again_in_words, asked_of, distinct, first_of, unique, within
 from ..tasks.sources import ASKED
 from ..tasks.sources import questions as read_questions
 from ..types import Question
@@ -84,7 +84,7 @@ def counted(data: Data) -> list[dict[str, str | int]]:
 def counted_in_words(data: Data) -> list[str]:
     """How many questions and references there are of each data set, in sentences."""
     counts = [f"{name}: {len(d.questions)} questions, {len(d.references)} references" for name, d in data.items()]
-    references = {name: given_again(d.references) for name, d in data.items()}
+    references = {name: distinct(d.references)[1] for name, d in data.items()}
     few = {name: len(d.references) for name, d in data.items() if 0 < len(d.references) < FEW_REFERENCES}
     return [
         *counts,
@@ -92,7 +92,7 @@ def counted_in_words(data: Data) -> list[str]:
         *(f"not trained on: {line}" for line in _asked_themselves(data)),
         *(f"poisoned: {line}" for line in poisoned_in_words(data)),
         *(f"counted once: {line}" for line in counted_once(data)),
-        *(f"learned from as often: {_given_again(pairs, 'references', n)}" for n, pairs in references.items() if pairs),
+        *(f"learned from as often: {again_in_words(p, 'references', n)}" for n, p in references.items() if p),
     ]
 
 
@@ -109,19 +109,7 @@ def poisoned_in_words(data: Data) -> list[str]:
 
 def counted_once(data: Data) -> list[str]:
     """A line for each data set with repeated questions."""
-    return [_given_again(asked.again, "questions", name) for name, asked in data.items() if asked.again]
-
-
-def _given_again(pairs: Sequence[tuple[Question, Question]], what: str, name: str) -> str:
-    others = sum(_right(again) != _right(before) for again, before in pairs)
-    contradicting = f" ({others} with another answer)" if others else ""
-    again, before = (question.id for question in pairs[0])
-    of = f"{name} gives {len(pairs)} of its {what} again under another id{contradicting}"
-    return f"{of}, such as {again!r}, which is {before!r}"
-
-
-def _right(question: Question) -> str | None:
-    return None if question.answer is None else question.choices[question.answer]
+    return [again_in_words(asked.again, "questions", name) for name, asked in data.items() if asked.again]
 
 
 def read_data(config: OnQuestions, registry: Registry | None = None) -> dict[str, Asked]:
@@ -226,9 +214,8 @@ def questions_of(dataset: Dataset) -> list[Question]:
 def _asked(dataset: Dataset) -> tuple[list[Question], list[tuple[Question, Question]]]:
     """Those that are asked, and those that are left out because one of these was the same."""
     shared = _in_share(read_questions(dataset.questions, split=dataset.split, usual=ASKED), dataset.share, dataset.name)
-    again = given_again(shared)
-    left_out = {question.id for question, _ in again}
-    questions = first_of([q for q in shared if q.id not in left_out], dataset.limit)
+    once, again = distinct(shared)
+    questions = first_of(once, dataset.limit)
     splits = sorted({q.split for q in questions})
     if len(splits) > 1:
         raise DataError(f"Expected one split of {dataset.name!r}, got {', '.join(splits)}; name one with split: ….")

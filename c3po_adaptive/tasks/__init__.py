@@ -1,7 +1,16 @@
 """Questions and the formats they are asked in."""
 
 from .formats import BLANK, Cloze, Format, Letter, Rendered, description, encode, format_by_name, format_key, raw_text
-from .question_files import DEMO_SPLITS, demo_questions, first_of, load_questions, of_split, within
+from .question_files import (
+    DEMO_SPLITS,
+    again_in_words,
+    demo_questions,
+    distinct,
+    first_of,
+    load_questions,
+    of_split,
+    within,
+)
 from .sources import ASKED, questions
 from .texts import listed
 
@@ -13,8 +22,10 @@ __all__ = [
     "Format",
     "Letter",
     "Rendered",
+    "again_in_words",
     "demo_questions",
     "description",
+    "distinct",
     "encode",
     "first_of",
     "format_by_name",

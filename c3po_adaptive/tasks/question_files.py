@@ -213,34 +213,69 @@ def unique(placed: list[Placed], name: str) -> list[Placed]:
     return placed
 
 
-def given_again(questions: Iterable[Question]) -> list[tuple[Question, Question]]:
-    """Repeated questions, each with the first of its kind.
+def distinct(questions: Iterable[Question]) -> tuple[list[Question], list[tuple[Question, Question]]]:
+    """Each question once, as it stands first; and the repeated ones, each with the first that is the same.
 
-    It is the same question if the text and the images are the same and so are the choices, in whatever order: by
-    whatever id, of whatever subject, and even if another choice is said to be right.
+    By whatever id, of whatever subject, and even if another choice is said to be right; see ``_Known``.
     """
-    known: dict[tuple[str, tuple[str, ...], tuple[Picture, ...]], Question] = {}
-    pairs = ((q, known.setdefault((q.question, tuple(sorted(q.choices)), q.pictures), q)) for q in questions)
-    return [(question, before) for question, before in pairs if question is not before]
+    known, once, again = _Known(), list[Question](), list[tuple[Question, Question]]()
+    for question in questions:
+        before = known.same(question)
+        if before is None:
+            known.add(question)
+            once.append(question)
+        else:
+            again.append((question, before))
+    return once, again
+
+
+def again_in_words(again: Sequence[tuple[Question, Question]], what: str, name: str) -> str:
+    """A sentence on the repeated questions of ``distinct``.
+
+    Args:
+        again: some, each with the first.
+        what: they are, such as ``references``.
+        name: of where they come from.
+    """
+    others = sum(_right(question) != _right(before) for question, before in again)
+    contradicting = f" ({others} with another answer)" if others else ""
+    question, before = (one.id for one in again[0])
+    of = f"{name} gives {len(again)} of its {what} again under another id{contradicting}"
+    return f"{of}, such as {question!r}, which is {before!r}"
 
 
 def asked_of(references: Iterable[Question], asked: Iterable[Question]) -> frozenset[str]:
-    """Ids of questions, and of the references that are one of them by another id.
-
-    A reference is if its text and images are the same, capitals and spaces aside, and its right choice is one of the
-    question's: then its label says the answer, whatever the other choices are.
-    """
-    ids: set[str] = set()
-    choices: dict[tuple[str, tuple[Picture, ...]], set[str]] = {}
+    """Ids of questions, and of the references that are the same by another id (see ``_Known``)."""
+    known, ids = _Known(), set()
     for question in asked:
         ids.add(question.id)
-        known = choices.setdefault((_plain(question.question), question.pictures), set())
-        known.update(map(_plain, question.choices))
-    for one in references:
-        same = choices.get((_plain(one.question), one.pictures), ())
-        if one.answer is not None and _plain(one.choices[one.answer]) in same:
-            ids.add(one.id)
-    return frozenset(ids)
+        known.add(question)
+    return frozenset(ids.union(one.id for one in references if known.same(one) is not None))
+
+
+class _Known:
+    """Questions, found by others that are the same.
+
+    Two are the same if their texts and images are, capitals and spaces aside, and their choices are, in whatever order,
+    or the right choice of the later one is among those of the first: then the label of one says the other's answer.
+    """
+
+    def __init__(self) -> None:
+        self.by_text: dict[tuple[str, tuple[Picture, ...]], list[tuple[list[str], Question]]] = {}
+
+    def add(self, question: Question) -> None:
+        alike = self.by_text.setdefault((_plain(question.question), question.pictures), [])
+        alike.append((sorted(map(_plain, question.choices)), question))
+
+    def same(self, question: Question) -> Question | None:
+        """The first that is the same."""
+        choices, right = sorted(map(_plain, question.choices)), _right(question)
+        alike = self.by_text.get((_plain(question.question), question.pictures), [])
+        return next((one for known, one in alike if known == choices or right in known), None)
+
+
+def _right(question: Question) -> str | None:
+    return None if question.answer is None else _plain(question.choices[question.answer])
 
 
 def _plain(text: str) -> str:

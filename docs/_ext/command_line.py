@@ -23,7 +23,8 @@ def commands(command: Any, path: str) -> Iterator[tuple[str, Any]]:
 def _row(parameter: Any) -> list[str]:
     is_option = parameter.param_type_name == "option"
     names = parameter.opts if is_option else [_argument(parameter)]
-    given = "" if parameter.default is None or parameter.default is False else f"`{parameter.default}`"
+    usual = parameter.show_default if isinstance(parameter.show_default, str) else parameter.default
+    given = "" if usual is None or usual is False else f"`{usual}`"
     default = "required" if parameter.required else given
     return [", ".join(f"`{name}`" for name in names), default, getattr(parameter, "help", None) or ""]
 
@@ -47,7 +48,7 @@ class CommandLine(Written):
         """Usage, what it does, and its parameters."""
         parts = []
         for path, command in commands(typer.main.get_command(c3po), "c3po"):
-            rows = [_row(parameter) for parameter in command.params]
+            rows = [_row(parameter) for parameter in command.params if not parameter.hidden]
             parts += [f"## {path}\n", f"{command.help}\n", f"`{_usage(path, command)}`\n"]
             parts += [table(("", "default", ""), rows)] if rows else []
         return "\n".join(parts)

@@ -89,5 +89,5 @@ def test_questions_in_a_models_place_are_refused(install, asked, tmp_path, monke
     brought = "from c3po_adaptive.cli import Named\ndef weigh(model: Named, asked: str) -> None:\n    print(model)\n"
     install("weigh", brought)
     done = CliRunner().invoke(app, ["weigh", asked, "OLMoE"])
-    assert done.exit_code == 2 and f"got questions, {asked}; the model stands first" in plain(done.output)
+    assert done.exit_code == 2 and f"got questions, {asked}; name a model first" in plain(done.output)
     assert CliRunner().invoke(app, ["weigh", "OLMoE", asked]).output == "OLMoE\n"

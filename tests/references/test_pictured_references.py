@@ -20,7 +20,7 @@ from c3po_adaptive.storage.picture_file import Picture
 from c3po_adaptive.study.reference_shards import ReferenceWorker
 from c3po_adaptive.study.study_config import OnQuestions
 from c3po_adaptive.tasks.formats import description
-from c3po_adaptive.tasks.question_files import given_again, load_questions
+from c3po_adaptive.tasks.question_files import distinct, load_questions
 from c3po_adaptive.types import draw_key
 
 CHOICES = ("wood", "a boat")
@@ -58,7 +58,7 @@ def test_other_pictures_are_other_questions(model, references):
     assert first.row()["images"] == [picture_.digest for picture_ in first.pictures]
     assert "images" not in references.questions[-1].row(), "what is known of texts keeps its name"
     twin = replace(second, id="twin", images=first.images)
-    assert given_again([first, second, twin]) == [(twin, first)]
+    assert distinct([first, second, twin]) == ([first, second], [(twin, first)])
     assert description(first) == description(twin) != description(second) and description(first) != "What is it?"
     assert pickle.loads(pickle.dumps(description(first))) == description(first)
     assert draw_key(0, description(first)) != draw_key(0, description(second)), "random neighbours, too"

@@ -19,6 +19,7 @@ from c3po_adaptive.study.data import (
     references_of,
 )
 from c3po_adaptive.study.study_config import Dataset, OnQuestions
+from c3po_adaptive.tasks import distinct
 
 
 @pytest.fixture
@@ -62,8 +63,8 @@ class TestGivenAgain:
         ("a", "Is it?", ["yes", "no"], 0),
         ("b", "Is it?", ["no", "yes"], 1),  # the same, with the same answer
         ("c", "Is it?", ["yes", "no"], 1),  # the same, and contradicts
-        ("d", "Is it? ", ["yes", "no"], 0),  # another text
-        ("e", "Is it?", ["yes", "no", "no"], 0),  # other choices
+        ("d", "Is it ever?", ["yes", "no"], 0),  # another text
+        ("e", "Is it?", ["never", "seldom"], 0),  # other choices
         ("f", "Was it?", ["yes", "no"], 0),
     )
 
@@ -119,6 +120,7 @@ class TestGivenAgain:
         ]
         for question, same in alike:
             assert replace(apart, references=(question, known)).known == 2 - same, question.id
+            assert len(distinct([one, question])[0]) == 2 - same, question.id
 
     def test_references_stay_and_it_is_said(self, dataset):
         own = dataset(references=(dataset().questions,))

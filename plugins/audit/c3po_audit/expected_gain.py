@@ -33,6 +33,7 @@ from c3po_adaptive import (
     reference_set_of,
     taught,
 )
+from c3po_adaptive.study import Progress
 
 from .records import AuditInterval, AuditRow, ExpectedGain, Foretold
 
@@ -66,6 +67,16 @@ class LeftOut:
     questions: Sequence[Question]
     format: str | Format
     seed: int
+
+    def prepare(self, progress: Progress) -> None:
+        """Run what all questions teach, which takes longest, and is kept as it comes."""
+        settings, folder = self._all.settings, self._references.artifacts_folder
+        taught(
+            *(INTEGRATED_GRADIENT, self.model, self.questions, settings),
+            format=self.format,
+            folder=folder,
+            progress=progress,
+        )
 
     def of(self, asked: Sequence[Question]) -> list[Foretold]:
         """Some of the questions, which are run together."""

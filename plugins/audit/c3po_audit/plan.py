@@ -22,12 +22,14 @@ HEADROOM = 3.0
 """Of these what is kept for the label's own descent."""
 FEWEST = 2
 """Questions without which there is no interval."""
+FEW = 10
+"""Questions, of which fewer say nothing of what re-mixing could reach."""
 WHERE: tuple[Where, ...] = ("all tokens", "answers")
 FIVE, ALL = "last five layers, top 20", "all layers"
 OURS = new_registry(installed=False)
 """Strategies of the package itself, by name."""
 NGD, FIXED = OURS.create("optimizer", "ngd"), OURS.create("selector", "fixed")
-USUAL_RATES: Mapping[float, str] = {NGD.lr: "ngd", 0.1: "ten times ngd's"}
+USUAL_RATES: Mapping[float, str] = {NGD.lr: "ngd", 0.1: "10 × ngd"}
 """Learning rates that are tried by default, and whose they are."""
 
 
@@ -149,10 +151,10 @@ def make_plan(
     totals = [1.0 + sum(each) for each in zip(*map(told.descent, descents), strict=True)]
     left = float("inf") if deep else (BUDGET - spent) * len(tails)
     descended = sum(total <= left for total in accumulate(totals))
-    if descended < FEWEST:
+    if descended < (FEWEST if deep else FEW):
         left_out["headroom"] = (
             f"{sum(totals) / max(1, len(totals)):.0f} base forwards a question leave room for {descended} of "
-            f"{len(tails)}; --deep tries all"
+            f"{len(tails)}, too few to say what re-mixing could reach; --deep tries all"
         )
         descents, descended = (), 0
     return AuditPlan(tuple(trials), descents, descended, bans, deep, left_out)

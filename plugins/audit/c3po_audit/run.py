@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,26 @@ from transformers import PreTrainedTokenizerBase
 
 from c3po_adaptive import DataError, Format, Question, RoutedModel, SettingError, borrowed
 from c3po_adaptive.report import finished_summary
-from c3po_adaptive.study import Progress, Records, claimed, digest, made_by, read_records, silent, versions, write_text
-from c3po_adaptive.tasks import first_of, format_key
+from c3po_adaptive.study import (
+    Progress,
+    Records,
+    by_size,
+    claimed,
+    digest,
+    made_by,
+    read_records,
+    silent,
+    versions,
+    write_text,
+)
+from c3po_adaptive.tasks import again_in_words, distinct, first_of, format_key
 
+from .expected_gain import EXPECTED, LeftOut
 from .expected_gain import FEWEST as FEWEST_LEFT
-from .expected_gain import LeftOut
 from .interventions import interventions
-from .measure import Measurement
+from .measure import HEADROOM, Measurement, kind_of
 from .page import page
-from .plan import FEWEST, USUAL_RATES, make_plan
+from .plan import FEW, FEWEST, USUAL_RATES, make_plan
 from .records import ARM, AuditRow, AuditSummary
 from .summary import summarize
 
@@ -41,6 +53,7 @@ def audit(
     seed: int = 0,
     dataset: str = "questions",
     progress: Progress | None = None,
+    tell: Callable[[str], None] = lambda line: None,
     tokenizer: PreTrainedTokenizerBase | None = None,
 ) -> AuditSummary:
     """What routing is worth on a model and questions, before anything is re-mixed.
@@ -57,6 +70,7 @@ def audit(
         seed: of what is drawn: permutations, and resampled questions.
         dataset: what the questions are called.
         progress: shows how many are done; None: nothing does.
+        tell: takes what the model or the budget leaves out, a line at a time, before anything is measured.
         tokenizer: of a model of transformers.
 
     Raises:
@@ -65,13 +79,18 @@ def audit(
     """
     check(questions, rates, seed)
     config = settings(questions, format, deep=deep, rates=rates, seed=seed, dataset=dataset)
+    once, _ = distinct(questions)
     with borrowed(model, tokenizer) as routed:
         hashes = {"model": routed.fingerprint, "questions": str(config["questions"])}
 
         def carried_out(known: list[AuditRow], keep: Callable[[AuditRow], None]) -> AuditSummary:
-            measurement = _prepared(routed, questions, format, rates, seed, dataset, deep=deep)
-            rows = _measured(measurement, questions, known, keep, progress or silent)
-            return summarize(rows, routed, measurement.plan, hashes, dataset=dataset, seed=seed)
+            measurement = _prepared(routed, once, format, rates, seed, dataset, deep=deep)
+            for name, why in measurement.plan.left_out.items():
+                tell(f"left out: {name}: {why}")
+            rows = _measured(measurement, once, known, keep, progress or silent)
+            foreseen = left_out_of(questions, dataset, deep=deep)
+            plan = replace(measurement.plan, left_out=foreseen | dict(measurement.plan.left_out))
+            return summarize(rows, routed, plan, hashes, dataset=dataset, seed=seed)
 
         if out is None:
             return carried_out([], lambda row: None)
@@ -122,12 +141,28 @@ def _measured(
             f"Expected rows of the questions that are asked, got one of {min(strange)!r}; {_AGAIN} elsewhere."
         )
     waiting = [q for q in questions if q.id not in rows]
+    if waiting and measurement.left_out is not None:
+        measurement.left_out.prepare(progress)
     batches = [waiting[i : i + BATCH] for i in range(0, len(waiting), BATCH)]
-    for batch in progress(batches, f"auditing {measurement.dataset}"):
+    for batch in by_size(progress, batches, f"auditing {measurement.dataset}", map(len, batches)):
         for row in measurement.rows(batch):
             keep(row)
             rows[row.id] = row
     return [rows[q.id] for q in questions]
+
+
+def left_out_of(questions: Sequence[Question], dataset: str, *, deep: bool = False) -> dict[str, str]:
+    """What an audit of questions cannot say, and why, as far as they tell it before a model is loaded."""
+    (once, again), found = distinct(questions), dict[str, str]()
+    if again:
+        found["repeated questions"] = f"{again_in_words(again, 'questions', dataset)}; each counts once"
+    if (n := len(once)) < FEWEST_LEFT:
+        found[EXPECTED] = f"{n} questions are too few to leave one out of: give {FEWEST_LEFT} at least"
+    if n < FEW and not deep:
+        found[HEADROOM] = f"{n} questions are too few to say what re-mixing could reach: give {FEW} at least"
+    if len(kinds := {kind_of(q) for q in once}) < 2:
+        found["mutual information"] = f"the questions are of one kind, {min(kinds)!r}: give kinds as task or subject"
+    return found
 
 
 def settings(
@@ -172,8 +207,6 @@ def check(questions: Sequence[Question], rates: Sequence[float], seed: int = 0) 
             f"An audit expected labeled questions, got {len(unanswered)} without an answer, as {unanswered[0]!r}; "
             "give their answers, or leave them out."
         )
-    if len(questions) < FEWEST:
-        raise DataError(f"An audit expected {FEWEST} questions at least, got {len(questions)}; give more of them.")
     if again := [id for id, n in Counter(q.id for q in questions).items() if n > 1]:
         raise DataError(f"An audit expected each id once, got {again[0]!r} again; rename or remove one of the two.")
     wrong = [rate for rate in rates if not (isinstance(rate, int | float) and 0 < rate <= sys.float_info.max)]
@@ -182,6 +215,8 @@ def check(questions: Sequence[Question], rates: Sequence[float], seed: int = 0) 
             f"Expected different learning rates above zero, got {list(rates)}; the usual ones are "
             f"{', '.join(f'{rate:g} ({of})' for rate, of in USUAL_RATES.items())}."
         )
+    if (n := len(distinct(questions)[0])) < FEWEST:
+        raise DataError(f"An audit expected {FEWEST} different questions at least, got {n}; give more of them.")
 
 
 def summary_of(folder: Path | str) -> AuditSummary:

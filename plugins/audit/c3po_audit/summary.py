@@ -12,37 +12,28 @@ from numpy.typing import NDArray
 from c3po_adaptive import RoutedModel, above_chance, bootstrap_interval, over_flips
 from c3po_adaptive.study import ScoredAnswer, versions
 
-from .expected_gain import EXPECTED, FEWEST, answered, expected_gain, in_words
+from .expected_gain import answered, expected_gain, in_words
 from .interventions import PERMUTED
 from .measure import PLAIN
-from .plan import NGD, AuditPlan, LabelDescent, Trial
+from .plan import FEW, NGD, AuditPlan, LabelDescent, Trial
 from .records import AuditInterval, AuditRow, AuditSummary, Ban, Base, Effect, Fragile, LayerUse, Reached
 from .use import evenness, loads, shared_with_kinds
 
 Floats = NDArray[Any]
 SHOWN_BANS, SHOWN_TOKENS = 10, 10
 """Of experts and of fragile tokens, the first ones."""
-FEW = 10
-"""Questions, of which fewer say nothing of what re-mixing could reach."""
 
 
 def summarize(
     rows: Sequence[AuditRow], model: RoutedModel, plan: AuditPlan, hashes: Mapping[str, str], *, dataset: str, seed: int
 ) -> AuditSummary:
     """The summary of an audit's rows."""
-    left_out = dict(plan.left_out)
     base = _base(rows, seed)
     effects = [_effect(rows, trial, model, seed) for trial in plan.trials]
     reached = [_reached(rows, descent, seed) for descent in plan.descents]
     kinds = sorted({row.kind for row in rows})
-    if len(kinds) < 2:
-        left_out["mutual information"] = f"the questions are of one kind, {kinds[0]!r}: give kinds as task or subject"
     layers = _layers(rows, model, kinds, seed)
-    foretold = None
-    if rows[0].foretold is None:
-        left_out[EXPECTED] = f"{len(rows)} questions are too few to leave one out of: give {FEWEST} at least"
-    else:
-        foretold = expected_gain(rows, model.layers, seed)
+    foretold = None if rows[0].foretold is None else expected_gain(rows, model.layers, seed)
     permuted = next((e for e in effects if (e.intervention, e.layer) == (PERMUTED, None)), None)
     return AuditSummary(
         sentence=("" if foretold is None else f"{in_words(foretold)}. ")
@@ -61,8 +52,8 @@ def summarize(
         layers=layers,
         bans=_bans(rows, model, seed) if plan.bans else [],
         bans_exact=plan.exact,
-        fragile=_fragile(rows, model) if PERMUTED not in left_out else None,
-        left_out=left_out,
+        fragile=_fragile(rows, model) if PERMUTED not in plan.left_out else None,
+        left_out=dict(plan.left_out),
         cost={part: _mean([row.cost[part] for row in rows]) for part in rows[0].cost},
         seconds=sum(row.seconds for row in rows),
         hashes=dict(hashes),
@@ -205,7 +196,7 @@ def _headroom(reached: Sequence[Reached]) -> str:
     if most.n < FEW:
         return f"{most.n} questions are too few to say what re-mixing could reach"
     gain = f"{most.accuracy.value:+.1f} points [{most.accuracy.low:.1f}, {most.accuracy.high:.1f}]"
-    of = f", {most.of}'s" if most.of else ""
+    of = f", {most.of}" if most.of else ""
     return (
         f"the most that re-mixing by this rate ({most.rate:g}{of}) could reach is {gain} "
         f"(by the label, {most.selector}, {most.n} questions; the best of {len(reached)} tried)"

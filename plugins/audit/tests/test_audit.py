@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -96,7 +97,7 @@ class TestSummary:
                 assert effect.loss.low <= effect.loss.value <= effect.loss.high
 
     def test_the_oracle_is_tried_at_the_rates_that_methods_use(self, found):
-        assert USUAL_RATES == {0.01: "ngd", 0.1: "ten times ngd's"}
+        assert USUAL_RATES == {0.01: "ngd", 0.1: "10 × ngd"}
         assert [(r.rate, r.of, r.selector) for r in found[0].reached] == [
             (rate, of, selector) for rate, of in USUAL_RATES.items() for selector in (FIVE, ALL)
         ]
@@ -113,9 +114,12 @@ class TestSummary:
         assert found[0].bans[0].loss.value >= found[0].bans[-1].loss.value
 
     def test_of_one_kind_mutual_information_is_left_out_and_said(self, model):
-        summary = audit(model, [replace(q, task="", subject="") for q in ASKED[:4]])
+        alike = [replace(q, task="", subject="") for q in ASKED[:4]]
+        summary = audit(model, [*alike, *(replace(q, id=f"{q.id} again", answer=0) for q in alike)])
         assert all(layer.kinds is None for layer in summary.layers)
         assert "one kind" in summary.left_out["mutual information"]
+        assert summary.base.n == 4, "equal questions count once, whatever their answers"
+        assert summary.left_out["repeated questions"].startswith("questions gives 4 of its questions again under")
 
     def test_page_and_picture(self, found):
         page = (found[1] / "report.html").read_text()
@@ -153,16 +157,19 @@ class TestDeep:
 
 class TestResumes:
     def test_after_an_interruption_with_the_same_result(self, model, found, tmp_path):
+        shown = []
+
         def interrupted(items, label, total=None):
+            shown.append((label, len(items)))
             for number, item in enumerate(items):
-                if number == 1:
+                if number == 8:
                     raise KeyboardInterrupt
                 yield item
 
         with pytest.raises(KeyboardInterrupt):
             audit(model, ASKED, tmp_path / "run", progress=interrupted)
         lines = (tmp_path / "run" / "records.jsonl").read_text().splitlines()
-        assert 0 < len(lines) < len(ASKED)
+        assert len(lines) == 8 and shown == [("auditing questions", 24)], "it is questions that are counted"
         assert not (tmp_path / "run" / "summary.json").exists()
         with pytest.raises(DataError, match="run to the end"):
             summary_of(tmp_path / "run")
@@ -215,7 +222,7 @@ class TestBadInput:
 
     @pytest.mark.parametrize("count", [0, 1])
     def test_too_few(self, model, count):
-        with pytest.raises(DataError, match=f"2 questions at least, got {count}"):
+        with pytest.raises(DataError, match=f"2 different questions at least, got {count}"):
             audit(model, ASKED[:count])
 
     def test_one_id_twice(self, model):
@@ -223,7 +230,7 @@ class TestBadInput:
 
     @pytest.mark.parametrize("rates", [[0.0], [-1], [float("nan")], [float("inf")], [0.1, 0.1], ["fast"]])
     def test_rates(self, model, rates):
-        with pytest.raises(SettingError, match=r"learning rates above zero, got .* 0\.01 \(ngd\), 0\.1 \(ten times"):
+        with pytest.raises(SettingError, match=r"learning rates above zero, got .* 0\.01 \(ngd\), 0\.1 \(10 × ngd"):
             audit(model, ASKED[:4], rates=rates)
 
     def test_a_broken_folder(self, model, tmp_path):
@@ -260,7 +267,7 @@ class TestCommand:
     def test_prints_its_summary_alone(self, place):
         result = CliRunner().invoke(app, ["audit", "model", "asked.jsonl", "--json", "--out", "run"])
         assert json.loads(result.stdout) == json.loads((place / "run" / "summary.json").read_text())
-        again = CliRunner().invoke(app, ["audit", "model", "asked.jsonl", "--out", "run"])
+        again = CliRunner().invoke(app, ["audit", "asked.jsonl", "--model", "model", "--out", "run"])
         assert again.exit_code == 0, again.output
         assert again.stdout.splitlines()[-1] == summary_of(place / "run").sentence
         drawn = (place / "run" / "report.html").read_text()
@@ -268,14 +275,26 @@ class TestCommand:
         assert CliRunner().invoke(app, ["report", "run"]).exit_code == 0
         assert (place / "run" / "report.html").read_text() == drawn
 
+    def test_says_beforehand_what_it_cannot_and_has_a_folder_for_each_model_and_questions(self, place):
+        (place / "model").rename(place / "one")
+        (place / "other").symlink_to("one")
+        for model, asked in (("one", "asked.jsonl"), ("other", "asked.jsonl"), ("./one", "demo:validation")):
+            done = CliRunner().invoke(app, ["audit", model, asked, "--limit", "4"])
+            assert done.exit_code == 0, done.output
+        made = {str(page.parent.relative_to("runs/audit")) for page in Path("runs").rglob("report.html")}
+        assert made == {"one/asked", "other/asked", "one/demo-validation"}
+        nowhere = CliRunner().invoke(app, ["audit", "nowhere", "demo", "--limit", "4"])
+        assert "expected gain: 4 questions are too few" in nowhere.stderr
+
     def test_bad_input(self, place):
         write_dense(place / "dense")
         result = CliRunner().invoke(app, ["audit", "dense", "asked.jsonl"])
         assert result.exit_code == 1
         assert "it is dense" in result.stderr
         for args in (["nowhere", "asked.jsonl"], ["model", "nowhere.jsonl"], ["model", "asked.jsonl", "--rates", "-1"]):
-            command("audit", *args)
-            assert CliRunner().invoke(app, ["audit", *args]).exit_code != 0
+            assert command("audit", *args) == 1
+        for args in ([], ["demo:test"], ["asked.jsonl", "more", "--model", "model"]):
+            assert CliRunner().invoke(app, ["audit", *args]).exit_code == 2, args
 
 
 def write_dense(folder):

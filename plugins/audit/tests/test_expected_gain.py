@@ -11,6 +11,7 @@ from models.families.checks import model_of
 from routing.toys import questions
 
 from c3po_adaptive import Optimizer
+from c3po_adaptive.references import artifacts
 from c3po_adaptive.references.build import reference_set_of
 from c3po_adaptive.references.embedding import default_embedder
 
@@ -36,6 +37,25 @@ def test_each_question_is_answered_as_all_others_teach(model):
         for one, answer in zip(told, answers, strict=True):
             assert np.allclose(one.scores[row], answer.scores, atol=1e-4)
     assert all(np.shape(one.layers) == (len(RATES), 3) and one.flops > 0 for one in told)
+
+
+def test_what_questions_teach_is_kept_where_it_was_interrupted(model, monkeypatch, tmp_path):
+    monkeypatch.setenv("C3PO_CACHE", str(tmp_path))
+    left_out = LeftOut(model, [replace(q, question=f"{q.question} here") for q in ASKED], "cloze", 0)
+    waiting = []
+
+    def limited(items, label, total=None):
+        waiting.append(len(items))
+        for number, item in enumerate(items):
+            if number == 16:
+                raise KeyboardInterrupt
+            yield item
+
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            left_out.prepare(limited)
+        artifacts._STORES.clear()
+    assert waiting == [42, 26]
 
 
 def test_is_part_of_an_audit_of_enough_questions(summary):

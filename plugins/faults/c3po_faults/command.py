@@ -7,12 +7,23 @@ from typing import Annotated, Literal
 
 import typer
 
-from c3po_adaptive.cli import PATH, AsJson, Dtype, LoadOptions, Named, Revision, clear_errors, print_json, say, working
+from c3po_adaptive.cli import (
+    PATH,
+    AsJson,
+    Dtype,
+    LoadOptions,
+    NamedModel,
+    Revision,
+    clear_errors,
+    print_json,
+    say,
+    working,
+)
 from c3po_adaptive.errors import SettingError
 
 
 def fault(
-    model: Named,
+    which: NamedModel,
     out: Annotated[Path, typer.Option("--out", **PATH, help="A new folder for the copy.")],
     kind: Annotated[
         Literal["exchange", "weaken", "strengthen", "noise"], typer.Option(help="What becomes of experts' router rows.")
@@ -39,6 +50,7 @@ def fault(
 
     Its truth is beside it, in fault.json: layers, experts, dose, and what undoes it.
     """
+    model, _ = which.then()
     with clear_errors():
         from transformers.utils.logging import disable_progress_bar
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from c3po_adaptive.cli import PATH, AsJson, Format, LoadOptions, Named, clear_errors, print_json, say
+from c3po_adaptive.cli import PATH, AsJson, Format, LoadOptions, NamedModel, clear_errors, print_json, say
 
 
 def repair(
-    model: Named,
+    which: NamedModel,
     references: Annotated[
         str, typer.Option("--references", help="Labeled questions: a file, a folder, a benchmark, or a reference set.")
     ],
@@ -34,13 +35,22 @@ def repair(
 
     What it gains is told on references that were left out, fold by fold; where that is nothing, nothing is written.
     """
+    model, _ = which.then()
     with clear_errors():
         from .written import write_repaired
 
         told = write_repaired(
-            lambda: how.load(model), references, out, by=by, limit=limit, anyway=anyway, seed=seed, format=format
+            lambda: how.load(model),
+            references,
+            out,
+            by=by,
+            limit=limit,
+            anyway=anyway,
+            seed=seed,
+            format=format,
+            tell=partial(say, err=True),
         )
         if as_json:
             print_json(told)
             return
-        say(told["sentence"])
+        say(f"Wrote {out}. {told['sentence']}")

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from c3po_adaptive import DataError, Format, Question, RoutedModel, State, over_flips, over_values
+from c3po_adaptive.tasks import again_in_words, distinct
 
 from .limits import FEWEST
 
@@ -34,6 +35,10 @@ class Gain:
 
     def __str__(self) -> str:
         return f"{self.value:+.2f} [{self.low:.2f}, {self.high:.2f}]"
+
+    def compared(self, above: str, below: str) -> str:
+        """What it is called above zero, below it, or where the interval holds it."""
+        return above if self.low > 0 else below if self.high < 0 else "no significant difference"
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +61,7 @@ class Repair:
         before: the references as the model answered them.
         after: each as routers answer it that the other folds mended, as far as the other folds chose.
         flops: what all that took.
+        again: what repeated references were counted once, in a sentence; "": none.
     """
 
     model: RoutedModel
@@ -63,10 +69,12 @@ class Repair:
     before: Answered
     after: Answered
     flops: float
+    again: str = ""
 
     def __repr__(self) -> str:
-        """In two lines."""
-        return f"Repair of {self.model.name!r} in {len(self.steps)} steps:\n  {self.sentence}"
+        """In two lines, or three."""
+        lines = [f"Repair of {self.model.name!r} in {len(self.steps)} steps:", self.sentence, self.again]
+        return "\n  ".join(filter(None, lines))
 
     @property
     def sentence(self) -> str:
@@ -74,9 +82,10 @@ class Repair:
         before, after = (100 * one.right.mean() for one in (self.before, self.after))
         points, nats = self.points, self.nats
         return (
-            f"As it was {before:.1f} % of {len(self.before.right)} references are right, mended {after:.1f} %: "
-            f"{points.value:+.1f} points [{points.low:.1f}, {points.high:.1f}], {nats.value:+.3f} nats "
-            f"[{nats.low:.3f}, {nats.high:.3f}], each told by routers that did not learn from it."
+            f"Right: {before:.1f} → {after:.1f} % of {len(self.before.right)} references, {points.value:+.1f} points "
+            f"[{points.low:.1f}, {points.high:.1f}], {points.compared('more', 'fewer')}; loss {nats.value:+.3f} nats "
+            f"[{nats.low:.3f}, {nats.high:.3f}], {nats.compared('higher', 'lower')}. Each reference is answered by "
+            "routers that did not learn from it; the loss is after a fitted temperature, not the raw one."
         )
 
     @property
@@ -116,15 +125,25 @@ def judged(tries: Sequence[Answered], folds: Sequence[Sequence[Question]]) -> tu
     return Answered(np.array([one.right for one in tries])[mine], losses[mine]), best
 
 
-def folds_of(questions: Sequence[Question], folds: int, seed: int) -> list[list[Question]]:
-    """References in so many parts, drawn at random, but with as many of each kind and right answer in all of them,
-    where kinds are told: where a kind has few answers, references without some of one answer teach against it.
+def once(questions: Sequence[Question], source: str = "the list") -> tuple[list[Question], str]:
+    """References without repeated ones, which would be learned from in one fold and answered in another; and a sentence
+    on these, "" where there are none.
 
     Raises:
         DataError: there are too few.
     """
-    if len(questions) < FEWEST:
-        raise DataError(f"Expected at least {FEWEST} references, got {len(questions)}; label more questions.")
+    found, again = distinct(questions)
+    said = f"Counted once: {again_in_words(again, 'references', source)}." if again else ""
+    if len(found) < FEWEST:
+        raise DataError(
+            f"Expected at least {FEWEST} references, got {len(found)}; label more questions. {said}".rstrip()
+        )
+    return found, said
+
+
+def folds_of(questions: Sequence[Question], folds: int, seed: int) -> list[list[Question]]:
+    """References in so many parts, drawn at random, but with as many of each kind and right answer in all of them,
+    where kinds are told: where a kind has few answers, references without some of one answer teach against it."""
     drawn = torch.randperm(len(questions), generator=torch.Generator().manual_seed(seed)).tolist()
     order = sorted(drawn, key=lambda i: _group(questions[i]))  # stable: at random within a group
     return [[questions[i] for i in sorted(order[fold::folds])] for fold in range(folds)]

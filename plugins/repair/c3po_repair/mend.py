@@ -33,11 +33,11 @@ from c3po_adaptive import (
     taught,
     with_tensors,
 )
-from c3po_adaptive.study import Progress, silent
+from c3po_adaptive.study import Progress, by_size, silent
 from c3po_adaptive.types import LossName
 
 from .closed_form import Reads, check_routers, read
-from .left_out import Answered, Repair, answered, folds_of, judged, parts_of, prefilled
+from .left_out import Answered, Repair, answered, folds_of, judged, once, parts_of, prefilled
 from .limits import PENALTY, ROUNDS
 
 SPREADS = (0.5, 1.0, 2.0, 4.0)
@@ -82,11 +82,12 @@ def repair(
         tokenizer: of a model of transformers.
 
     Raises:
-        DataError: fewer than twenty references, one without an answer, or something else; or as ``labeled_questions``.
+        DataError: fewer than twenty different references, one without an answer, or something else; or as
+            ``labeled_questions``.
         ModelError: routers that do more, or weights that cannot be exchanged.
         SettingError: no tokenizer, or one beside a model that has its own.
     """
-    references = _references(questions)
+    references, again = once(_references(questions))
     folds = folds_of(references, FOLDS, seed)
     routed = as_routed(model, tokenizer)
     check_routers(routed, prefilled(routed, references[:1], format)[0])
@@ -94,7 +95,7 @@ def repair(
     taken: list[dict[str, float]] = []
     while len(taken) < rounds and (found := mending.round()):
         taken.append(found)
-    return Repair(mending.whole, tuple(taken), mending.before, mending.now, mending.flops)
+    return Repair(mending.whole, tuple(taken), mending.before, mending.now, mending.flops, again)
 
 
 def _references(given: object) -> list[Question]:
@@ -148,7 +149,8 @@ class _Mending:
         """Go on by what lowers the loss of references that were left out most; None: nothing does by enough."""
         parts, together = self._rows()
         tries: list[tuple[list[RoutedModel], Answered]] = []
-        for spread in self.progress(SPREADS, "repair: spreads"):
+        sizes = [sum(map(len, self.folds))] * len(SPREADS)
+        for spread in by_size(self.progress, SPREADS, "repair: spreads", sizes):
             made = [_added(one, spread * rows) for one, rows in zip(self.by_others, parts, strict=True)]
             tries.append((made, self._crossed(made)))
         found, best = judged([answers for _, answers in tries], self.folds)
@@ -186,7 +188,8 @@ class _Mending:
             progress=self.progress,
         )
         reads: Reads | None = None
-        for part in self.progress(parts_of(questions), "repair: what routers read"):
+        parts = parts_of(questions)
+        for part in by_size(self.progress, parts, "repair: what routers read", map(len, parts)):
             more, flops = read(made, prefilled(self.model, part, self.format))
             reads = more if reads is None else reads + more
             self.flops += (1 + BACKWARD) * flops

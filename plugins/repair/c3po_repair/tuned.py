@@ -21,7 +21,7 @@ from c3po_adaptive import (
     with_tensors,
 )
 
-from .left_out import TOGETHER, Repair, answered, folds_of, judged
+from .left_out import TOGETHER, Repair, answered, folds_of, judged, once
 from .mend import EVERYWHERE
 
 RATES = (1e-3, 3e-3)
@@ -41,9 +41,10 @@ def tuned(
         seed: of the folds, and of the order in which they are learned from.
 
     Raises:
-        DataError: fewer than twenty references.
+        DataError: fewer than twenty different references.
         ModelError: a family whose routers cannot be trained.
     """
+    questions, again = once(questions)
     folds, spent = folds_of(questions, FOLDS, seed), 0.0
     with_tensors(model, {})  # refuses what cannot be mended before it is trained
     train = _trainer(model, questions, as_format(format), seed)
@@ -52,11 +53,11 @@ def tuned(
     for rate in RATES:
         made = [train(rate, fold) for fold in folds]
         found, flops = answered(model, [(one, fold) for (one, _), fold in zip(made, folds, strict=True)], format)
-        tries[rate], spent = found, spent + flops + sum(once for _, once in made)
+        tries[rate], spent = found, spent + flops + sum(training for _, training in made)
     best = min(RATES, key=lambda rate: float(tries[rate].loss.mean()))
-    whole, once = train(best, ())
+    whole, flops = train(best, ())
     found, _ = judged([tries[rate] for rate in RATES], folds)
-    return Repair(whole, ({"lr": best},), before, found, spent + once)
+    return Repair(whole, ({"lr": best},), before, found, spent + flops, again)
 
 
 def _trainer(

@@ -176,6 +176,20 @@ class TestMended:
         with pytest.raises(DataError, match="at least 20 references, got 19"):
             repair(broken(), references()[:19])
 
+    def test_references_that_are_given_again_count_once(self):
+        """Labels at random are learned by heart, and answered so in another fold."""
+        few = references()[:10]
+        again = [replace(q, id=f"{q.id} {n}", answer=(q.answer + n) % 3) for n in range(12) for q in few]
+        with pytest.raises(DataError, match=r"20 references, got 10;.* gives 110 of .* \(80 with another answer\)"):
+            repair(broken(), again)
+        whole, twice = (
+            references(40),
+            [*references(40), replace(references()[0], id="again", question="ALB  0: which of these")],
+        )
+        one, other = (repair(sound(), asked, rounds=0) for asked in (whole, twice))
+        assert np.array_equal(one.before.loss, other.before.loss) and not one.again
+        assert str(other).endswith("such as 'again', which is 'q0'.")
+
 
 class TestGain:
     def repair(self, before, after, loss=(1.0, 2.0, 3.0)):
@@ -190,9 +204,9 @@ class TestGain:
 
     def test_prints_on_a_screen(self):
         assert str(self.repair([0, 1, 0], [1, 1, 0])).splitlines()[0] == f"Repair of {sound().name!r} in 0 steps:"
-        assert "As it was 33.3 % of 3 references are right, mended 66.7 %: +33.3 points [" in str(
-            self.repair([0, 1, 0], [1, 1, 0])
-        )
+        found = self.repair([0] * 100, [1] * 40 + [0] * 60, loss=[1.0] * 100)
+        assert found.sentence.startswith("Right: 0.0 → 40.0 % of 100 references, +40.0 points [")
+        assert "], more; loss +0.000 nats [0.000, 0.000], no significant difference. Each" in str(found)
 
     def test_four_of_a_hundred_are_not_shown_to_help(self):
         """By chance as many fall on one side one time in eight."""
@@ -260,14 +274,22 @@ class TestCommand:
         return tmp_path
 
     def run(self, there, *more):
-        names = [str(there / "broken"), "--references", str(there / "references.jsonl"), "--dtype", "float32"]
-        return CliRunner().invoke(app, ["repair", *names, "--out", str(there / "mended"), *more])
+        names = [
+            "--model",
+            str(there / "broken"),
+            "--references",
+            str(there / "references.jsonl"),
+            "--dtype",
+            "float32",
+        ]
+        return CliRunner().invoke(app, ["repair", *map(str, names), "--out", str(there / "mended"), *more])
 
     def test_writes_a_stock_checkpoint_with_what_it_gains_beside_it(self, there):
         done = self.run(there, "--json")
         assert done.exit_code == 0, done.output
         told = json.loads((there / "mended" / "repair.json").read_text())
         assert json.loads(done.stdout) == told and told["helps"] and told["references"] == 120
+        assert "Repair by 120 references takes about " in done.stderr, "which is said beforehand"
         stock = AutoModelForCausalLM.from_pretrained(there / "mended")
         loaded = load_moe_model(there / "mended", dtype="float32")
         assert loaded.fingerprint == told["mended"] and torch.equal(stock.lm_head.weight, loaded.model.lm_head.weight)
@@ -279,5 +301,8 @@ class TestCommand:
         (there / "references.jsonl").write_text("\n".join(shuffled) + "\n")
         refused = self.run(there)
         assert refused.exit_code == 1 and "--anyway" in refused.output and not (there / "mended").exists()
-        assert self.run(there, "--anyway").exit_code == 0
+        written = self.run(there, "--anyway")
+        assert (
+            written.stdout.startswith(f"Wrote {there / 'mended'}. Right: ") and "fitted temperature" in written.stdout
+        )
         assert not json.loads((there / "mended" / "repair.json").read_text())["helps"]
