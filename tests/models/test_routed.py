@@ -137,9 +137,7 @@ class TestContext:
 
     def test_longest_prompt_that_fits(self, short):
         assert short.forward("0123456789abcdef").logits.shape == (1, 16, 128)
-        with pytest.raises(
-            DataError, match=r"at most 16 tokens, the model's context, got 17 of '0123456789abcdefg'"
-        ):
+        with pytest.raises(DataError, match=r"at most 16 tokens, the model's context, got 17 of '0123456789abcdefg'"):
             short.forward(["a", "0123456789abcdefg"])
 
     def test_options_count(self, short):

@@ -52,12 +52,14 @@ class Part(NamedTuple):
         places: how many.
         experts: the share of the one's experts that the other uses, too.
         same: the share of places where the sets of experts are the same.
+        chance: ``experts``, if the other drew as many at random.
     """
 
     name: str
     places: int
     experts: float
     same: float
+    chance: float
 
 
 class Beginning(NamedTuple):
@@ -78,6 +80,7 @@ class Agreement:
         layers: decoder layer index of each of the L rows.
         texts: how many pairs there are.
         experts: the share of the one's experts that the other uses, too.
+        chance: that share, if the other drew as many at random.
         same: the share of places where the sets of experts are the same.
         weights: of those that have weights: half the sum of differences of the experts' shares of a token's weight.
         nats: with a model: what the other's routes make of a token's log-likelihood, less what the one's make of it.
@@ -93,6 +96,7 @@ class Agreement:
     layers: tuple[int, ...]
     texts: int
     experts: Mean
+    chance: float
     same: Mean
     weights: Mean | None
     nats: Mean | None
@@ -121,7 +125,7 @@ class Agreement:
             name: None if (mean := getattr(self, name)) is None else mean._asdict()
             for name in ("experts", "same", "weights", "nats")
         }
-        whose = {"one": self.names[0], "other": self.names[1], "texts": self.texts}
+        whose = {"one": self.names[0], "other": self.names[1], "texts": self.texts, "chance": self.chance}
         load = dict(zip(map(str, self.layers), self.load, strict=True))
         begin = {"beginnings": [one._asdict() for one in self.beginnings], "pieces": dict(self.pieces())}
         return {**whose, **means, **parts, "load": load, **begin}
@@ -255,6 +259,7 @@ class _Sums:
         second: the other's.
         shares: of each text ``[T, L]`` the share of experts that both use; NaN where one was not recorded.
         same: likewise whether the sets are the same.
+        chances: likewise the share, if the other drew as many at random.
         margins: of each text ``[T, L]``, with a model.
         moved: of each text the mean weight on other experts.
         nats: of each text the mean change of log-likelihood, with a model.
@@ -265,6 +270,7 @@ class _Sums:
     second: Trace
     shares: list[Tensor] = field(default_factory=list)
     same: list[Tensor] = field(default_factory=list)
+    chances: list[Tensor] = field(default_factory=list)
     margins: list[Tensor] = field(default_factory=list)
     moved: list[float] = field(default_factory=list)
     nats: list[float] = field(default_factory=list)
@@ -288,6 +294,7 @@ class _Sums:
         same = (used[0] == used[1]).all(-1)
         self.shares.append(kept.double().masked_fill(~both, torch.nan))
         self.same.append(same.double().masked_fill(~both, torch.nan))
+        self.chances.append(used[1].double().mean(-1).masked_fill(~both, torch.nan))
         self.loads += (used & both[..., None]).sum(1)
         self._note_beginning(one, both & ~same)
         if one.weights is not None and other.weights is not None:
@@ -307,31 +314,34 @@ class _Sums:
             self.beginnings.append(Beginning(len(self.shares) - 1, token, piece, trace.layers[row]))
 
     def told(self) -> Agreement:
-        shares, same = torch.cat(self.shares), torch.cat(self.same)
+        each = self._places()
         loads = self.loads / self.loads.sum(-1, keepdim=True).clamp_min(1)
         return Agreement(
             names=_told_apart(self.first, self.second),
             layers=self.first.layers,
             texts=len(self.shares),
             experts=_share([float(one.nanmean()) for one in self.shares]),
+            chance=_mean([float(one.nanmean()) for one in self.chances]).value,
             same=_share([float(one.nanmean()) for one in self.same]),
             weights=_share(self.moved) if len(self.moved) == len(self.shares) else None,
             nats=_mean(self.nats) if self.nats else None,
-            by_layer=tuple(
-                _part(str(layer), shares[:, row], same[:, row]) for row, layer in enumerate(self.first.layers)
-            ),
+            by_layer=tuple(_part(str(layer), each[:, :, row]) for row, layer in enumerate(self.first.layers)),
             by_token=tuple(self._by_token()),
             by_margin=tuple(self._by_margin()),
             load=tuple(((loads[0] - loads[1]).abs().sum(-1) / 2).tolist()),
             beginnings=tuple(self.beginnings),
         )
 
+    def _places(self) -> Tensor:
+        """``[3, T, L]`` of all texts' tokens: shares, whether the sets are the same, shares by chance."""
+        return torch.stack([torch.cat(each) for each in (self.shares, self.same, self.chances)])
+
     def _by_token(self) -> Iterable[Part]:
         places = torch.cat([torch.arange(len(one)) for one in self.shares])
-        shares, same, first = torch.cat(self.shares), torch.cat(self.same), 0
+        each, first = self._places(), 0
         while first < len(places) and (at := (places >= first) & (places < 2 * first + 1)).any():
             last = 2 * first
-            part = _part(str(first) if first == last else f"{first} to {last}", shares[at], same[at])
+            part = _part(str(first) if first == last else f"{first} to {last}", each[:, at])
             if part.places:
                 yield part
             first = last + 1
@@ -339,12 +349,12 @@ class _Sums:
     def _by_margin(self) -> Iterable[Part]:
         if not self.margins:
             return
-        shares, same, margins = (torch.cat(each).flatten() for each in (self.shares, self.same, self.margins))
-        known = ~shares.isnan() & ~margins.isnan()
-        shares, same, margins = shares[known], same[known], margins[known]
+        each, margins = self._places().flatten(1), torch.cat(self.margins).flatten()
+        known = ~each[0].isnan() & ~margins.isnan()
+        each, margins = each[:, known], margins[known]
         for part in margins.argsort(stable=True).chunk(QUARTERS):
             low, high = margins[part[0]], margins[part[-1]]
-            yield _part(f"{low:.2f} to {high:.2f}", shares[part], same[part])
+            yield _part(f"{low:.2f} to {high:.2f}", each[:, part])
 
 
 def _told_apart(one: Trace, other: Trace) -> tuple[str, str]:
@@ -383,8 +393,8 @@ def _margins(model: RoutedModel, trace: Trace) -> Tensor:
     return best[..., -2] - best[..., -1]
 
 
-def _part(name: str, shares: Tensor, same: Tensor) -> Part:
-    return Part(name, int((~shares.isnan()).sum()), float(shares.nanmean()), float(same.nanmean()))
+def _part(name: str, each: Tensor) -> Part:
+    return Part(name, int((~each[0].isnan()).sum()), *(float(one.nanmean()) for one in each))
 
 
 def _mean(values: Sequence[float]) -> Mean:

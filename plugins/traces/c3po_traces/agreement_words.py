@@ -33,7 +33,10 @@ def heading(found: Agreement) -> list[str]:
     """How much was held against each other, and what it comes to, a line each."""
     places = sum(part.places for part in found.by_layer)
     lines = [f"{found.texts} text{'s' * (found.texts != 1)}, {places} places (a token in a layer) in both"]
-    lines += [f"experts that both use: {_percent(found.experts)}; the same set: {_percent(found.same)} of places"]
+    chance = f"{100 * found.chance:.1f} % by chance"
+    lines += [
+        f"experts that both use: {_percent(found.experts)}, {chance}; the same set: {_percent(found.same)} of places"
+    ]
     if found.weights is not None:
         lines.append(f"weight on other experts: {_percent(found.weights)}")
     if found.nats is not None:
@@ -50,8 +53,8 @@ def beginnings(found: Agreement) -> list[str]:
 
 
 def shares(part: Part) -> list[str]:
-    """Of a table: its name and both shares."""
-    return [part.name, f"{100 * part.experts:.1f} %", f"{100 * part.same:.1f} %"]
+    """Of a table: its name, the share of experts, that by chance, and the share of sets."""
+    return [part.name, *(f"{100 * share:.1f} %" for share in (part.experts, part.chance, part.same))]
 
 
 def _percent(mean: Mean) -> str:

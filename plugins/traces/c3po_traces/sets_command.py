@@ -54,16 +54,16 @@ def say_agreement(found: Agreement, folders: tuple[str, str] | None = None) -> N
         say(line)
     load = dict(zip(map(str, found.layers), found.load, strict=True))
     print_table(
-        ["layer", "experts", "same set", "load elsewhere"],
+        ["layer", "experts", "by chance", "same set", "load elsewhere"],
         [[*shares(part), f"{100 * load[part.name]:.1f} %"] for part in found.by_layer],
     )
     for what, parts in (("token's place", found.by_token), ("router's margin", found.by_margin)):
         if parts:
-            print_table([what, "places", "experts", "same set"], [_row(part) for part in parts])
+            print_table([what, "places", "experts", "by chance", "same set"], [_row(part) for part in parts])
     for line in beginnings(found):
         say(line)
 
 
 def _row(part: Part) -> list[str]:
-    name, *both = shares(part)
-    return [name, str(part.places), *both]
+    name, *each = shares(part)
+    return [name, str(part.places), *each]

@@ -103,7 +103,7 @@ def test_it_prints_on_a_screen():
     assert said[:3] == [
         "Agreement of mine and an unknown model:",
         "  1 text, 180 places (a token in a layer) in both",
-        "  experts that both use: 50.0 %; the same set: 0.0 % of places",
+        "  experts that both use: 50.0 %, 33.3 % by chance; the same set: 0.0 % of places",
     ]
     assert said[3].startswith("  the same set by layer, the fewest: 0: 0.0 %, 2: 0.0 %, ")
     assert said[4:] == ["  1 of 1 texts differ; the tokens where most begin to: '0' 1"]
