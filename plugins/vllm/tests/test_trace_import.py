@@ -183,7 +183,7 @@ def test_tokens_that_the_model_does_not_have_are_refused():
     tokens = own.tokens.clone()
     tokens[3] = 128
     for load in (from_vllm, lambda *args: of_router_logits(model, tokens, logits_of(model, own.tokens))):
-        with pytest.raises(DataError, match=r"token ids from 0 to 127, got 13 to 128.*another tokenizer"):
+        with pytest.raises(DataError, match=r"token ids from 0 to 127, .*, got 13 to 128: another tokenizer"):
             load(model, tokens, own.experts[:-1])
 
 
