@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from ._printed import in_brief
 from .errors import LabelError
 from .losses import entropy, margin
-from .types import Neighbours, Selection
+from .types import Neighbours, PathwayKind, Selection
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -55,6 +55,8 @@ class ReferenceBatch:
 
     Attributes:
         own: ``[N, L, E]`` the model's own pathway of each reference.
+        used: ``[N, L, E]`` bool, experts that the model used.
+        kind: what a pathway is.
         router: ``[N, L, E]`` how much the router makes of each expert, rows summing to one.
         router_input: ``[N, L, H]`` the hidden state that each layer's router reads at the prompt's last token.
         movable: ``[N, L, E]`` bool, experts that weight can be put on: all but what a router chooses to skip a layer.
@@ -68,6 +70,8 @@ class ReferenceBatch:
     """
 
     own: Tensor
+    used: Tensor
+    kind: PathwayKind
     router: Tensor
     router_input: Tensor
     movable: Tensor
@@ -83,7 +87,12 @@ class ReferenceBatch:
     @property
     def ranking(self) -> Tensor:
         """``[N, L, E]`` ranks the core experts, as ``Problem.ranking`` does."""
-        return self.router + (self.own > 0)
+        return self.router + self.used
+
+
+def changeable(of: ReferenceBatch | Problem, chosen: Tensor) -> Tensor:
+    """As ``Problem.changeable``."""
+    return chosen | of.used if of.kind == "weights" else chosen
 
 
 @dataclass(frozen=True)
@@ -122,6 +131,8 @@ class Problem:
 
     Attributes:
         own: ``[B, L, E]`` the model's own pathway ω0 of each sample.
+        used: ``[B, L, E]`` bool, experts that the model used.
+        kind: what a pathway is: a router's distribution, or the weights that are mixed.
         router: ``[B, L, E]`` how much the router makes of each expert, rows summing to one.
         router_input: ``[B, L, H]`` the hidden state that each layer's router reads at the prompt's last token.
         layers: decoder layer index of each of the L rows.
@@ -145,6 +156,8 @@ class Problem:
     """
 
     own: Tensor
+    used: Tensor
+    kind: PathwayKind
     router: Tensor
     router_input: Tensor
     layers: tuple[int, ...]
@@ -175,7 +188,13 @@ class Problem:
 
         The two differ where a bias or a group limit has its say in the choice (DeepSeek-V3).
         """
-        return self.router + (self.own > 0)
+        return self.router + self.used
+
+    def changeable(self, chosen: Tensor) -> Tensor:
+        """``[B, L, E]`` bool, experts that may change where those of ``chosen [B, L, E]`` (bool) are to be re-mixed:
+        they, and, where ω is weights, those that the model used, which give or take what the others get.
+        """
+        return changeable(self, chosen)
 
     def core(self, n: int | None) -> Tensor:
         """``[B, L, E]`` bool: the n core experts of each layer; None is all, and so is the paper's 20 of fewer."""

@@ -8,12 +8,20 @@ from inspect import cleandoc, getdoc
 from reprlib import Repr
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    ValidationError,
+    model_validator,
+)
 from pydantic.json_schema import JsonSchemaValue
 
 from .checks import whole
 from .errors import SettingError, suggestion
-from .types import Head, Labels, LearnFrom, LossName, Mix, Scope, Transfer
+from .types import Gradient, Head, Labels, LearnFrom, LossName, Mix, PathwayKind, Scope, Transfer
 
 if TYPE_CHECKING:
     from pydantic_core import CoreSchema, ErrorDetails
@@ -91,6 +99,8 @@ class RemixSettings(Settings):
         loss: what of a neighbour is lowered.
         head: what a neighbour's likelihood is divided by.
         mix: what the answer mixes. Optimization always mixes the selected experts, so that each has a gradient.
+        pathway: what ω is; a router's distribution needs ``mix: top-k``, as the layer's top-k is taken of it.
+        gradient: of a router's distribution, through its top-k.
         learn_from: which references may be neighbours.
         labels: what these teach: their own right choices, or (a control) choices drawn at random.
         max_similarity: references nearer to the question than this cosine are not used (C3PO's contamination filter).
@@ -104,10 +114,18 @@ class RemixSettings(Settings):
     loss: LossName = "choices"
     head: Head = "tangent"
     mix: Mix = "core"
+    pathway: PathwayKind = "weights"
+    gradient: Gradient = "straight-through"
     learn_from: LearnFrom = "successful"
     labels: Labels = "own"
     max_similarity: Annotated[float, Field(gt=0, le=1, strict=True)] = 0.95
     seed: Annotated[int, Field(ge=0, lt=2**63, strict=True), BeforeValidator(whole)] = 0
+
+    @model_validator(mode="after")
+    def _mixed(self) -> Self:
+        if self.pathway == "router" and self.mix != "top-k":
+            raise ValueError("pathway router needs mix top-k: the layer takes the top-k of it.")
+        return self
 
     @property
     def remixing(self) -> RemixSettings:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from numbers import Integral
 from pathlib import Path
 from reprlib import repr as short
@@ -20,11 +20,13 @@ from ._printed import in_brief
 from .errors import DataError, SettingError, ShapeError
 from .ledger import Cost, Ledger
 from .storage.hub import OnHub
-from .storage.pathway_file import Origin, PathwayCard, is_pathway, read_pathway, write_pathway
+from .storage.pathway_file import GateCard, Origin, PathwayCard, is_pathway, read_pathway, write_pathway
 from .storage.picture_file import Picture
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from .gate import Gate
 
 Scope = Literal["last", "answer", "all"]
 """Where a pathway acts: on the prompt's last token (the paper), on that and every answer token, or on every token."""
@@ -58,6 +60,14 @@ nothing at all."""
 
 Mix = Literal["core", "top-k"]
 """What an answer mixes: every expert that has weight, or as many as the model itself uses."""
+
+PathwayKind = Literal["router", "weights"]
+"""What ω is: each router's distribution over all experts, of which a layer then takes its top-k (the paper, as its
+released code has it), or the weights that are mixed, zero where an expert is not used."""
+
+Gradient = Literal["straight-through", "core"]
+"""The gradient of a router distribution: of what the top-k of it gives, passed straight through to every core expert;
+or of all core experts mixed. The paper does not say which."""
 
 Score = Literal["likelihood", "generated"]
 """What an answer is: the likeliest choice, or the choice that the model writes by itself."""
@@ -182,43 +192,48 @@ class Prompt:
 
 @dataclass(frozen=True, eq=False)
 class Pathway(OnHub):
-    """The routing weights ω at the prompt's last token, and how they act.
+    """The routing ω at the prompt's last token, and how it acts.
+
+    It is a router's distribution over all experts of each layer, as C3PO has it (arXiv 2504.07964, released code): the
+    layer's top-k is taken of it, as of the model's own. Without a gate it is the weights themselves.
 
     One that says whose it is (``model.with_origin(pathway, text)``) can be saved: as a file (``save``, ``load``), or as
     a folder with a card, here or on the Hub (``save_pretrained``, ``push_to_hub``, ``from_pretrained``). Read back, it
     is refused by every other model.
 
     Attributes:
-        weights: ``[L, E]`` or ``[B, L, E]``, what the experts' outputs are multiplied with, zero where unused.
-        own: same shape: the weights that the model itself used (ω0). Answer tokens take ``weights - own``.
+        router: ``[L, E]`` or ``[B, L, E]``, ω: how much of each layer's routing each expert has.
+        own: same shape: the model's own (ω0). Answer tokens take ``router - own``.
         layers: decoder layer index of each of the L rows.
         scope: see ``Scope``.
         top_k: if set, only the k largest weights of a layer are mixed, rescaled to the layer's mass.
         origin: which model and texts it is of; None for one that was never saved, and is its maker's to look after.
+        gate: what makes the weights of it; None: it is the weights.
     """
 
-    weights: Tensor
+    router: Tensor
     own: Tensor
     layers: tuple[int, ...]
     scope: Scope = "answer"
     top_k: int | None = None
     origin: Origin | None = None
+    gate: Gate | None = field(default=None, repr=False)
     repo_type: ClassVar[Literal["model"]] = "model"
     files: ClassVar[tuple[str, ...]] = ("pathway.safetensors",)
 
     def __post_init__(self) -> None:
-        shape = self.weights.shape
+        shape = self.router.shape
         if shape != self.own.shape or len(shape) not in (2, 3) or shape[-2] != len(self.layers):
             raise ShapeError(
-                f"Expected weights and own of one shape ([B,] L, E) with L = {len(self.layers)}, got "
-                f"{tuple(self.weights.shape)} and {tuple(self.own.shape)}; start from model.pathway(text)."
+                f"Expected router and own of one shape ([B,] L, E) with L = {len(self.layers)}, got "
+                f"{tuple(self.router.shape)} and {tuple(self.own.shape)}; start from model.pathway(text)."
             )
-        if not self.weights.isfinite().all() or (self.weights < 0).any():
+        if not self.router.isfinite().all() or (self.router < 0).any():
             raise ShapeError(
                 "Expected finite routing weights >= 0, got NaN, infinite or negative ones; "
                 "clamp them at zero and rescale each layer to its mass."
             )
-        samples = len(self.weights) if self.batched else 1
+        samples = len(self.router) if self.batched else 1
         if self.origin is not None and len(self.origin.prompts) != samples:
             raise ShapeError(
                 f"Expected an origin with one text for each of {samples} samples, got {len(self.origin.prompts)}; say "
@@ -229,11 +244,11 @@ class Pathway(OnHub):
         """Without the tensors, which fill a screen."""
         changed = self.changed().reshape(-1, len(self.layers)).any(0).tolist()
         where = [layer for layer, moved in zip(self.layers, changed, strict=True) if moved]
-        return f"Pathway({list(self.weights.shape)}, changed in {f'layers {where}' if where else 'no layer'})"
+        return f"Pathway({list(self.router.shape)}, changed in {f'layers {where}' if where else 'no layer'})"
 
     @property
     def batched(self) -> bool:
-        return self.weights.ndim == 3
+        return self.router.ndim == 3
 
     def __getitem__(self, index: Any) -> Pathway:
         """Samples of a batched pathway."""
@@ -241,12 +256,31 @@ class Pathway(OnHub):
         if origin is not None and self.batched:
             import torch
 
-            origin = origin.of(torch.arange(len(self.weights))[index].reshape(-1).tolist())
-        return replace(self, weights=self.weights[index], own=self.own[index], origin=origin)
+            origin = origin.of(torch.arange(len(self.router))[index].reshape(-1).tolist())
+        gate = None if self.gate is None else self.gate[index]
+        return replace(self, router=self.router[index], own=self.own[index], origin=origin, gate=gate)
+
+    @property
+    def weights(self) -> Tensor:
+        """``[..., L, E]`` what the experts' outputs are multiplied with at the token where ω acts, zero where an expert
+        is not used."""
+        return self.used.router
+
+    @property
+    def used(self) -> Pathway:
+        """The same as weights: what is mixed of ω and of ω0 at the token where it acts, without a gate.
+
+        On other tokens it acts otherwise, as these have gates of their own.
+        """
+        if self.gate is None:
+            return self
+        router, own = self.gate.weights(self.router), self.gate.weights(self.own)
+        moved = self.changed().unsqueeze(-1)
+        return replace(self, router=router.where(moved, own), own=own, gate=None)
 
     def changed(self) -> Tensor:
-        """``[..., L]`` True where a layer's weights differ from the model's own."""
-        return (self.weights != self.own).any(-1)
+        """``[..., L]`` True where a layer's routing differs from the model's own."""
+        return (self.router != self.own).any(-1)
 
     def save(self, path: str | Path) -> Path:
         """Write it as one file (safetensors, its card inside), whole or not at all; an old pathway of that name is
@@ -257,8 +291,13 @@ class Pathway(OnHub):
             DataError: the disk refuses it, or something else than a pathway lies there.
         """
         origin = self._known_origin()
-        card = PathwayCard(schema_version=1, layers=self.layers, scope=self.scope, top_k=self.top_k, origin=origin)
-        write_pathway(Path(path), {"weights": self.weights, "own": self.own}, card)
+        gate = None if self.gate is None else _gate_card(self.gate)
+        card = PathwayCard(
+            schema_version=2, layers=self.layers, scope=self.scope, top_k=self.top_k, origin=origin, gate=gate
+        )
+        tensors = {"router": self.router, "own": self.own}
+        tensors |= {} if self.gate is None else {"bias": self.gate.bias, "scale": self.gate.scale}
+        write_pathway(Path(path), tensors, card)
         return Path(path)
 
     @classmethod
@@ -271,8 +310,10 @@ class Pathway(OnHub):
         tensors, card = read_pathway(Path(path))
         if card.scope not in get_args(Scope):
             raise DataError(f"{path}: expected a scope among {', '.join(get_args(Scope))}, got {card.scope!r}.")
+        scope: Any = card.scope
         try:
-            return cls(**tensors, layers=card.layers, scope=card.scope, top_k=card.top_k, origin=card.origin)  # type: ignore[arg-type]
+            gate = _gate(tensors, card)
+            return cls(tensors["router"], tensors["own"], card.layers, scope, card.top_k, card.origin, gate)
         except ShapeError as error:
             raise DataError(f"{path}: {error}") from error
 
@@ -294,6 +335,21 @@ class Pathway(OnHub):
     @classmethod
     def _read(cls, folder: Path) -> Pathway:
         return cls.load(folder / cls.files[0])
+
+
+def _gate_card(gate: Gate) -> GateCard:
+    groups = None if gate.groups is None else asdict(gate.groups)
+    return GateCard(k=gate.k, renormalized=gate.renormalized, groups=groups)
+
+
+def _gate(tensors: Mapping[str, Tensor], card: PathwayCard) -> Gate | None:
+    """Of a pathway that was read."""
+    from .gate import Gate, Groups
+
+    if card.gate is None:
+        return None
+    groups = None if card.gate.groups is None else Groups(**card.gate.groups)
+    return Gate(tensors["bias"], tensors["scale"], card.gate.k, card.gate.renormalized, groups)
 
 
 @dataclass(frozen=True, eq=False)

@@ -220,7 +220,7 @@ def test_shown_in_a_line():
     c3po = optimizer()
     problem, omega = c3po.problem(TEXTS[0], CHOICES[0]), c3po.optimize(TEXTS[0])
     assert "changed in layers [" in repr(omega)
-    assert "changed in no layer" in repr(replace(omega, weights=omega.own))
+    assert "changed in no layer" in repr(replace(omega, router=omega.own))
     assert repr(problem).startswith("Problem(own [1, ")
     assert max(len(repr(omega)), len(repr(problem))) < 100
 

@@ -50,7 +50,8 @@ def expected(name):
 
 
 def test_every_setting_is_here():
-    names = ("scope", "transfer", "loss", "head", "mix", "learn_from", "labels", "max_similarity", "seed")
+    names = ("scope", "transfer", "loss", "head", "mix", "pathway", "gradient")
+    names += ("learn_from", "labels", "max_similarity", "seed")
     assert tuple(FIELDS) == names
     assert {name for name, _ in WRONG} == set(FIELDS)
 

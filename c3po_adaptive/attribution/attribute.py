@@ -90,7 +90,7 @@ def attribute(
     with torch.enable_grad():
         values = chosen.run(task).detach()
     if chosen.unused and not chosen.complete:  # of other experts only the answer tokens' part of a gradient is known
-        values = values * (mixable | (problem.own > 0) | (omega > 0))
+        values = values * (mixable | problem.used | (omega != problem.own))
     if chosen.by_group:
         values = shared(values, task.groups)
     missing = _missing(task, values) if delta and chosen.complete else None

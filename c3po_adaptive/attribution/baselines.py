@@ -11,10 +11,10 @@ from torch import Tensor
 
 from ..errors import SettingError, ShapeError, suggestion
 from ..problem import Problem
-from ..routing.mixing import core, mass, with_mass
+from ..routing.mixing import core, mass, placed, with_mass
 
 Baseline = Literal["uniform", "neighbours", "zero"]
-"""Even weights on the core experts; the neighbours' mean pathway; or no routed expert at all."""
+"""Even shares of the core experts; the neighbours' mean pathway; or no routed expert at all."""
 
 
 def baseline_pathway(problem: Problem, baseline: Baseline | float | Tensor, experts: int) -> Tensor:
@@ -47,7 +47,8 @@ def baseline_pathway(problem: Problem, baseline: Baseline | float | Tensor, expe
     if baseline == "zero":
         return torch.zeros_like(own)
     if baseline == "uniform":
-        return with_mass(core(problem.ranking, experts).to(own.dtype), mass(own))
+        chosen = core(problem.ranking, experts)
+        return placed(chosen.to(own.dtype), problem.changeable(chosen), own)
     if baseline == "neighbours":
         if not len(problem.reference_pathways):
             raise SettingError("Expected references for the baseline neighbours, got none; pass refset=….")

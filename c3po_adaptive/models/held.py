@@ -26,7 +26,7 @@ from ..routing.sites import Site, decoder_layers, decoder_of, find_sites
 from ..routing.states import State
 from ..tasks.formats import Format, as_format, raw_text, raw_text_with
 from ..tasks.pictured import pictures_of
-from ..types import Head, Prompt, Question
+from ..types import Head, PathwayKind, Prompt, Question
 from .architecture import longest_prompt
 from .fingerprint import computed, fingerprint
 from .footprint import available
@@ -38,7 +38,7 @@ KEPT = 4096  # answers that the model wrote by itself
 class KnownFault(Protocol):
     """What is known to be wrong with a model."""
 
-    def truth(self, model: Any, states: Sequence[State]) -> Any:
+    def truth(self, model: Any, states: Sequence[State], kind: PathwayKind) -> Any:
         """What it did to prompts that the ``RoutedModel`` prefilled, a ``FaultTruth``."""
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
 import torch
 
 from ..errors import DataError, SettingError, ShapeError
+from ..gate import Gate
+from ..routing.states import State
 from ..storage.identity import digest, routing_versions
 from ..storage.pathway_file import Origin
 from ..tasks.texts import listed
-from ..types import Pathway
+from ..types import Pathway, PathwayKind, Scope
 from .held import HeldModel
 from .names import base_model, public_name
 
@@ -67,25 +68,34 @@ def one_batch(model: HeldModel, routing: Pathway | Sequence[Pathway] | None, n: 
     if not isinstance(routing, Pathway):
         routing = stack_pathways(each)
     elif not routing.batched:
-        routing = replace(routing, weights=routing.weights[None], own=routing.own[None])
+        routing = routing[None]
     expected = (n, len(model.sites), model.n_experts)
-    if tuple(routing.weights.shape) != expected or routing.layers != model.layers:
+    if tuple(routing.router.shape) != expected or routing.layers != model.layers:
         raise ShapeError(
-            f"Expected routing (B, L, E) = {expected} for layers {model.layers}, got {tuple(routing.weights.shape)} "
+            f"Expected routing (B, L, E) = {expected} for layers {model.layers}, got {tuple(routing.router.shape)} "
             f"for {routing.layers}; give one pathway of this model for each text."
         )
     check_origin(model, routing)
     return routing
 
 
+def own_pathway(states: Sequence[State], layers: tuple[int, ...], scope: Scope, kind: PathwayKind) -> Pathway:
+    """``[B, L, E]`` the model's own, of prefilled texts."""
+    own = torch.stack([state.router if kind == "router" else state.own for state in states])
+    gate = Gate.stacked([state.gate for state in states]) if kind == "router" else None
+    return Pathway(own, own, layers, scope, gate=gate)
+
+
 def stack_pathways(pathways: Iterable[Pathway]) -> Pathway:
     """One batched pathway of several ``[L, E]``, which must act alike."""
     parts = list(pathways)
     origins = [p.origin for p in parts if p.origin is not None]
-    if len({(p.layers, p.scope, p.top_k) for p in parts}) != 1 or len({o.model for o in origins}) > 1:
+    if len({(p.layers, p.scope, p.top_k, p.gate is None) for p in parts}) != 1 or len({o.model for o in origins}) > 1:
         raise ShapeError("Expected pathways of one model, scope and top_k in one batch; pass them in separate calls.")
-    weights, own = torch.stack([p.weights for p in parts]), torch.stack([p.own for p in parts])
-    return Pathway(weights, own, parts[0].layers, parts[0].scope, parts[0].top_k, _joined(origins, len(parts)))
+    router, own = torch.stack([p.router for p in parts]), torch.stack([p.own for p in parts])
+    gates = [p.gate for p in parts if p.gate is not None]
+    gate = Gate.stacked(gates) if gates else None
+    return Pathway(router, own, parts[0].layers, parts[0].scope, parts[0].top_k, _joined(origins, len(parts)), gate)
 
 
 def _joined(origins: Sequence[Origin], count: int) -> Origin | None:

@@ -17,15 +17,15 @@ from ..routing.flops import measure
 from ..routing.generation import Written, decoded_along
 from ..routing.grouping import grouped, waiting
 from ..routing.head import head, read_for_generation
-from ..routing.intercept import intercepted, recorded
+from ..routing.intercept import recorded
 from ..routing.likelihoods import (
     Likelihoods,
     Ruled,
+    along,
     finals_along,
     first_changed,
     layout_to_score,
     likelihoods_of,
-    rule_of,
     ruled_tails,
 )
 from ..routing.packing import Layout, padded
@@ -38,9 +38,9 @@ from ..routing.whole_prompts import WholePrompts
 from ..tasks.formats import Format
 from ..tasks.question_files import Asked, as_questions
 from ..tasks.texts import listed
-from ..types import Pathway, Prompt, Question, Scope
+from ..types import Pathway, PathwayKind, Prompt, Question, Scope
 from .held import HeldModel
-from .provenance import check_origin, one_batch, origin_of
+from .provenance import check_origin, one_batch, origin_of, own_pathway
 from .writing import first_lines, with_length
 
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -150,17 +150,18 @@ class RoutedModel(HeldModel):
 
     @_alone
     @torch.no_grad()
-    def weights_behind(self, states: Sequence[State], start: int = 0) -> Tensor:
-        """``[B, L, E]`` what its routers give the token where ω acts, behind prompts as another model read them that
-        differs from it in some numbers alone; before MoE layer ``start`` as they were there."""
-        found = torch.stack([state.own for state in states])
+    def pathways_behind(self, states: Sequence[State], kind: PathwayKind, start: int = 0) -> Tensor:
+        """``[B, L, E]`` its pathways at the token where ω acts, behind prompts as another model read them that differs
+        from it in some numbers alone; before MoE layer ``start`` as they were there."""
+        found = own_pathway(states, self.layers, "last", kind).own
         for group in grouped([waiting(i, state.packed) for i, state in enumerate(states)]):
             batch = collate([states[i] for i in group])
             first = [batch.owner.tolist().index(b) for b in range(len(group))]  # of a sample's sequences, if several
             rows = torch.tensor(first) * batch.tokens.shape[1] + batch.acting[first]
             with recorded(self.sites[start:], rows) as recording:
                 tail_hidden(self.model, self.sites, batch, start)
-            found[group, start:] = recording.stacked()[0].to(found)
+            weights, router, _ = recording.stacked()
+            found[group, start:] = (weights if kind == "weights" else router).to(found)
         return found
 
     @_alone
@@ -177,19 +178,18 @@ class RoutedModel(HeldModel):
         """
 
         def run(part: Sequence[Prompt], layout: Layout, numbers: Sequence[int]) -> list[State]:
-            along = RuleRun(self.sites, rule, torch.tensor(numbers))
-            return prefill(self.model, self.sites, part, self.flops, layout, along)
+            run_along = RuleRun(self.sites, rule, torch.tensor(numbers))
+            return prefill(self.model, self.sites, part, self.flops, layout, run_along)
 
         return in_batches(self.model, prompts, batch_size, run)
 
     # -- what users call -------------------------------------------------------------------------------------------
 
     @_alone
-    def pathway(self, text: str | Sequence[str], *, scope: Scope = "answer") -> Pathway:
+    def pathway(self, text: str | Sequence[str], *, scope: Scope = "answer", kind: PathwayKind = "router") -> Pathway:
         """The model's own pathway at the last token of a text ``[L, E]``, or of many ``[B, L, E]``."""
         states = self.prefill([self.encode_text(t) for t in listed(text)])
-        own = torch.stack([s.own for s in states])
-        pathway = Pathway(own, own, self.layers, scope)
+        pathway = own_pathway(states, self.layers, scope, kind)
         return pathway[0] if isinstance(text, str) else pathway
 
     @_alone
@@ -366,7 +366,7 @@ class RoutedModel(HeldModel):
         """Scores of each state's choices ``[C]``. A sample whose ω is its own keeps the scores of its prefill."""
         if pathway is None:
             return [normalized(s, s.token_scores) for s in states]
-        scores = self.tail_scores(states, pathway)(pathway.weights)
+        scores = self.tail_scores(states, pathway)(pathway.router)
         return [row[: len(s.prompt.options)] for s, row in zip(states, scores, strict=True)]
 
     @_alone
@@ -392,8 +392,8 @@ class RoutedModel(HeldModel):
         """
 
         def run(part: Sequence[Prompt], layout: Layout, numbers: Sequence[int]) -> list[Likelihoods]:
-            along = None if rule is None else RuleRun(self.sites, rule, torch.tensor(numbers))
-            return likelihoods_of(self.model, part, prefill_finals(self.model, part, layout, along))
+            ruling = None if rule is None else RuleRun(self.sites, rule, torch.tensor(numbers))
+            return likelihoods_of(self.model, part, prefill_finals(self.model, part, layout, ruling))
 
         return in_batches(self.model, prompts, batch_size, run, layout_to_score)
 
@@ -407,16 +407,24 @@ class RoutedModel(HeldModel):
     def tail_scores(self, states: Sequence[State], pathway: Pathway) -> TailScores:
         """What scores each state's choices along its pathway, and counts what that takes."""
         self.check(pathway)
-        p = pathway
-        each = torch.arange(len(states))
+        each, changed = torch.arange(len(states)), pathway.changed()
         return TailScores(
-            self.model, self.sites, self.flops, states, each, p.own, p.changed(), scope=p.scope, top_k=p.top_k
+            self.model,
+            self.sites,
+            self.flops,
+            states,
+            each,
+            pathway.own,
+            changed,
+            scope=pathway.scope,
+            top_k=pathway.top_k,
+            gradient=None if pathway.gate is None else "straight-through",
         )
 
     def _tail(self, state: State, pathway: Pathway, count: int) -> Tensor:
         """Logits ``[T, V]`` after the last T (``count``) tokens of a prompt, all in its tail, along its pathway."""
         batch = collate([state])
-        with intercepted(self.sites, rule_of(batch, pathway)):
+        with along(self.sites, batch, pathway):
             hidden = tail_hidden(self.model, self.sites, batch, first_changed(pathway.changed()))
         end = int(batch.last[0]) + 1
         return head(self.model, hidden[:1, end - count : end])[0]

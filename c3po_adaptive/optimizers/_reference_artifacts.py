@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..problem import Loss, ReferenceArtifact, ReferenceBatch
-from ..routing.mixing import CORE, core, mass, with_mass
+from ..problem import Loss, ReferenceArtifact, ReferenceBatch, changeable
+from ..routing.mixing import CORE, core, placed
 from .descent import Descent
 
 
@@ -32,7 +32,7 @@ def integrated_gradient(loss: Loss, own: Tensor, movable: Tensor) -> Tensor:
     """
     from captum.attr import IntegratedGradients
 
-    even = with_mass(movable.to(own.dtype), mass(own))
+    even = placed(torch.ones_like(own), movable, own)
     found: Tensor = IntegratedGradients(loss, multiply_by_inputs=False).attribute(
         own.clone(), even, n_steps=STEPS, internal_batch_size=len(own)
     )
@@ -54,7 +54,7 @@ def change_by(descent: Descent) -> ReferenceArtifact:
 
     def compute(references: ReferenceBatch) -> Tensor:
         experts = min(CORE, int(references.movable[0, 0].sum()))
-        movable = core(references.ranking, experts) | (references.own > 0)
+        movable = changeable(references, core(references.ranking, experts))
         with torch.enable_grad():
             reached = descent.descend_from(references.own, references.cheap_loss, movable)
         return reached - references.own

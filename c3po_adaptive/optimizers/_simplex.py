@@ -1,4 +1,4 @@
-"""Where routing weights may live: non-negative, of each layer's mass, only allowed experts. Shapes ``[..., E]``."""
+"""Where a pathway may live: non-negative, of each layer's mass, ω0 but for allowed experts. Shapes ``[..., E]``."""
 
 from __future__ import annotations
 
@@ -7,31 +7,32 @@ from torch import Tensor
 
 from ..errors import SettingError
 from ..problem import Problem
-from ..routing.mixing import mass, with_mass
+from ..routing.mixing import mass, placed
 from ..types import Selection
 
 
-def project(weights: Tensor, allowed: Tensor, total: Tensor) -> Tensor:
-    """The nearest point with non-negative weights on ``allowed`` experts that sum to ``total [..., 1]``.
+def project(weights: Tensor, allowed: Tensor, own: Tensor) -> Tensor:
+    """The nearest pathway that is ``own`` but for ``allowed`` experts, which keep what ``own`` has on them.
 
     Euclidean projection onto a scaled simplex by sorting (Duchi et al. 2008, fig. 1).
     """
+    total = mass(own * allowed)
     values = weights.masked_fill(~allowed, -torch.inf)
     ranked = values.sort(-1, descending=True).values
     excess = ranked.cumsum(-1) - total
     rank = torch.arange(1, weights.shape[-1] + 1, device=weights.device)
     support = (ranked - excess / rank > 0).sum(-1, keepdim=True).clamp_min(1)
-    return (values - excess.gather(-1, support - 1) / support).clamp_min(0)
+    return torch.where(allowed, (values - excess.gather(-1, support - 1) / support).clamp_min(0), own)
 
 
-def slope(gradient: Tensor, weights: Tensor, allowed: Tensor, total: Tensor) -> Tensor:
-    """``gradient`` on the tangent of the simplex at ``weights``: each layer keeps its mass ``total [..., 1]``, and what
-    is zero does not fall.
+def slope(gradient: Tensor, weights: Tensor, allowed: Tensor) -> Tensor:
+    """``gradient`` on the tangent of the simplex at ``weights``: each layer keeps its mass, and what is zero does not
+    fall.
 
     Projection after a step undoes the rest. Plain steps lose nothing by that, but Adam takes a step of one size for
     each expert: where the signs of those that can move agree, it would not move at all.
     """
-    able, floor = allowed, total * torch.finfo(weights.dtype).eps  # the projection rounds zeros, too
+    able, floor = allowed, mass(weights) * torch.finfo(weights.dtype).eps  # the projection rounds zeros, too
     while True:
         mean = (gradient * able).sum(-1, keepdim=True) / able.sum(-1, keepdim=True).clamp_min(1)
         stuck = able & (weights <= floor) & (gradient > mean)
@@ -41,9 +42,9 @@ def slope(gradient: Tensor, weights: Tensor, allowed: Tensor, total: Tensor) -> 
 
 
 def allowed_experts(problem: Problem) -> Tensor:
-    """``[B, L, E]`` bool: in selected layers, the selected experts and those that the model used itself."""
+    """``[B, L, E]`` bool: in selected layers, the experts that may change (``Problem.changeable``)."""
     selection = selection_of(problem)
-    return (selection.mask | (problem.own > 0)) & selection.layers.unsqueeze(-1)
+    return problem.changeable(selection.mask) & selection.layers.unsqueeze(-1)
 
 
 def selection_of(problem: Problem) -> Selection:
@@ -58,9 +59,8 @@ def selection_of(problem: Problem) -> Selection:
 
 
 def toward(problem: Problem, goal: Tensor) -> Tensor:
-    """``goal [B, L, E]`` cut to the allowed experts, at each layer's mass; ω0 where nothing is left of it."""
-    cut = goal * allowed_experts(problem)
-    return torch.where(mass(cut) > 0, with_mass(cut, mass(problem.own)), problem.own)
+    """``goal [B, L, E]`` on the allowed experts, at the mass that ω0 has there; ω0 where nothing is left of it."""
+    return placed(goal, allowed_experts(problem), problem.own)
 
 
 def has_neighbours(problem: Problem) -> Tensor:

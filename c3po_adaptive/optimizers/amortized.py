@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-import torch
 from pydantic import NonNegativeFloat
 from torch import Tensor
 
 from ..problem import Problem
-from ..routing.mixing import mass
 from ._reference_artifacts import GRADIENT, change_by
 from ._simplex import allowed_experts, has_neighbours, project
 from .descent import Descent
@@ -52,9 +50,8 @@ class AmortizedNGD(Descent):
         return self.descend(loss, problem)
 
     def _lent(self, problem: Problem, eligible: Tensor) -> Tensor:
-        weight, total = problem.neighbours.weight, mass(problem.own)
+        weight = problem.neighbours.weight
         share = (weight * problem.neighbours.similarity).sum(-1).clamp(0, 1)[:, None, None]
         change = (weight[:, :, None, None] * problem.of_neighbours(change_by(self))).sum(1)
         allowed = allowed_experts(problem) & eligible[:, None, None]
-        moved = project(problem.own + share * change, allowed, total)
-        return torch.where(allowed.any(-1, keepdim=True), moved, problem.own)
+        return project(problem.own + share * change, allowed, problem.own)

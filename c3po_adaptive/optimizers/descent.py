@@ -36,32 +36,31 @@ class Projected:
     """The weights themselves; after each step the nearest valid ones."""
 
     def __init__(self, own: Tensor, allowed: Tensor) -> None:
-        self.allowed, self.total = allowed, mass(own)
+        self.own, self.allowed = own, allowed
         self.free = own.clone().requires_grad_()
 
     def weights(self) -> Tensor:
         return self.free
 
     def slope(self, gradient: Tensor) -> Tensor:
-        return slope(gradient, self.free.detach(), self.allowed, self.total)
+        return slope(gradient, self.free.detach(), self.allowed)
 
     @torch.no_grad()
     def settle(self) -> None:
-        moved = self.allowed.any(-1, keepdim=True)
-        self.free.copy_(torch.where(moved, project(self.free, self.allowed, self.total), self.free))
+        self.free.copy_(project(self.free, self.allowed, self.own))
 
 
 class Logits:
     """ω = ω0 + m (softmax(z) − softmax(z0)): any z is valid, and z0 is ω0 exactly although most of ω0 is zero."""
 
     def __init__(self, own: Tensor, allowed: Tensor) -> None:
-        self.own, self.allowed, self.total = own, allowed, mass(own)
-        self.start = (own / self.total + FLOOR).log()
+        self.own, self.allowed, self.total = own, allowed, mass(own * allowed)
+        self.start = (own / self.total.clamp_min(torch.finfo(own.dtype).tiny) + FLOOR).log()
         self.free = self.start.clone().requires_grad_()
 
     def weights(self) -> Tensor:
         moved = (self.own + self.total * (self._share(self.free) - self._share(self.start))).clamp_min(0)
-        return torch.where(self.allowed, with_mass(moved, self.total), self.own)
+        return torch.where(self.allowed, with_mass(moved * self.allowed, self.total), self.own)
 
     def slope(self, gradient: Tensor) -> Tensor:
         return gradient * self.allowed

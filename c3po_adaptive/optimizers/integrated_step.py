@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..errors import SettingError
 from ..problem import LabeledProblem, Problem, TrainingReferences
-from ..routing.mixing import core, mass, with_mass
+from ..routing.mixing import core, mass, placed
 from ..types import Selection
 from ._reference_artifacts import INTEGRATED_GRADIENT, integrated_gradient
 from ._simplex import allowed_experts, has_neighbours
@@ -91,17 +91,14 @@ class IntegratedStep(SteppingOptimizer):
         return torch.where(has_neighbours(problem)[:, None, None], self.step(problem, slope), problem.own)
 
     def toward_label(self, problem: LabeledProblem) -> Tensor:
-        allowed = allowed_experts(problem)
-        movable = torch.where(allowed.any(-1, keepdim=True), allowed, problem.own > 0)
-        return self.step(problem, integrated_gradient(problem.label_loss, problem.own, movable))
+        slope = integrated_gradient(problem.label_loss, problem.own, allowed_experts(problem))
+        return self.step(problem, slope)
 
     def step(self, problem: Problem, slope: Tensor) -> Tensor:
         """``[B, L, E]`` from ω0 along ``slope [B, L, E]`` or ``[L, E]``, in nats per unit of weight."""
         if self.rate == 0:
             return problem.own
-        allowed = allowed_experts(problem)
-        moved = stepped(problem.own, allowed, slope, self.rate, self.floor)
-        return torch.where(allowed.any(-1, keepdim=True), moved, problem.own)
+        return stepped(problem.own, allowed_experts(problem), slope, self.rate, self.floor)
 
     @property
     def rate(self) -> float:
@@ -146,9 +143,8 @@ class IntegratedStep(SteppingOptimizer):
 
 
 def stepped(own: Tensor, allowed: Tensor, slope: Tensor, lr: float, floor: float = FLOOR) -> Tensor:
-    """``[..., L, E]`` weights of the same mass after a step from ``own`` along ``slope``, which is in nats per unit of
-    weight, with nothing on experts that are not ``allowed`` (bool); NaN in layers that have none.
+    """``[..., L, E]`` the pathway after a step from ``own`` along ``slope``, which is in nats per unit of weight, among
+    ``allowed`` experts (bool), which keep their mass; others stay.
     """
-    total = mass(own)
-    logits = (own + floor * total).log() - lr * slope
-    return with_mass(logits.masked_fill(~allowed, -torch.inf).softmax(-1), total)
+    logits = (own + floor * mass(own)).log() - lr * slope
+    return placed(logits.masked_fill(~allowed, -torch.inf).softmax(-1).nan_to_num(0.0), allowed, own)

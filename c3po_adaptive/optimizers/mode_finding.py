@@ -71,7 +71,8 @@ class ModeFinding(PathwayOptimizer):
                 if weights.sum() > 0:
                     means[rows[r]] = _mean(problem.reference_pathways, near, weights)
             stays = (means == full).all(-1, keepdim=True)  # of a layer: single weights alone would not keep its mass
-            full = torch.where(stays, full, self.alpha * full + (1 - self.alpha) * toward(problem, means))
+            goal = torch.where(stays, full, toward(problem, means))
+            full = torch.where(goal == full, full, self.alpha * full + (1 - self.alpha) * goal)
         return full[rows]
 
 

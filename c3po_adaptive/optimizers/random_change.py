@@ -49,10 +49,10 @@ class RandomChange(PathwayOptimizer):
         length, allowed = change.double().norm(dim=-1, keepdim=True), allowed_experts(problem)
         own = problem.own.double()  # long steps are projected, too
         drawn = torch.stack([torch.randn(own.shape[1:], generator=g) for g in problem.generators]).to(own)
-        direction, total = _reaching(drawn, own, allowed, length), mass(own)
+        direction = _reaching(drawn, own * allowed, allowed, length)
 
         def along(step: Tensor) -> Tensor:
-            return project(own + step * direction, allowed, total)
+            return project(own + step * direction, allowed, own)
 
         moved = along(_step(along, own, length)).to(problem.own)
         return torch.where(length > 0, moved, problem.own)

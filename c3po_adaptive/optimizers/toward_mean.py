@@ -34,6 +34,6 @@ class TowardMean(PathwayOptimizer):
 
 
 def between(own: Tensor, mean: Tensor, alpha: Tensor) -> Tensor:
-    """``alpha [B]`` of ``own [B, L, E]`` and the rest of ``mean``; α = 1 is ``own`` bit for bit."""
+    """``alpha [B]`` of ``own [B, L, E]`` and the rest of ``mean``; where they are one, or α is, ``own`` bit for bit."""
     alpha = alpha[:, None, None]
-    return torch.where(alpha == 1, own, alpha * own + (1 - alpha) * mean)
+    return torch.where((alpha == 1) | (mean == own), own, alpha * own + (1 - alpha) * mean)

@@ -54,6 +54,8 @@ class Setting(Part):
     loss: str | None = None
     head: str | None = None
     mix: str | None = None
+    pathway: str | None = None
+    gradient: str | None = None
     learn_from: str | None = None
     labels: str | None = None
     max_similarity: float | None = None

@@ -16,6 +16,7 @@ from ..errors import DataError
 from ..ledger import Entry, summed
 from ..losses import right_answer_loss
 from ..models.fingerprint import fingerprint, numbers_of
+from ..models.provenance import own_pathway
 from ..models.routed import RoutedModel
 from ..problem import Loss, ReferenceArtifact, ReferenceBatch
 from ..progress import Progress, by_size, silent
@@ -58,7 +59,7 @@ def of_references(
         prompts: of the references.
         answers: their right choices.
         states: from prompts to their prefilled states, called for those that are new.
-        settings: of which ``scope``, ``loss`` and ``head`` matter here.
+        settings: of which ``pathway``, ``gradient``, ``scope``, ``loss`` and ``head`` matter here.
         folder: of the reference set.
         progress: shows how many are still to be computed.
     """
@@ -98,7 +99,7 @@ def taught(
         artifact: what is asked for.
         model: along whose own pathways.
         questions: with their answers.
-        settings: of which ``scope``, ``loss`` and ``head`` matter here.
+        settings: of which ``pathway``, ``gradient``, ``scope``, ``loss`` and ``head`` matter here.
         format: how they are put.
         folder: where what references teach is stored, such as ``ReferenceSet.artifacts_folder``.
         progress: shows how many are still to be computed.
@@ -151,7 +152,7 @@ def _store(
     if of != now:
         _, stores = _STORES[model] = now, {}
     head = model.head_for(settings.head)
-    depends = (artifact.name, settings.scope, settings.loss, head)
+    depends = (artifact.name, settings.pathway, settings.gradient, settings.scope, settings.loss, head)
     code: Hashable
     try:
         code = tuple(code_of(artifact.compute))
@@ -170,7 +171,7 @@ def _batch(
 ) -> tuple[ReferenceBatch, Callable[[], list[Entry]]]:
     """References with tails that every expert of every layer acts on; and what each took so far."""
     made: list[TailScores] = []
-    own = torch.stack([s.own for s in states])
+    own = own_pathway(states, model.layers, settings.scope, settings.pathway).own
     movable = torch.ones_like(own, dtype=torch.bool)
     movable[..., model.sites[0].mixable :] = False
 
@@ -186,6 +187,7 @@ def _batch(
                 movable.any(-1),
                 movable,
                 settings.scope,
+                gradient=settings.gradient if settings.pathway == "router" else None,
                 head=head,
                 relative=model.letters_alone and settings.loss != "likelihood",
             )
@@ -199,6 +201,8 @@ def _batch(
     own_scores = pad_sequence([normalized(s, s.token_scores) for s in states], True, -torch.inf)
     batch = ReferenceBatch(
         own=own,
+        used=torch.stack([s.own for s in states]) > 0,
+        kind=settings.pathway,
         router=torch.stack([s.router for s in states]),
         router_input=torch.stack([s.router_input for s in states]),
         movable=movable,

@@ -98,6 +98,7 @@ def build_reference_set(
         tuple(questions),
         torch.cat([p["embeddings"] for p in parts]),
         torch.cat([p["pathways"] for p in parts]),
+        torch.cat([p["routers"] for p in parts]),
         tuple(tuple(s.tolist()) for s in scores),
         correct,
         card | _counts(correct),
@@ -126,6 +127,7 @@ def relabeled(sets: Sequence[ReferenceSet], questions: Sequence[Question]) -> Re
         questions=tuple(questions),
         embeddings=torch.cat([one.embeddings for one in sets]),
         pathways=torch.cat([one.pathways for one in sets]),
+        routers=torch.cat([one.routers for one in sets]),
         scores=scores,
         correct=correct,
         card=sets[0].card | {"source": digest([q.row() for q in questions])} | _counts(correct),
@@ -174,14 +176,15 @@ def _card_of(model: RoutedModel) -> dict[str, Any]:
 def reference_shard(
     model: RoutedModel, questions: Sequence[Question], embedder: Embedder, format: str | Format
 ) -> dict[str, Tensor]:
-    """What a set keeps of some questions: embeddings ``[N, D]``, pathways ``[N, L, E]``, scores of all their choices in
-    one row, and which were answered right ``[N]``."""
+    """What a set keeps of some questions: embeddings ``[N, D]``, pathways and routers ``[N, L, E]``, scores of all
+    their choices in one row, and which were answered right ``[N]``."""
     states = model.prefill([model.encode(q, format) for q in questions])
     each = model.choice_scores(states)
     answers = torch.tensor([q.answer for q in questions])
     return {
         "embeddings": torch.from_numpy(embedder.encode([description(q) for q in questions])),
         "pathways": torch.stack([s.own for s in states]).cpu(),
+        "routers": torch.stack([s.router for s in states]).cpu(),
         "scores": torch.cat(each).cpu(),
         "correct": torch.stack([scores.argmax() for scores in each]).cpu() == answers,
     }

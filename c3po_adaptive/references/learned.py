@@ -77,7 +77,12 @@ def _content(references: ReferenceSet) -> str:
         (q.id, q.question, q.choices, q.answer, *(picture.digest for picture in q.pictures))
         for q in references.questions
     ]
-    tensors = (references.embeddings.float(), references.pathways.float(), references.correct)
+    tensors = (
+        references.embeddings.float(),
+        references.pathways.float(),
+        references.routers.float(),
+        references.correct,
+    )
     return digest([asked, references.scores, [sha256(t.contiguous().numpy().data).hexdigest() for t in tensors]])
 
 

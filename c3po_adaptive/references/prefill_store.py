@@ -41,7 +41,7 @@ LENGTH = 20  # hex digits of what a shard is of
 OURS = f"{'[0-9a-f]' * LENGTH}-*-{FIRST}"
 GIVEN = "given/"  # before names of what pictures became
 DTYPES = ("float32", "bfloat16", "float16", "float64")
-HOLDS = "states, router inputs and tangents"  # a store that holds anything else is made anew
+HOLDS = "states, gates, router inputs and tangents"  # a store that holds anything else is made anew
 REBUILD = "build it again: c3po refset warm DIR --model MODEL"
 
 
@@ -231,6 +231,7 @@ class PrefillStore:
             named["entry"].to(like.entry.device, dtype),
             named["own"],
             named["router"],
+            replace(like.gate, bias=named["bias"], scale=named["scale"]),
             named["router_input"],
             named["scores"],
             named["final"].to(like.final.device, dtype),
@@ -289,6 +290,7 @@ def _cached(
 
 def _named(state: State, dtype: torch.dtype) -> dict[str, Tensor]:
     named = {"entry": state.entry.to(dtype), "own": state.own, "router": state.router}
+    named |= {"bias": state.gate.bias, "scale": state.gate.scale}
     named |= {"router_input": state.router_input, "scores": state.token_scores}
     named["final"] = state.final.to(dtype)
     if state.tangent is not None:

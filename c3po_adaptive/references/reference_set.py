@@ -79,7 +79,8 @@ class ReferenceSet(OnHub):
     Attributes:
         questions: the questions, answers known.
         embeddings: ``[N, D]`` of their descriptions.
-        pathways: ``[N, L, E]`` the model's own, ω_i.
+        pathways: ``[N, L, E]`` the model's own, ω_i, as weights.
+        routers: ``[N, L, E]`` the same as router distributions.
         scores: the model's normalized log-likelihood of each choice.
         correct: ``[N]`` bool, answered right along the own pathway.
         card: where it comes from, as ``ReferenceSetCard`` has it, and counts: ``questions``, ``successes`` and
@@ -90,6 +91,7 @@ class ReferenceSet(OnHub):
     questions: tuple[Question, ...]
     embeddings: Tensor
     pathways: Tensor
+    routers: Tensor
     scores: tuple[tuple[float, ...], ...]
     correct: Tensor
     card: dict[str, Any]
@@ -139,6 +141,7 @@ class ReferenceSet(OnHub):
             questions=tuple(self.questions[i] for i in picked),
             embeddings=self.embeddings[rows],
             pathways=self.pathways[rows],
+            routers=self.routers[rows],
             scores=tuple(self.scores[i] for i in picked),
             correct=self.correct[rows],
             folder=None,
@@ -240,7 +243,7 @@ class ReferenceSet(OnHub):
             for q, s, c in zip(self.questions, self.scores, self.correct.tolist(), strict=True)
         ]
         extra = {name: True for name in OPTIONAL if any(getattr(q, name) for q in self.questions)}
-        tensors = {"embeddings": self.embeddings.contiguous(), "pathways": self.pathways.contiguous()}
+        tensors = {name: getattr(self, name).contiguous() for name in ("embeddings", "pathways", "routers")}
         pq.write_table(pa.Table.from_pylist(rows, _schema(extra)), folder / QUESTIONS)
         save_tensors(tensors, folder / TENSORS)
         hashes = {name: digest_of_file(folder / name) for name in (QUESTIONS, TENSORS)}
@@ -292,11 +295,12 @@ class ReferenceSet(OnHub):
         records = [checked(_Row, row, f"{folder / QUESTIONS}, row {i}", REBUILD) for i, row in enumerate(rows)]
         if len({row.id for row in records}) < len(records):
             raise DataError(f"{folder / QUESTIONS}: expected each id once, got some again; {REBUILD}.")
-        embeddings, pathways = _tensors(folder / TENSORS, len(records))
+        embeddings, pathways, routers = _tensors(folder / TENSORS, len(records))
         return cls(
             tuple(row.question_record for row in records),
             embeddings,
             pathways,
+            routers,
             tuple(row.scores for row in records),
             torch.tensor([row.correct for row in records], dtype=torch.bool),
             card.model_dump(exclude_unset=True),
@@ -354,16 +358,18 @@ class _Row(Ours):
 _DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
-def _tensors(path: Path, count: int) -> tuple[Tensor, Tensor]:
-    """Embeddings ``[N, D]`` and pathways ``[N, L, E]``."""
+def _tensors(path: Path, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Embeddings ``[N, D]``, and pathways and routers ``[N, L, E]``."""
     tensors = load_tensors(path, REBUILD)
-    wanted = (("embeddings", 2), ("pathways", 3))
-    embeddings, pathways = (
+    wanted = (("embeddings", 2), ("pathways", 3), ("routers", 3))
+    embeddings, pathways, routers = (
         _tensor(tensors.get(name), f"{path}: expected {name}", count, axes) for name, axes in wanted
     )
-    if (pathways < 0).any() or not embeddings.any(-1).all():
+    if (pathways < 0).any() or (routers < 0).any() or not embeddings.any(-1).all():
         raise DataError(f"{path}: expected pathways >= 0 and embeddings with a direction, got others; {REBUILD}.")
-    return embeddings.float(), pathways.float()
+    if pathways.shape != routers.shape:
+        raise DataError(f"{path}: expected pathways and routers of one shape, got others; {REBUILD}.")
+    return embeddings.float(), pathways.float(), routers.float()
 
 
 def _tensor(found: Tensor | None, expected: str, count: int, axes: int) -> Tensor:

@@ -20,6 +20,7 @@ from ..errors import DataError, PluginError, SettingError
 from ..kernels.base import QuestionFeatures, ReferenceFeatures
 from ..ledger import Ledger
 from ..models.fingerprint import fingerprint
+from ..models.provenance import own_pathway
 from ..models.routed import RoutedModel
 from ..optimizers._question_features import known, parts
 from ..optimizers.base import PathwayOptimizer
@@ -217,7 +218,7 @@ class Remixer:
         run = self.remix(states, [description(q) for q in questions], questions)
         tails = self.model.tail_scores(states, run.pathway)
         with clock("answer"), torch.no_grad():
-            scores = tails(run.pathway.weights)
+            scores = tails(run.pathway.router)
         base = self.model.choice_scores(states)
         shown = self.candidates if self.strategies.shows_neighbours else None
         ledgers = [
@@ -267,8 +268,9 @@ class Remixer:
             check_selection(selection, choosing, selector)
         with clock("optimisation"), blamed("optimizer", optimizer, "optimize"):
             problem = batch.problem(labeled=optimizer.needs_label, told=optimizer.needs_truth, selection=selection)
-            weights = weights_of(optimizer.optimize(problem), batch.own, selection, optimizer)
-        pathway = Pathway(weights, batch.own, self.model.layers, self.settings.scope, self._top_k)
+            able = batch.changeable(selection.mask)
+            weights = weights_of(optimizer.optimize(problem), batch.own, able, selection, optimizer)
+        pathway = batch.pathway(weights)
         embedded = [self.embedder.flops(t) if self.strategies.needs_neighbours else 0.0 for t in texts]
         ledgers = batch.ledgers(embedded)
         return Remixed(states, pathway, selection, batch.neighbours, ledgers)
@@ -346,12 +348,9 @@ class Remixer:
 
     def _known_of(self, states: Sequence[State]) -> dict[str, NDArray[np.floating]]:
         scores = pad_sequence(self.model.choice_scores(states), True, -torch.inf)
-        own, read = (torch.stack([getattr(s, name) for s in states]) for name in ("own", "router_input"))
-        return parts(known(own, read, scores), read.shape[-1])
-
-    @property
-    def _top_k(self) -> int | None:
-        return self.model.sites[0].top_k if self.settings.mix == "top-k" else None
+        pathway = own_pathway(states, self.model.layers, self.settings.scope, self.settings.pathway)
+        read = torch.stack([state.router_input for state in states])
+        return parts(known(pathway.own, read, scores), read.shape[-1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -369,7 +368,7 @@ class Remixed:
         pathway, changed = self.pathway[b], self.pathway.changed()[b]
         moved = changed.nonzero().squeeze(1).tolist()
         experts = {
-            pathway.layers[i]: (pathway.weights[i] != pathway.own[i]).nonzero().squeeze(1).tolist() for i in moved
+            pathway.layers[i]: (pathway.router[i] != pathway.own[i]).nonzero().squeeze(1).tolist() for i in moved
         }
         n = self.neighbours
         near = [k for k, row in enumerate(n.index[b].tolist()) if row >= 0]

@@ -15,6 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 from ..errors import DataError, SettingError
 from ..ledger import Entry, Ledger, Work, summed
 from ..losses import right_answer_loss
+from ..models.provenance import own_pathway
 from ..models.routed import RoutedModel
 from ..models.snapshot import Snapshot
 from ..problem import FaultTruth, LabeledProblem, Problem, ReferenceArtifact
@@ -79,7 +80,27 @@ class SampleBatch:
     @cached_property
     def own(self) -> Tensor:
         """``[B, L, E]`` ω0."""
-        return torch.stack([s.own for s in self.states])
+        return self._own.own
+
+    @cached_property
+    def used(self) -> Tensor:
+        """``[B, L, E]`` bool, experts that the model used."""
+        return torch.stack([s.own for s in self.states]) > 0
+
+    @cached_property
+    def _own(self) -> Pathway:
+        s = self.settings
+        whole = own_pathway(self.states, self.model.layers, s.scope, s.pathway)
+        top_k = self.model.sites[0].top_k if s.mix == "top-k" and s.pathway == "weights" else None
+        return replace(whole, top_k=top_k)
+
+    def pathway(self, weights: Tensor) -> Pathway:
+        """ω ``[B, L, E]`` of the samples, as an answer follows it."""
+        return replace(self._own, router=weights)
+
+    def changeable(self, chosen: Tensor) -> Tensor:
+        """As ``Problem.changeable``."""
+        return chosen | self.used if self.settings.pathway == "weights" else chosen
 
     def problem(self, *, labeled: bool = False, told: bool = False, selection: Selection | None = None) -> Problem:
         """The problem before or after layers are chosen; what its losses take is of the phase that it is made in.
@@ -122,14 +143,15 @@ class SampleBatch:
 
     @property
     def _truth(self) -> FaultTruth:
-        return cast(FaultTruth, self.model.known_fault.truth(self.model, self.states))
+        return cast(FaultTruth, self.model.known_fault.truth(self.model, self.states, self.settings.pathway))
 
     @cached_property
     def _reference_pathways(self) -> Tensor:
         """Of all candidates: one copy a batch, which may be large."""
-        return (
-            self.own.new_zeros(0, *self.own.shape[1:]) if self.candidates is None else self.candidates.pathways.clone()
-        )
+        if self.candidates is None:
+            return self.own.new_zeros(0, *self.own.shape[1:])
+        dense = self.settings.pathway == "router"
+        return (self.candidates.routers if dense else self.candidates.pathways).clone()
 
     @cached_property
     def _known(self) -> dict[str, Any]:
@@ -140,6 +162,8 @@ class SampleBatch:
         seeds = [draw_key(self.settings.seed, s.prompt) for s in self.states]
         return {
             "own": own,
+            "used": self.used,
+            "kind": self.settings.pathway,
             "router": torch.stack([s.router for s in self.states]),
             "router_input": torch.stack([s.router_input for s in self.states]),
             "layers": self.model.layers,
@@ -152,9 +176,7 @@ class SampleBatch:
 
     @torch.no_grad()
     def _answered(self, weights: Tensor) -> Tensor:
-        top_k = self.model.sites[0].top_k if self.settings.mix == "top-k" else None
-        pathway = Pathway(weights, self.own, self.model.layers, self.settings.scope, top_k)
-        tails = self.model.tail_scores(self.states, pathway)
+        tails = self.model.tail_scores(self.states, self.pathway(weights))
         with self.unchanged():
             chosen = tails(weights).argmax(-1)
         self.spending.answering(tails.spent)
@@ -283,7 +305,7 @@ class Losses:
         self.batch = batch
         everywhere = torch.ones(batch.own.shape[:2], dtype=torch.bool)
         self._active = everywhere if selection is None else selection.layers
-        self._support = None if selection is None else selection.mask | (batch.own > 0)
+        self._support = None if selection is None else batch.changeable(selection.mask)
         self._used = used
 
     def neighbourhood(self, weights: Tensor, running: Tensor | None = None) -> Tensor:
@@ -341,6 +363,7 @@ class Losses:
             self._support,
             b.settings.scope,
             transfer,
+            gradient=b.settings.gradient if b.settings.pathway == "router" else None,
             head=head,
             relative=b.model.letters_alone and b.settings.loss != "likelihood",
         )

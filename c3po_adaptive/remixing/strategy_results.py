@@ -37,19 +37,29 @@ def blamed(role: str, strategy: Any, method: str) -> Iterator[None]:
         ) from error
 
 
-def weights_of(returned: Any, own: Tensor, selection: Selection, optimizer: PathwayOptimizer) -> Tensor:
-    """What an optimizer returned, if it is a pathway that it may return."""
+def weights_of(returned: Any, own: Tensor, able: Tensor, selection: Selection, optimizer: PathwayOptimizer) -> Tensor:
+    """What an optimizer returned, if it is a pathway that it may return.
+
+    Args:
+        returned: by the optimizer.
+        own: ``[B, L, E]`` ω0.
+        able: ``[B, L, E]`` bool, experts that may change in selected layers.
+        selection: of layers.
+        optimizer: whose it is.
+    """
     if not isinstance(returned, Tensor):
         raise PluginError(
             f"Expected optimizer {optimizer.name!r} to return weights (B, L, E) = {tuple(own.shape)}, got "
             f"{type(returned).__name__}; return a tensor."
         )
     weights = returned.detach()
-    _check_weights(weights, own, selection, optimizer)
+    _check_weights(weights, own, able, selection, optimizer)
     return weights
 
 
-def _check_weights(weights: Tensor, own: Tensor, selection: Selection, optimizer: PathwayOptimizer) -> None:
+def _check_weights(
+    weights: Tensor, own: Tensor, able: Tensor, selection: Selection, optimizer: PathwayOptimizer
+) -> None:
     shape = tuple(own.shape)
     if tuple(weights.shape) != shape or not weights.isfinite().all() or (weights < 0).any():
         got = f"{tuple(weights.shape)} from {weights.min().item():g} to {weights.max().item():g}"
@@ -58,8 +68,8 @@ def _check_weights(weights: Tensor, own: Tensor, selection: Selection, optimizer
         wanted, got = "weights that keep the mass of each layer", f"a sum that differs by {drift:g}"
     elif ((weights != own) & ~selection.layers.unsqueeze(-1)).any():
         wanted, got = "the model's own weights in layers that are not selected", "others"
-    elif ((weights > 0) & ~(selection.mask | (own > 0))).any():
-        wanted, got = "no weight on experts that are neither selected nor the model's own", "some"
+    elif ((weights != own) & ~able).any():
+        wanted, got = "the model's own weights of experts that are not selected", "others"
     else:
         return
     raise PluginError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -79,7 +80,7 @@ class Explanation:
     def html(self, command: str | None = None) -> str:
         """The explanation as a page, self-contained; ``command`` is the command line that made it, if one did."""
         rows = [self.pathway.layers.index(layer) for layer in self.layers]
-        own, new = self.pathway.own[rows].numpy(), self.pathway.weights[rows].numpy()
+        own, new = self._used.own[rows].numpy(), self._used.router[rows].numpy()
         scores = {"": {layer: [score] for layer, score in self.layer_scores.items()}}
         return draw(
             __package__,
@@ -106,7 +107,7 @@ class Explanation:
         from ..pictures import layers_by_experts
 
         asked = self.text if len(self.text) <= LINE else f"{self.text[: LINE - 1]}…"
-        panels = pathway_panels(self.pathway.own.numpy(), self.pathway.weights.numpy())
+        panels = pathway_panels(self._used.own.numpy(), self._used.router.numpy())
         return layers_by_experts(panels, self.pathway.layers, title=" ".join(asked.split()), marked=self.layers)
 
     def values(self) -> dict[str, object]:
@@ -140,16 +141,20 @@ class Explanation:
             "cost": self.cost,
         }
 
+    @cached_property
+    def _used(self) -> Pathway:
+        return self.pathway.used
+
     def change(self, layer: int) -> Tensor:
-        """``[E]`` Δω = ω − ω0 of a decoder layer."""
+        """``[E]`` the change of the weights that a decoder layer mixes."""
         row = self.pathway.layers.index(layer)
-        return self.pathway.weights[row] - self.pathway.own[row]
+        return self._used.router[row] - self._used.own[row]
 
     def moved(self, layer: int, most: int) -> list[tuple[int, float, float]]:
         """Experts whose weight changed most: number, weight before, weight after."""
         row, change = self.pathway.layers.index(layer), self.change(layer)
         order = change.abs().argsort(descending=True)[:most].tolist()
-        own, new = self.pathway.own[row].tolist(), self.pathway.weights[row].tolist()
+        own, new = self._used.own[row].tolist(), self._used.router[row].tolist()
         return [(e, own[e], new[e]) for e in order if own[e] != new[e]]
 
     def seen(self, layer: int, most: int) -> list[tuple[int, str, str]]:
@@ -261,7 +266,7 @@ def _cost(run: Remixed, model: RoutedModel, *, scored: bool) -> dict[str, float]
     if scored:
         tails = model.tail_scores(run.states, run.pathway)
         with torch.no_grad():
-            tails(run.pathway.weights)
+            tails(run.pathway.router)
         ledger = replace(ledger, answer=tails.spent[0])
     return {phase: flops / run.states[0].work.flops for phase, flops in vars(ledger.cost).items() if flops}
 
@@ -270,14 +275,14 @@ def _probabilities(
     run: Remixed, model: RoutedModel, chosen: list[int], choices: tuple[str, ...]
 ) -> tuple[tuple[str, ...], list[tuple[float, ...]]]:
     """The options, and their probabilities along ω0, ω, and ω with one chosen layer after the other undone."""
-    new, own = run.pathway.weights[0], run.pathway.own[0]
+    p = run.pathway
+    new, own = p.router[0], p.own[0]
     ways = [own, new]
     for row in chosen:
         undone = new.clone()
         undone[row] = own[row]
         ways.append(undone)
-    p = run.pathway
-    many = Pathway(torch.stack(ways), own.expand(len(ways), *own.shape), p.layers, p.scope, p.top_k)
+    many = replace(p[[0] * len(ways)], router=torch.stack(ways))
     states = [run.states[0]] * len(ways)
     if choices:
         return choices, [tuple(s.softmax(-1).tolist()) for s in model.choice_scores(states, many)]

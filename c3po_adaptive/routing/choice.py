@@ -10,9 +10,10 @@ from torch.nn.functional import pad
 
 from .._printed import in_brief
 from ..errors import ModelError, SettingError
+from ..gate import Groups, selected
 from .families import of_router
 from .router_rules import EXPLAINED, LayerRouting
-from .selecting import Groups, groups_of, selected
+from .selecting import groups_of
 from .sites import WORKING
 from .styles import Change
 

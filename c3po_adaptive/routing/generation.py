@@ -18,9 +18,9 @@ from transformers import StoppingCriteria
 from ..errors import DataError, SettingError
 from ..ledger import Entry
 from ..types import Pathway
-from .intercept import intercepted
+from .gates import Routers
 from .router_rules import RoutingRule, Rows, RuleRun
-from .rules import PathwayRule
+from .rules import PathwayRule, following
 from .sites import Site
 from .styles import Change
 
@@ -95,8 +95,9 @@ def decoded_rows(seen: Tensor) -> Callable[[int, int], Rows]:
 class DecodingRule:
     """ω at the last token of each prompt, and Δω on every new token, or on all others, as the pathway's scope says."""
 
-    def __init__(self, pathway: Pathway, width: int) -> None:
-        self.pathway, self.decoding = pathway, Decoding(len(pathway.weights), width)
+    def __init__(self, pathway: Pathway, width: int, routers: Routers | None) -> None:
+        self.pathway, self.routers = pathway, routers
+        self.decoding = Decoding(len(pathway.router), width)
 
     def __call__(self, position: int, index: Tensor, weights: Tensor) -> Change | None:
         p = self.pathway
@@ -111,7 +112,8 @@ class DecodingRule:
             shifted = owner
         else:
             return None
-        return PathwayRule(p.weights, p.own, replaced, shifted, p.changed(), top_k=p.top_k)(position, index, weights)
+        rule = PathwayRule(p.router, p.own, replaced, shifted, p.changed(), top_k=p.top_k, routers=self.routers)
+        return rule(position, index, weights)
 
 
 def decoded_along(
@@ -128,7 +130,8 @@ def decoded_along(
         return RuleRun(sites, routing, torch.arange(len(seen))).routed(decoded_rows(seen.cpu().bool()))
     if routing is None or not routing.changed().any():
         return nullcontext()
-    return intercepted(sites, DecodingRule(routing, seen.shape[1]))
+    routers = None if routing.gate is None else Routers(sites)
+    return following(sites, DecodingRule(routing, seen.shape[1], routers), routers)
 
 
 @dataclass(frozen=True)

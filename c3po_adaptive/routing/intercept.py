@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from ..errors import ModelError
+from ..gate import Gate
+from .gates import Routers
 from .mixing import dense
 from .modules import hook_after, hook_before, hooked, this_thread
 from .sites import Site
@@ -135,12 +136,14 @@ class Recording:
 
     Attributes:
         weights: per layer ``[R, E]`` the mixing weights really used.
-        probabilities: per layer ``[R, E]`` how much the router makes of each expert.
+        probabilities: per layer ``[R, E]`` the router's distribution.
+        gates: per layer what makes the weights of it.
         inputs: per layer ``[R, H]`` the hidden states that the router reads, in float32.
     """
 
     weights: dict[int, Tensor] = field(default_factory=dict)
     probabilities: dict[int, Tensor] = field(default_factory=dict)
+    gates: dict[int, Gate] = field(default_factory=dict)
     inputs: dict[int, Tensor] = field(default_factory=dict)
 
     def stacked(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -151,6 +154,11 @@ class Recording:
         )
         return weights, probabilities, inputs
 
+    @property
+    def gate(self) -> Gate:
+        """``[R, L, E]`` of all layers."""
+        return Gate.stacked([self.gates[i] for i in sorted(self.gates)], 1)
+
 
 @contextmanager
 def recorded(sites: Sequence[Site], rows: Tensor | None = None) -> Iterator[Recording]:
@@ -160,30 +168,24 @@ def recorded(sites: Sequence[Site], rows: Tensor | None = None) -> Iterator[Reco
         sites: the model's MoE layers.
         rows: ``[R]`` which of a call's tokens are read, so that no others are stored; None: every one.
     """
-    recording = Recording()
-
-    def of(tokens: Tensor) -> Tensor:
-        return tokens if rows is None else tokens[rows.to(tokens.device)]
+    recording, routers = Recording(), Routers(sites)
 
     def reading(position: int, site: Site) -> Decide:
         def read(index: Tensor, weights: Tensor) -> None:
-            recording.weights[position] = dense(of(index), of(weights), site.n_experts).cpu()
+            call, at = routers.take(position), slice(None) if rows is None else rows.to(index.device)
+            recording.weights[position] = dense(index[at], weights[at], site.n_experts).cpu()
+            probabilities, gate = call.gate(index[at], weights[at], at)
+            recording.probabilities[position], recording.gates[position] = probabilities.cpu(), gate.map(Tensor.cpu)
+            recording.inputs[position] = call.inputs[at].float().cpu()
 
         return read
 
-    def scoring(position: int, site: Site) -> Any:
-        def score(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-            recording.probabilities[position] = of(site.probabilities(output)).cpu()
-            read = args[0] if args else next(iter(kwargs.values()))
-            recording.inputs[position] = of(read.reshape(-1, read.shape[-1])).float().cpu()
-
-        return score
-
-    handles: list[RemovableHandle] = []
-    for position, site in enumerate(sites):
-        handles.append(hook_after(site.router, scoring(position, site), with_kwargs=True))
-        handles += site.style.intercept(site.experts, site.router, reading(position, site))
-    with hooked(handles):
+    handles = (
+        handle
+        for position, site in enumerate(sites)
+        for handle in site.style.intercept(site.experts, site.router, reading(position, site))
+    )
+    with routers.seen(), hooked(handles):
         yield recording
     if len(recording.weights) != len(sites):
         raise ModelError(

@@ -4,6 +4,7 @@ gives, and token by token."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Self
 
@@ -15,13 +16,13 @@ from .._printed import in_brief
 from ..ledger import Entry
 from ..types import Pathway, Prompt
 from .flops import Flops
+from .gates import Routers
 from .grouping import grouped, waiting
 from .head import ROWS, head, likelihoods
-from .intercept import intercepted
 from .packing import Layout, layout_for
 from .prefill import ScoredTail
 from .router_rules import RuleRun
-from .rules import PathwayRule
+from .rules import PathwayRule, following
 from .scores import acting_rows
 from .sites import Site
 from .states import State, TailBatch, by_option, collate
@@ -91,17 +92,19 @@ def finals_along(
     found = {i: state.final for i, state in enumerate(states) if not moved[i]}
     for group in grouped([waiting(i, state.packed) for i, state in enumerate(states) if moved[i]]):
         batch, part = collate([states[i] for i in group]), pathway[group]
-        with intercepted(sites, rule_of(batch, part)):
+        with along(sites, batch, part):
             hidden = tail_hidden(model, sites, batch, first_changed(part.changed()))
         final = batch.final(hidden)
         found.update(zip(group, final.split([len(s.final) for s in batch.states]), strict=True))
     return [ScoredTail(state.packed, found[i]) for i, state in enumerate(states)]
 
 
-def rule_of(batch: TailBatch, pathway: Pathway) -> PathwayRule:
-    """What the pathways ``[B, L, E]`` of a batch's samples do to its tails."""
-    replaced, shifted = acting_rows(batch, torch.arange(len(batch)), pathway.scope)
-    return PathwayRule(pathway.weights, pathway.own, replaced, shifted, pathway.changed(), top_k=pathway.top_k)
+def along(sites: Sequence[Site], batch: TailBatch, pathway: Pathway) -> AbstractContextManager[None]:
+    """Inside the block the tails of a batch follow its samples' pathways ``[B, L, E]``."""
+    rows = acting_rows(batch, torch.arange(len(batch)), pathway.scope)
+    routers = None if pathway.gate is None else Routers(sites)
+    rule = PathwayRule(pathway.router, pathway.own, *rows, pathway.changed(), top_k=pathway.top_k, routers=routers)
+    return following(sites, rule, routers)
 
 
 def first_changed(changed: Tensor) -> int:

@@ -30,6 +30,15 @@ def with_mass(weights: Tensor, total: Tensor) -> Tensor:
     return weights * (total / mass(weights).clamp_min(torch.finfo(weights.dtype).tiny))
 
 
+def placed(weights: Tensor, allowed: Tensor, own: Tensor) -> Tensor:
+    """``weights`` on ``allowed`` experts, rescaled to what ``own`` has on them, and ``own`` on others; ``own`` where
+    nothing is left of them.
+    """
+    cut = weights * allowed
+    moved = torch.where(allowed, with_mass(cut, mass(own * allowed)), own)
+    return torch.where(mass(cut) > 0, moved, own)
+
+
 def top(weights: Tensor, k: int) -> Tensor:
     """Only the k largest weights of each row, rescaled to the row's mass."""
     index, largest = sparse(weights, k)

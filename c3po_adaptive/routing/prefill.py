@@ -188,6 +188,7 @@ def _run_tails(
     ):
         last = decoder_of(model)(**call).last_hidden_state
     own, router, read = recording.stacked()
+    gate = recording.gate
     finals = _finals(last, batch, packed)
     logits = head(model, torch.cat(finals)[None])[0]
     scores = likelihoods(logits, batch.at, batch.scored).split([len(p.row) for p in packed])
@@ -202,6 +203,7 @@ def _run_tails(
                 torch.stack([e[mine, :width] for e in entries]),
                 own[b].clone(),
                 router[b].clone(),
+                gate[b].map(Tensor.clone),
                 read[b].clone(),
                 scores[b],
                 finals[b].clone(),

@@ -9,19 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .._printed import in_brief
 from ..errors import C3POError, ModelError, SettingError
 from .finite import NotFinite, finite
+from .gates import Routers
 from .intercept import intercepted
 from .mixing import mass
-from .modules import hook_after, hooked
-from .selecting import selection_bias
-from .sites import WORKING, Site, router_scores
+from .sites import WORKING, Site
 from .styles import Change
 
 EXPLAINED = 0.02
@@ -150,23 +149,6 @@ class Rows:
     real: Tensor
 
 
-@dataclass(frozen=True, eq=False)
-class _Router:
-    """What a router made of a call's tokens, adds to that when it chooses, and read, as ``LayerRouting`` has them."""
-
-    logits: Tensor
-    bias: Tensor | None
-    inputs: Tensor
-
-    @classmethod
-    def of(cls, site: Site, called_with: Sequence[Any], output: Any) -> _Router:
-        scores = router_scores(output, site)
-        mixable = torch.arange(site.n_experts, device=scores.device) < site.mixable
-        bias = selection_bias(site.router, called_with, site.n_experts)
-        read = called_with[0]
-        return cls(scores.masked_fill(~mixable, -torch.inf), bias, read.reshape(-1, read.shape[-1]))
-
-
 @dataclass(eq=False)
 class RuleRun:
     """Prompts that are run along a rule, and how many experts that takes.
@@ -211,11 +193,11 @@ class RuleRun:
             SettingError: on a call: a rule gives experts weights that are NaN or infinite.
             NotFinite: on a call: the router does, and a rule fails on it.
         """
-        routers: dict[int, _Router] = {}
+        routers = Routers(self.sites)
         layers = tuple(site.layer for site in self.sites)
 
         def decide(position: int, index: Tensor, weights: Tensor) -> Change | None:
-            rows, router = rows_of(position, len(index)), routers.pop(position)  # of all layers they would be large
+            rows, router = rows_of(position, len(index)), routers.take(position)
             change = None
             if position >= self.start:
                 seen = LayerRouting(
@@ -241,14 +223,7 @@ class RuleRun:
             self._count(position, rows, index, change)
             return change
 
-        def keeping(position: int, site: Site) -> Callable[..., None]:
-            def keep(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-                routers[position] = _Router.of(site, (*args, *kwargs.values()), output)
-
-            return keep
-
-        handles = [hook_after(s.router, keeping(i, s), with_kwargs=True) for i, s in enumerate(self.sites)]
-        with hooked(handles), intercepted(self.sites, decide):
+        with routers.seen(), intercepted(self.sites, decide):
             yield
 
     def _count(self, position: int, rows: Rows, index: Tensor, change: Change | None) -> None:

@@ -14,13 +14,13 @@ from transformers import PreTrainedModel
 
 from ..errors import SettingError
 from ..ledger import Entry
-from ..types import Head, Scope, Transfer
+from ..types import Gradient, Head, Scope, Transfer
 from .flops import Flops
+from .gates import Routers
 from .grouping import Tail, grouped, waiting
 from .head import head, likelihoods
-from .intercept import intercepted
 from .modules import answering
-from .rules import PathwayRule
+from .rules import PathwayRule, following
 from .sites import Site
 from .states import State, TailBatch, collate, normalized
 from .styles import Change
@@ -48,6 +48,7 @@ class TailScores:
         scope: see ``Scope``.
         transfer: see ``Transfer``.
         top_k: mix only the k largest weights of a layer; None: all.
+        gradient: ω is a router's distribution, and has this gradient; None: it is weights.
         head: whether likelihoods are exact, or divided by the tangent of the normalizer.
         relative: only differences between a tail's choices matter. Where its options are single tokens, the head is
             then computed for these alone, and scores are logits: log-likelihoods up to a number for each tail.
@@ -66,6 +67,7 @@ class TailScores:
     scope: Scope = "answer"
     transfer: Transfer = "replace"
     top_k: int | None = None
+    gradient: Gradient | None = None
     head: Head = "full"
     relative: bool = False
     spent: list[Entry] = field(init=False)
@@ -110,8 +112,10 @@ class TailScores:
     def _run(self, members: list[int], batch: TailBatch, weights: Tensor, backward: bool) -> Tensor:
         sample = self.sample[members]
         replaced, shifted = acting_rows(batch, sample, self.scope, self.transfer)
-        rule = _Counting(PathwayRule(weights, self.own, replaced, shifted, self.active, self.support, self.top_k))
-        with intercepted(self.sites, rule):
+        routers, core = None if self.gradient is None else Routers(self.sites), self.gradient == "core"
+        whose = (weights, self.own, replaced, shifted, self.active, self.support)
+        rule = _Counting(PathwayRule(*whose, self.top_k, routers, core))
+        with following(self.sites, rule, routers):
             hidden = tail_hidden(self.model, self.sites, batch, min(self._first[i] for i in members))
         tokens = self._tokens(batch.final(hidden), batch, self._way(members[0]))
         used = {layer: rows.view(batch.real.shape) for layer, rows in rule.used.items()}

@@ -7,38 +7,12 @@ A bias has its say in the choice alone, and of groups of experts only the best a
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
+from ..gate import Groups
 from .families import table
-
-OUTSIDE = 1e4
-"""Below any score: experts of other groups come after all of those that are looked at."""
-
-
-@dataclass(frozen=True, eq=False)
-class Groups:
-    """Experts side by side in groups of one size.
-
-    Attributes:
-        count: how many there are.
-        k: how many of them are looked at.
-        pairs: whether a group counts by its two best experts together; if not, by its best one.
-    """
-
-    count: int
-    k: int
-    pairs: bool
-
-    def outside(self, scores: Tensor, banned: Tensor) -> Tensor:
-        """``[R, E]`` bool, experts of groups that are left out, by ``scores [R, E]``; banned ones count nothing."""
-        inside = scores.masked_fill(banned, 0).unflatten(1, (self.count, -1))
-        best = inside.topk(min(2, inside.shape[-1]) if self.pairs else 1, dim=-1).values.sum(-1)
-        left_out = torch.ones_like(best, dtype=torch.bool).scatter(1, best.topk(self.k, dim=-1).indices, False)
-        return left_out.repeat_interleave(inside.shape[-1], dim=1)
 
 
 def groups_of(router: nn.Module, *, pairs: bool) -> Groups | None:
@@ -48,21 +22,6 @@ def groups_of(router: nn.Module, *, pairs: bool) -> Groups | None:
     k = getattr(router, "topk_group", None)
     limited = count > 1 and isinstance(k, int) and getattr(router, "topk_method", "") != "greedy"
     return Groups(count, int(k), pairs) if limited and k else None
-
-
-def selected(scores: Tensor, k: int, groups: Groups | None, banned: Tensor, forced: Tensor) -> Tensor:
-    """The k experts ``[R, k]`` that are chosen by ``scores [R, E]``.
-
-    Args:
-        scores: finite, with the selection bias.
-        k: how many.
-        groups: of which only some are looked at; where they hold fewer than k, others follow.
-        banned: ``[E]`` bool, never chosen.
-        forced: ``[E]`` bool, chosen first, whatever their group.
-    """
-    if groups is not None:
-        scores = scores - OUTSIDE * groups.outside(scores, banned)
-    return scores.masked_fill(banned, -torch.inf).masked_fill(forced, torch.inf).topk(k, dim=-1).indices
 
 
 def selection_bias(router: nn.Module, called_with: Iterable[Any], n_experts: int) -> Tensor | None:

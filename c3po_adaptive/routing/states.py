@@ -12,6 +12,7 @@ from torch.nn.functional import pad
 from transformers import PreTrainedModel
 
 from .._printed import in_brief
+from ..gate import Gate
 from ..ledger import Entry
 from ..types import Prompt
 from .head import ROWS, Tangent, plane
@@ -29,7 +30,8 @@ class State:
         cache: per decoder layer from the first MoE layer on, what the prompt before the tail left; () if nothing did.
         entry: ``[L, Q, S, H]`` hidden states of the tail where they enter each MoE layer's decoder layer.
         own: ω0 ``[L, E]`` at the token where a pathway acts: the prompt's last one, most often.
-        router: ``[L, E]`` the router's probabilities there.
+        router: ``[L, E]`` the router's distribution there.
+        gate: what makes ω0 of it.
         router_input: ``[L, H]`` the hidden states that the routers read there.
         token_scores: ``[M]`` log-likelihoods of the scored tokens along the model's own pathway.
         final: ``[U, H]`` final hidden states of the tokens that predict a scored one.
@@ -44,6 +46,7 @@ class State:
     entry: Tensor
     own: Tensor
     router: Tensor
+    gate: Gate
     router_input: Tensor
     token_scores: Tensor
     final: Tensor
@@ -72,6 +75,7 @@ class State:
     def nbytes(self) -> int:
         """Bytes of the tensors it holds, which a byte budget counts, with room for the tangent."""
         held = [self.entry, self.own, self.router, self.router_input, self.token_scores, self.final, self.final]
+        held += [self.gate.bias, self.gate.scale]
         held += [] if self.hidden is None else [self.hidden]
         shown = [part for part in (self.packed.images, self.prompt.extra) if part is not None]
         return sum(t.nbytes for t in held) + sum(k.nbytes for k in self.cache) + sum(part.nbytes for part in shown)

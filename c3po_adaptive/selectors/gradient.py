@@ -13,7 +13,7 @@ from ..attribution.function import PathwayFunction
 from ..optimizers._reference_artifacts import GRADIENT
 from ..optimizers._simplex import slope
 from ..problem import Problem
-from ..routing.mixing import core, mass
+from ..routing.mixing import core
 from ..types import Attributable, Selection
 from .fixed import check_layers
 from .scored import ScoredLayers
@@ -76,6 +76,6 @@ def eligible_experts(problem: Problem, last: int | None, experts: int) -> Tensor
 
 def steepness(problem: Problem, gradient: Tensor, looked_at: Tensor) -> tuple[Tensor, Tensor]:
     """Length of ``gradient [B, L, E]`` on the tangent of the simplex, by layer ``[B, L]``, and of each expert."""
-    able = (looked_at | (problem.own > 0)) & looked_at.any(-1, keepdim=True)
-    along = slope(gradient, problem.own, able, mass(problem.own))
+    able = problem.changeable(looked_at) & looked_at.any(-1, keepdim=True)
+    along = slope(gradient, problem.own, able)
     return along.norm(dim=-1), along.abs()

@@ -73,7 +73,7 @@ class Misrouted(ScoredLayers):
         terms = weight * each
         others = (terms.sum(1, keepdim=True) - terms) / (1 - weight).clamp_min(_TINY)
         own = problem.own[:, None]
-        movable = (eligible_experts(problem, None, self.core_size(problem)) | (problem.own > 0))[:, None]
+        movable = problem.changeable(eligible_experts(problem, None, self.core_size(problem)))[:, None]
         lowered = ((own - stepped(own, movable, others, self.lr)) * terms).sum((1, 3))
         several = (problem.neighbours.weight > 0).sum(1, keepdim=True) > 1
         return lowered * several

@@ -1,11 +1,11 @@
-"""A pathway in a file: float32 weights (safetensors) with a card in the same file, that says whose it is."""
+"""A pathway in a file: float32 routing (safetensors) with a card in the same file, that says whose it is."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -18,7 +18,7 @@ from .tensors import load_tensors, metadata_of, save_tensors
 if TYPE_CHECKING:
     from torch import Tensor
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 KEY = "c3po_pathway"
 REMEDY = "save it again: model.with_origin(pathway, text).save(path)"
 
@@ -60,16 +60,27 @@ class Origin(BaseModel):
         return self.model_copy(update={"prompts": tuple(self.prompts[row] for row in rows), "texts": texts})
 
 
+class GateCard(BaseModel):
+    """What makes weights of a router distribution, beside two tensors."""
+
+    model_config = ConfigDict(frozen=True)
+
+    k: int = Field(ge=1)
+    renormalized: bool
+    groups: dict[str, Any] | None = None
+
+
 class PathwayCard(Ours):
     """the card of a pathway"""
 
     newest: ClassVar[int] = SCHEMA_VERSION
 
-    schema_version: Literal[1]
+    schema_version: Literal[2]
     layers: tuple[int, ...]
     scope: str
     top_k: int | None = Field(ge=1)
     origin: Origin
+    gate: GateCard | None = None
 
 
 def write_pathway(path: Path, tensors: Mapping[str, Tensor], card: PathwayCard) -> None:
@@ -77,7 +88,7 @@ def write_pathway(path: Path, tensors: Mapping[str, Tensor], card: PathwayCard) 
 
     Args:
         path: of the file.
-        tensors: ``weights`` and ``own``.
+        tensors: ``router`` and ``own``; and ``bias`` and ``scale`` of a gate.
         card: whose it is.
 
     Raises:
@@ -88,7 +99,7 @@ def write_pathway(path: Path, tensors: Mapping[str, Tensor], card: PathwayCard) 
     check_own(path, is_pathway, "a pathway's file")
     text = json.dumps(card.model_dump())
     try:
-        # Copies: the model's own pathway is its weights and its own weights at once.
+        # Copies: the model's own pathway is ω and ω0 at once.
         copies = {name: t.detach().to("cpu", torch.float32, copy=True).contiguous() for name, t in tensors.items()}
         save_tensors(copies, path, {KEY: text})
     except OSError as error:
@@ -104,7 +115,7 @@ def is_pathway(path: Path) -> bool:
 
 
 def read_pathway(path: Path) -> tuple[dict[str, Tensor], PathwayCard]:
-    """Weights and own weights, ``[L, E]`` or ``[B, L, E]`` both, and the card.
+    """Router and own, ``[L, E]`` or ``[B, L, E]`` both, ``bias`` and ``scale`` where it has a gate, and the card.
 
     Raises:
         DataError: no such file, no pathway, one of a later release, or a damaged one.
@@ -118,13 +129,11 @@ def read_pathway(path: Path) -> tuple[dict[str, Tensor], PathwayCard]:
     value = parse_json(text, str(path), REMEDY)
     card = checked(PathwayCard, value, str(path), REMEDY)
     shapes = {name: tuple(t.shape) for name, t in tensors.items()}
-    weights, own = tensors.get("weights"), tensors.get("own")
-    if (
-        weights is None
-        or own is None
-        or weights.shape != own.shape
-        or not (weights.is_floating_point() and own.is_floating_point())
-        or not (own.isfinite().all() and (own >= 0).all())
-    ):
-        raise DataError(f"{path}: expected finite weights and own weights of one shape, got {shapes}; {REMEDY}.")
-    return {"weights": weights.float(), "own": own.float()}, card
+    names = ["router", "own", *([] if card.gate is None else ["bias", "scale"])]
+    found = {name: tensors[name] for name in names if name in tensors}
+    whole = len(found) == len(names) and all(t.is_floating_point() and t.isfinite().all() for t in found.values())
+    shape = shapes.get("own", ())
+    wanted = dict.fromkeys(names, shape) | ({} if card.gate is None else {"scale": (*shape[:-1], 1)})
+    if not whole or any(shapes[name] != wanted[name] for name in names) or (found["own"] < 0).any():
+        raise DataError(f"{path}: expected finite {', '.join(names)} of one shape, got {shapes}; {REMEDY}.")
+    return {name: tensor.float() for name, tensor in found.items()}, card

@@ -103,11 +103,24 @@ class OptimizerContract(Contract):
     def test_mixes_only_own_and_selected_experts(self, optimizer: PathwayOptimizer) -> None:
         """Weight is only on selected experts and on those that the model used itself.
 
-        Set the weights of others to zero: ``omega * (problem.selection.mask | (problem.own > 0))``, then rescale.
+        Keep the weights of others: ``torch.where(c3po_adaptive.allowed_experts(problem), omega, problem.own)``, and
+        rescale the allowed ones to what ``problem.own`` has on them.
         """
-        problem = self.make_problem(optimizer)
-        other = (optimizer.optimize(problem) != 0) & ~(_selection(problem).mask | (problem.own > 0))
-        expect(not other.any(), "weight on selected and own experts alone", f"{_bad(other)} elsewhere (b, l, e)")
+        self._moves_only_allowed(optimizer, self.make_problem(optimizer))
+
+    def test_keeps_the_rest_of_a_distribution(self, optimizer: PathwayOptimizer) -> None:
+        """Where ω is a router's distribution (``problem.kind``), experts that are not selected keep theirs.
+
+        As above: ``toward(problem, goal)`` and ``project(omega, allowed, problem.own)`` do so.
+        """
+        self._moves_only_allowed(optimizer, self.make_problem(optimizer, kind="router"))
+
+    def _moves_only_allowed(self, optimizer: PathwayOptimizer, problem: Problem) -> None:
+        omega, able = optimizer.optimize(problem), problem.changeable(_selection(problem).mask)
+        other = (omega != problem.own) & ~able
+        expect(not other.any(), "own weights on all but the experts that may change", f"{_bad(other)} (b, l, e)")
+        drift = (omega.sum(-1) - problem.own.sum(-1)).abs()
+        expect((drift <= 2e-5).all(), "the mass of every layer kept", f"a sum off by {drift.max():.3g}")
 
     def test_inputs_untouched(self, optimizer: PathwayOptimizer) -> None:
         """The problem's tensors are read, never written.

@@ -15,7 +15,7 @@ from ..kernels.base import Array, ReferenceFeatures
 from ..optimizers.base import PathwayOptimizer
 from ..optimizers.ngd import NGD
 from ..problem import FaultTruth, LabeledProblem, Loss, Problem, ReferenceArtifact, ReferenceBatch
-from ..types import Neighbours, Selection
+from ..types import Neighbours, PathwayKind, Selection
 
 
 def toy_problem(
@@ -33,6 +33,7 @@ def toy_problem(
     only: int | None = None,
     labeled: bool = False,
     told: bool = False,
+    kind: PathwayKind = "weights",
 ) -> Problem:
     """B samples of L layers of E experts, of which the model uses ``top_k`` without renormalizing them.
 
@@ -54,14 +55,14 @@ def toy_problem(
         only: keep this sample alone, with the numbers that it has in the batch.
         labeled: add the label's loss, which makes it a ``LabeledProblem``.
         told: add the truth of a fault: experts of the last two layers, exchanged with their neighbours.
+        kind: what pathways are; as router distributions those of all experts count, the unused ones', too.
     """
     source = Generator().manual_seed(seed)
     part = slice(None) if only is None else slice(only, only + 1)
 
     def pathways(*shape: int) -> tuple[Tensor, Tensor]:
         router = (2 * torch.randn(*shape, E, generator=source)).softmax(-1)
-        used = torch.zeros_like(router).scatter(-1, router.topk(top_k, -1).indices, 1.0)
-        return router, router * used
+        return router, router if kind == "router" else router * _used(router, top_k)
 
     router, own = pathways(B, L)
     known = pathways(references, L)[1]
@@ -106,6 +107,8 @@ def toy_problem(
         each = artifact.compute(
             ReferenceBatch(
                 own=middle,
+                used=middle > 0 if kind == "weights" else _used(middle, top_k),
+                kind=kind,
                 router=router.mean(0).expand_as(known),
                 router_input=read_by_references,
                 movable=torch.ones_like(known, dtype=torch.bool),
@@ -128,6 +131,8 @@ def toy_problem(
 
     made: Problem = Problem(
         own=own[part],
+        used=_used(router, top_k)[part],
+        kind=kind,
         router=router[part],
         router_input=read[part],
         layers=tuple(range(2, 2 + L)),  # as if the first two decoder layers were dense
@@ -151,6 +156,11 @@ def toy_problem(
             answered=lambda weights: scores(weights).argmax(-1),
         )
     return altered(made)
+
+
+def _used(router: Tensor, top_k: int) -> Tensor:
+    """``[..., E]`` bool."""
+    return torch.zeros_like(router, dtype=torch.bool).scatter(-1, router.topk(top_k, -1).indices, True)
 
 
 def _exchanged(own: Tensor) -> FaultTruth:
@@ -224,7 +234,7 @@ def toy_parts(known: Array) -> dict[str, Array]:
 
 def tensors(problem: Problem) -> dict[str, Tensor]:
     """Copies of all that a strategy could alter by accident."""
-    alone = ("own", "router", "router_input", "neighbour_pathways", "reference_pathways")
+    alone = ("own", "used", "router", "router_input", "neighbour_pathways", "reference_pathways")
     found = {name: getattr(problem, name) for name in alone}
     found |= {name: getattr(problem.neighbours, name) for name in ("index", "similarity", "weight")}
     if problem.selection is not None:

@@ -38,14 +38,14 @@ def carried(model: RoutedModel, text: str, arm: str, seed: int) -> dict[str, str
     """What a request of one arm carries."""
     if arm == "none":
         return {}
-    own = model.pathway(text, scope="answer")
+    own = model.pathway(text, scope="answer", kind="weights")
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.rand(LAYERS, model.n_experts, generator=generator).topk(EXPERTS).indices
     changed = torch.zeros(LAYERS, model.n_experts).scatter(-1, chosen, torch.rand(LAYERS, EXPERTS, generator=generator))
     weights = own.weights.clone()
     weights[-LAYERS:] = changed * own.weights[-LAYERS:].sum(-1, keepdim=True) / changed.sum(-1, keepdim=True)
     top_k = model.sites[0].top_k if arm == "top-k" else None
-    return pathway_request(model, replace(own, weights=weights, top_k=top_k))
+    return pathway_request(model, replace(own, router=weights, top_k=top_k))
 
 
 def measured(llm: LLM, model: RoutedModel, texts: Sequence[str], repeats: int) -> list[dict[str, Any]]:

@@ -261,7 +261,7 @@ class _Setup:
         pathways = [answer.pathway for answer in answers if answer.pathway is not None]
         own = torch.stack([pathway.own for pathway in pathways])
         active = torch.stack([pathway.changed() for pathway in pathways])
-        support = torch.stack([pathway.weights for pathway in pathways]) > 0
+        support = torch.stack([pathway.router for pathway in pathways]) > 0
         sample, labels = torch.tensor([b for b, _ in near]), torch.tensor([q.answer for _, q in near])
         tails = TailScores(self.model.model, whole, self.model.flops, states, sample, own, active, support | (own > 0))
 

@@ -61,6 +61,7 @@ SET = ReferenceSet(
     tuple(Question(f"q{i}", "Is it so?", ("yes", "no"), 0, "t") for i in range(3)),
     torch.ones(3, 4),
     torch.ones(3, 2, 4),
+    torch.ones(3, 2, 4),
     ((-1.0, -2.0),) * 3,
     torch.ones(3, dtype=torch.bool),
     {"source": "s", "model": "ab", "format": "cloze", "embedder": {"name": "e", "revision": "r"}, "versions": {}},
@@ -122,7 +123,8 @@ def set_built(out):
     out = Path(out)
     check_new(out, "folder for the reference set")
     parts = out.with_name(f".{out.name}.parts")
-    shard = {"embeddings": SET.embeddings, "pathways": SET.pathways, "scores": torch.ones(6), "correct": SET.correct}
+    shard = {name: getattr(SET, name) for name in ("embeddings", "pathways", "routers", "correct")}
+    shard |= {"scores": torch.ones(6)}
     embedder = SimpleNamespace(name="e", revision="r")
     built = build.build_reference_set(
         MODEL, SET.questions, embedder, scratch=parts, compute=lambda missing: ((i, shard) for i in missing)

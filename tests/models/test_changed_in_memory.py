@@ -373,7 +373,7 @@ def optimizer_of(model):
 
 def along_another(model):
     pathway = model.pathway(TEXT)
-    return model.score_choices(TEXT, CHOICES, replace(pathway, weights=pathway.weights.flip(-1)))
+    return model.score_choices(TEXT, CHOICES, replace(pathway, router=pathway.weights.flip(-1)))
 
 
 DOORS = {

@@ -63,11 +63,11 @@ class TestRoundTrip:
         assert pathway.save(tmp_path / "omega.safetensors").stat().st_size < tensors + 1024
 
     def test_other_precisions_are_kept_as_float32(self, model, tmp_path):
-        own = model.pathway(TEXT)
-        half = replace(own, weights=own.weights.bfloat16(), own=own.own.bfloat16())
+        own = model.pathway(TEXT, kind="weights")
+        half = replace(own, router=own.router.bfloat16(), own=own.own.bfloat16())
         read = Pathway.load(model.with_origin(half, TEXT).save(tmp_path / "omega.safetensors"))
         assert read.weights.dtype == read.own.dtype == torch.float32
-        assert torch.equal(read.weights, half.weights.float())
+        assert torch.equal(read.router, half.router.float())
         assert not read.changed().any()
 
     def test_batches(self, model, tmp_path):
@@ -113,12 +113,12 @@ class TestOrigin:
             other.with_origin(pathway, TEXT)
 
     def test_a_changed_pathway_is_still_of_its_model(self, pathway, other):
-        changed = replace(pathway, weights=pathway.own)
+        changed = replace(pathway, router=pathway.own)
         with pytest.raises(DataError, match="Expected a pathway of this model"):
             other.forward(TEXT, changed)
 
     def test_it_has_a_text_for_each_sample(self, model, pathway):
-        twice = {name: getattr(pathway, name).expand(2, -1, -1) for name in ("weights", "own")}
+        twice = {name: getattr(pathway, name).expand(2, -1, -1) for name in ("router", "own")}
         with pytest.raises(ShapeError, match=r"one text for each of 2 samples, got 1; say whose it is anew"):
             replace(pathway, **twice)
         anew = model.with_origin(replace(pathway, **twice, origin=None), TEXTS[:2])
@@ -130,8 +130,8 @@ class TestAnotherModel:
         read = Pathway.load(pathway.save(tmp_path / "omega.safetensors"))
         question = questions(1)[0]
         states = other.prefill([other.encode(question)])
-        plain = other.pathway(TEXT)
-        batch = replace(read, weights=read.weights[None], own=read.own[None])
+        plain = other.pathway(TEXT, kind="weights")
+        batch = read[None]
         uses = [
             lambda: other.forward(TEXT, read),
             lambda: other.forward([TEXT], [read]),
@@ -155,7 +155,7 @@ class TestAnotherModel:
         assert stack_pathways([plain, plain]).origin is None
 
     def test_models_do_not_mix_in_a_batch(self, model, pathway, other):
-        theirs = other.with_origin(other.pathway(TEXT), TEXT)
+        theirs = other.with_origin(other.pathway(TEXT, kind="weights"), TEXT)
         with pytest.raises(ShapeError, match="pathways of one model"):
             stack_pathways([pathway, theirs])
 
@@ -166,7 +166,7 @@ def test_texts_are_checked_on_demand(model, pathway):
         model.check(pathway, "Another")
     with pytest.raises(DataError, match="got one that says of none"):
         model.check(model.pathway(TEXT), TEXT)
-    mixed = stack_pathways([pathway, model.pathway(TEXT)])
+    mixed = stack_pathways([pathway, model.pathway(TEXT, kind="weights")])
     with pytest.raises(DataError, match="Expected a pathway of"):
         model.check(mixed, [TEXT, TEXT])
     json.dumps(mixed.origin.model_dump())

@@ -97,7 +97,7 @@ class TestForward:
     def test_unchanged_samples_beside_changed_ones_stay_bit_for_bit(self, model):
         pathway = moved(model.pathway(TEXTS))
         weights = torch.cat([pathway.own[:1], pathway.weights[1:]])
-        new, base = model.forward(TEXTS, replace(pathway, weights=weights)).logits, model.forward(TEXTS).logits
+        new, base = model.forward(TEXTS, replace(pathway, router=weights)).logits, model.forward(TEXTS).logits
         assert [torch.equal(a, b) for a, b in zip(new, base, strict=True)] == [True, False, False]
 
 
@@ -172,7 +172,7 @@ class TestRouting:
         weights = own.weights.clone()
         weights[1, 2] = value
         with pytest.raises(ShapeError, match="finite routing weights >= 0"):
-            replace(own, weights=weights)
+            replace(own, router=weights)
 
     @pytest.mark.parametrize("shape", [(8,), (2, 8), (1, 1, 3, 8)])
     def test_shapes_that_no_pathway_has(self, shape):
@@ -182,9 +182,8 @@ class TestRouting:
 
     def test_replaced_weights_make_a_valid_pathway(self, model):
         own = model.pathway(TEXT)
-        weights = own.weights.flip(-1)
-        new = replace(own, weights=weights)
-        assert torch.equal(new.own, own.weights)
+        new = replace(own, router=own.router.flip(-1))
+        assert torch.equal(new.own, own.router)
         assert new.changed().tolist() == [True] * 3
         assert not torch.equal(model.forward(TEXT, new).logits, model.forward(TEXT).logits)
 

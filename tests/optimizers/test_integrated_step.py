@@ -27,7 +27,8 @@ def references(loss, experts=6, movable=None):
     own = torch.rand(5, 2, experts, generator=torch.Generator().manual_seed(0)).double() * 3
     free = torch.ones_like(own, dtype=torch.bool) if movable is None else movable.expand_as(own)
     nothing = torch.zeros(0)
-    return ReferenceBatch(own, own, nothing, free, nothing, nothing, nothing, nothing, loss, loss, loss)
+    whose = (own, own > 0, "weights", own, nothing, free)
+    return ReferenceBatch(*whose, nothing, nothing, nothing, nothing, loss, loss, loss)
 
 
 def everywhere(problem):
@@ -47,7 +48,7 @@ def test_the_way_begins_at_experts_that_weight_can_be_put_on():
     seen = []
     batch = references(lambda w, running=None: seen.append(w) or w.sum((1, 2)), movable=movable)
     INTEGRATED_GRADIENT.compute(batch)
-    even = movable * batch.own.sum(-1, keepdim=True) / 4
+    even = torch.where(movable, (movable * batch.own).sum(-1, keepdim=True) / 4, batch.own)
     (middle,) = seen
     torch.testing.assert_close(middle, (batch.own + even) / 2)
 

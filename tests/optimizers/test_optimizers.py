@@ -124,12 +124,14 @@ class TestSimplex:
         source = torch.Generator().manual_seed(seed)
         weights, allowed = torch.randn(6, generator=source), torch.rand(6, generator=source) > 0.3
         allowed[0] = True
-        got = project(weights, allowed, torch.tensor([0.7]))
+        own = torch.rand(6, generator=source).softmax(-1)
+        got = project(weights, allowed, own)
+        held = float((own * allowed).sum())
         found = minimize(
             lambda x: np.square(x - weights.numpy()).sum(),
-            np.where(allowed, 0.7 / int(allowed.sum()), 0.0),
-            bounds=[(0, None) if a else (0, 0) for a in allowed],
-            constraints={"type": "eq", "fun": lambda x: x.sum() - 0.7},
+            np.where(allowed, held / int(allowed.sum()), own),
+            bounds=[(0, None) if a else (o, o) for a, o in zip(allowed, own.tolist(), strict=True)],
+            constraints={"type": "eq", "fun": lambda x: x.sum() - 1},
             method="SLSQP",
             options={"ftol": 1e-12},
         )
@@ -137,13 +139,12 @@ class TestSimplex:
 
     def test_valid_points_stay(self):
         own = toy_problem().own
-        torch.testing.assert_close(project(own, own > 0, own.sum(-1, keepdim=True)), own)
+        torch.testing.assert_close(project(own, own > 0, own), own)
 
     def test_a_common_shift_is_undone(self):
-        weights, allowed, total = torch.rand(5, 7), torch.ones(5, 7).bool(), torch.full((5, 1), 0.6)
-        torch.testing.assert_close(
-            project(weights + 3, allowed, total), project(weights, allowed, total), atol=1e-5, rtol=0
-        )
+        weights, allowed, own = torch.rand(5, 7), torch.ones(5, 7).bool(), torch.full((5, 7), 0.1)
+        there, shifted = (project(w, allowed, own) for w in (weights, weights + 3))
+        torch.testing.assert_close(shifted, there, atol=1e-5, rtol=0)
 
     @pytest.mark.parametrize("core", [2, 8])
     def test_allowed_are_own_and_selected_experts_of_selected_layers(self, core):

@@ -349,7 +349,7 @@ class TestContractOfOptimizers:
         [
             (lambda own, p: own * 1.1, "keep the mass of each layer, got a sum that differs by"),
             (lambda own, p: own.flip(-1), "own weights in layers that are not selected, got others"),
-            (elsewhere, "no weight on experts that are neither selected nor"),
+            (elsewhere, "own weights of experts that are not selected, got others"),
             (lambda own, p: own - 1, "finite weights >= 0"),
             (lambda own, p: own[:1], r"of shape \(B, L, E\) = \(5, 3, 8\), got \(1, 3, 8\)"),
             (lambda own, p: own.tolist(), "got list; return a tensor"),

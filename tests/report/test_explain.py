@@ -50,7 +50,7 @@ class TestWithChoices:
             for layer, got in found.undone.items():
                 weights, row = found.pathway.weights.clone(), found.pathway.layers.index(layer)
                 weights[row] = found.pathway.own[row]
-                assert along(replace(found.pathway, weights=weights)) == pytest.approx(got, abs=1e-5)
+                assert along(replace(found.pathway, router=weights)) == pytest.approx(got, abs=1e-5)
             assert found.before != found.after
 
     def test_of_a_record_it_is_the_answer_to_it(self, c3po):
@@ -121,11 +121,11 @@ class TestWords:
         own[row] = torch.tensor([0.5, 0.2, 0.1, 0.1, 0.1, 0.0, 0.0, 0.0])
         weights = own.clone()
         weights[row] += torch.tensor([-0.0502, 0.05, 0.0001, 0.0001, 0.0, 0.0, 0.0, 0.0])
-        one = replace(found, pathway=replace(found.pathway, own=own, weights=weights))
+        one = replace(found, pathway=replace(found.pathway, own=own, router=weights))
         assert len(one.moved(layer, 8)) == 4
         assert "most changed: expert 0 0.500 → 0.450, expert 1 0.200 → 0.250\n" in str(one)
         assert "</span></td>" in one.html() and "2: 0.100 → 0.100" not in one.html()
-        still = replace(found, pathway=replace(found.pathway, own=own, weights=own), undone={layer: found.after})
+        still = replace(found, pathway=replace(found.pathway, own=own, router=own), undone={layer: found.after})
         none = str(replace(still, layers=(layer,)))
         assert "experts selected; no weight changes at three decimals\n" in none
         assert re.search(r"without it: .* %, as with it\n", none)

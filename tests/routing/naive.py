@@ -39,10 +39,11 @@ def tail_scores_of(model: RoutedModel, tails, *args, **kwargs) -> TailScores:
 def moved(pathway: Pathway, layers=(1, 2), seed=0, **changes) -> Pathway:
     """The pathway with random weights on all experts of some layers, their mass kept."""
     noise = torch.randn(pathway.weights.shape, generator=torch.Generator().manual_seed(seed))
+    pathway = pathway.used
     weights = pathway.weights.clone()
     rows = list(layers)
     weights[..., rows, :] = (2 * noise).softmax(-1)[..., rows, :] * pathway.own.sum(-1, keepdim=True)[..., rows, :]
-    return replace(pathway, weights=weights, **changes)
+    return replace(pathway, router=weights, **changes)
 
 
 @contextmanager

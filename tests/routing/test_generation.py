@@ -41,7 +41,7 @@ def test_without_routing_it_is_transformers_own(model):
     expected = model.tokenizer.batch_decode(tokens, skip_special_tokens=True)
     assert model.generate(TEXTS, max_new_tokens=NEW, do_sample=False) == expected
     assert model.generate(TEXTS[1], max_new_tokens=NEW, do_sample=False) == naive(
-        model, TEXTS[1], model.pathway(TEXTS[1])
+        model, TEXTS[1], model.pathway(TEXTS[1], kind="weights")
     )
 
 

@@ -103,5 +103,6 @@ def test_settings_are_checked(settings):
 def test_only_experts_that_may_move_are_tried():
     asked = problem(broken=[1], seed=5)
     # Of the broken layer the router ranks expert 3 first: what neighbours ask for is out of reach.
-    found, _ = Misrouted(training=0, experts=1, threshold=0).score(replace(asked, own=asked.own * (asked.own > 0.5)))
+    used = asked.own > 0.5
+    found, _ = Misrouted(training=0, experts=1, threshold=0).score(replace(asked, own=asked.own * used, used=used))
     assert found[:, 1].abs().max() < 1e-6

@@ -238,7 +238,7 @@ class TestGradientSelector:
         weights = problem.own.clone().requires_grad_()
         (gradient,) = torch.autograd.grad(problem.loss(weights).sum(), weights)
         able = torch.ones_like(problem.own, dtype=torch.bool)
-        along = slope(gradient, problem.own, able, problem.own.sum(-1, keepdim=True))
+        along = slope(gradient, problem.own, able)
         for row in range(6):
             step = torch.zeros_like(along)
             step[:, row] = 1e-4 * along[:, row] / along[:, row].norm(dim=-1, keepdim=True)

@@ -1,6 +1,7 @@
 """A pathway's file that others may have written: whatever it holds, it is read or refused, in words."""
 
 import json
+from dataclasses import replace
 from typing import get_args
 
 import pytest
@@ -41,6 +42,18 @@ def test_the_models_own_pathway_is_saved_too(tmp_path):
     assert torch.equal(read.own, own.own)
 
 
+def test_a_distribution_is_saved_with_its_gate(tmp_path):
+    model = shared_model("olmoe")
+    own = model.with_origin(model.pathway([TEXT, "Is it so?"]), [TEXT, "Is it so?"])
+    path = replace(own, router=own.router.flip(-1)).save(tmp_path / "omega.safetensors")
+    read = Pathway.load(path)
+    assert torch.equal(read.router, own.router.flip(-1))
+    assert torch.equal(read.weights, replace(own, router=own.router.flip(-1)).weights)
+    rewrite(path, {"scale": torch.ones(2, 3, 8)})
+    with pytest.raises(DataError, match="expected finite router, own, bias, scale of one shape"):
+        Pathway.load(path)
+
+
 def test_left_alone_it_is_read(file):
     rewrite(file)
     assert Pathway.load(file).origin.name == "olmoe"
@@ -65,7 +78,7 @@ def test_cut_short_or_not_there(file):
 
 
 def test_pickles_are_refused(file):
-    torch.save({"weights": torch.ones(3, 8)}, file)
+    torch.save({"router": torch.ones(3, 8)}, file)
     with pytest.raises(DataError, match="is cut short or altered"):
         Pathway.load(file)
 
@@ -77,7 +90,7 @@ def test_other_tensors(file):
 
 
 @pytest.mark.parametrize(("changes", "message"), [
-    ({"schema_version": 2}, "schema_version 1 at most, got 2, of a later version; update c3po_adaptive"),
+    ({"schema_version": 3}, "schema_version 2 at most, got 3, of a later version; update c3po_adaptive"),
     ({"schema_version": "1"}, "schema_version"),
     ({"schema_version": None}, "schema_version"),
     ({"layers": [0, 1]}, r"L = 2, got \(3, 8\)"),
@@ -114,11 +127,11 @@ def test_cards_that_are_none(file, card):
 
 
 @pytest.mark.parametrize("tensors", [
-    {"weights": torch.ones(3, 7)}, {"weights": torch.full((3, 8), torch.nan)}, {"weights": -torch.ones(3, 8)},
-    {"own": torch.full((3, 8), torch.inf)}, {"own": -torch.ones(3, 8)}, {"weights": torch.ones(3, 8).int()},
-    {"weights": torch.ones(8), "own": torch.ones(8)}, {"weights": torch.ones(2, 3, 8), "own": torch.ones(2, 3, 8)},
-    {"weights": torch.tensor(1.0), "own": torch.tensor(1.0)},
-    {"weights": torch.ones(0, 3, 8), "own": torch.ones(0, 3, 8)},
+    {"router": torch.ones(3, 7)}, {"router": torch.full((3, 8), torch.nan)}, {"router": -torch.ones(3, 8)},
+    {"own": torch.full((3, 8), torch.inf)}, {"own": -torch.ones(3, 8)}, {"router": torch.ones(3, 8).int()},
+    {"router": torch.ones(8), "own": torch.ones(8)}, {"router": torch.ones(2, 3, 8), "own": torch.ones(2, 3, 8)},
+    {"router": torch.tensor(1.0), "own": torch.tensor(1.0)},
+    {"router": torch.ones(0, 3, 8), "own": torch.ones(0, 3, 8)},
 ], ids=lambda t: "-".join(f"{k}{tuple(v.shape)}" for k, v in t.items()))  # fmt: skip
 def test_tensors_that_are_no_pathway(file, tensors):
     rewrite(file, tensors)

@@ -62,11 +62,11 @@ def record_of(question: Question, answer: Answer, layers: Sequence[int], *, once
 def _of_pathway(answer: Answer) -> tuple[dict[int, LayerChange], dict[int, tuple[int, ...]], float]:
     """Of the layers that were re-mixed: own and new weights, the experts whose weight rose, and the share of all their
     weight that lies on other experts than before."""
-    p = answer.pathway
-    if p is None or not answer.layers:
+    if answer.pathway is None or not answer.layers:
         return {}, {}, 0.0
+    p = answer.pathway.used
     rows = [p.layers.index(layer) for layer in answer.layers]
-    own, new = p.own[rows], p.weights[rows]
+    own, new = p.own[rows], p.router[rows]
     changes = {
         layer: LayerChange(own=_sparse(before), new=_sparse(after))
         for layer, before, after in zip(answer.layers, own.tolist(), new.tolist(), strict=True)

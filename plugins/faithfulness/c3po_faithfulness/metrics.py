@@ -93,7 +93,7 @@ def sensitivity(problem: Problem, selector: Attribution, samples: int, seed: int
     from captum.metrics import sensitivity_max
 
     generator = torch.Generator().manual_seed(seed)
-    moved = problem.core(selector.experts) | (problem.own > 0)
+    moved = problem.changeable(problem.core(selector.experts))
 
     def perturbed(inputs: Tensor, radius: float) -> Tensor:
         noise = radius * (2 * torch.rand(inputs.shape, generator=generator) - 1)

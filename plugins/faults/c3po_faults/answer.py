@@ -44,7 +44,8 @@ def told(record: AnswerRecord, answer: Answer, truth: FaultTruth, b: int, own: T
         own: ``[B, L, E]`` the faulty model's own pathways.
     """
     wanted = truth.sound[b] - own[b]
-    changed = torch.zeros_like(wanted) if answer.pathway is None else answer.pathway.weights - answer.pathway.own
+    used = None if answer.pathway is None else answer.pathway.used
+    changed = torch.zeros_like(wanted) if used is None else used.router - used.own
     total = own[b].sum(-1, keepdim=True)
     theirs, mine = (((change / total).abs() > SAME) for change in (wanted, changed))
     both, count, planted = (int(x.sum()) for x in (theirs & mine, mine, theirs))

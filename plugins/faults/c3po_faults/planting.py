@@ -23,6 +23,7 @@ from c3po_adaptive import (
     router_tensors,
     with_tensors,
 )
+from c3po_adaptive.types import PathwayKind
 
 from .faults import Fault
 
@@ -48,9 +49,9 @@ class Planted:
     base: Mapping[str, str | None] = field(default_factory=dict)
     model: str = ""
 
-    def truth(self, model: RoutedModel, states: Sequence[State]) -> FaultTruth:
+    def truth(self, model: RoutedModel, states: Sequence[State], kind: PathwayKind) -> FaultTruth:
         """As ``truth_of``: what strategies are told that say ``needs_truth``."""
-        return truth_of(model, states)
+        return truth_of(model, states, kind)
 
 
 def planted(model: RoutedModel, fault: Fault) -> RoutedModel:
@@ -128,8 +129,8 @@ def undone_at_tails(model: RoutedModel, prompts: Sequence[Prompt]) -> list[Ruled
         return without.ruled_from(states, lambda routing: None)
 
 
-def sound_pathways(model: RoutedModel, states: Sequence[State]) -> Tensor:
-    """``[B, L, E]`` the weights that the sound routers give the token where ω acts, behind prompts as the faulty model
+def sound_pathways(model: RoutedModel, states: Sequence[State], kind: PathwayKind = "weights") -> Tensor:
+    """``[B, L, E]`` the pathway that the sound routers give the token where ω acts, behind prompts as the faulty model
     read them; up to the first broken layer the model's own.
 
     Raises:
@@ -138,18 +139,19 @@ def sound_pathways(model: RoutedModel, states: Sequence[State]) -> Tensor:
     without, broken = sound(model), known_fault(model).fault.broken
     if not broken:
         raise SettingError("Expected a fault in some layer, got one that changes nothing.")
-    return without.weights_behind(states, model.layers.index(broken[0]))
+    return without.pathways_behind(states, kind, model.layers.index(broken[0]))
 
 
-def truth_of(model: RoutedModel, states: Sequence[State]) -> FaultTruth:
+def truth_of(model: RoutedModel, states: Sequence[State], kind: PathwayKind = "weights") -> FaultTruth:
     """What the fault did to prefilled prompts.
 
     Raises:
         SettingError: the model has no known fault.
     """
-    fault, own = known_fault(model).fault, torch.stack([state.own for state in states])
+    fault = known_fault(model).fault
+    own = torch.stack([state.own if kind == "weights" else state.router for state in states])
     broken = torch.tensor([layer in fault.broken for layer in model.layers])
-    found = sound_pathways(model, states) if fault.broken else own
+    found = sound_pathways(model, states, kind) if fault.broken else own
     moved = ((_shares(found) - _shares(own)).abs() > SAME).any(-1, keepdim=True)
     return FaultTruth(broken, torch.where(moved & broken[:, None], found, own))
 

@@ -89,14 +89,15 @@ def _(what: Pathway, name: str, license: str | None) -> str:
         dtype=code(origin.dtype),
         prompts=[code(prompt) for prompt in origin.prompts],
         texts=[cell(text) for text in origin.texts or ()],
-        shape=list(what.weights.shape),
+        kind="weights" if what.gate is None else "router distributions",
+        shape=list(what.router.shape),
         rows=", ".join(map(str, what.layers)),
         changed=", ".join(str(layer) for layer, on in zip(what.layers, changed, strict=True) if on) or "none",
         acts=cell(what.scope if what.top_k is None else f"{what.scope}, the {what.top_k} largest weights of a layer"),
         versions=_versions(origin.versions),
         load=_load(origin.name, origin.dtype, origin.revision),
         repository=repr(name),
-        text=repr(texts[0] if what.weights.dim() == 2 else list(texts)),
+        text=repr(texts[0] if what.router.dim() == 2 else list(texts)),
     )
 
 

@@ -40,7 +40,7 @@ def same_set(one, other):
 
 def a_pathway(model):
     own = model.pathway(TEXT)
-    return model.with_origin(replace(own, weights=own.weights.flip(-1)), TEXT, keep_text=True)
+    return model.with_origin(replace(own, router=own.weights.flip(-1)), TEXT, keep_text=True)
 
 
 def pushed_cards(pathway):

@@ -186,7 +186,7 @@ class CrossFitted(ScoredLayers):
         return beyond_noise, agreement.each.clamp_min(0)
 
     def _agreement(self, problem: Problem) -> Agreement:
-        able = core(problem.ranking, self.core_size(problem)) | (problem.own > 0)
+        able = problem.changeable(core(problem.ranking, self.core_size(problem)))
         return Agreement.of(problem.of_neighbours(GRADIENT), problem.neighbours.weight, able)
 
 
@@ -216,7 +216,7 @@ class Shrunken(PathwayOptimizer):
         allowed, total = allowed_experts(problem), problem.own.sum(-1, keepdim=True)
         agreement = Agreement.of(problem.of_neighbours(GRADIENT), problem.neighbours.weight, allowed)
         step = self.radius * total * share(agreement, self.sure)[..., None] * direction(agreement)
-        moved = project(problem.own - step, allowed, total)
+        moved = project(problem.own - step, allowed, problem.own)
         return torch.where(step.any(-1, keepdim=True), moved, problem.own)
 
 

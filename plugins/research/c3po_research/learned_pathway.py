@@ -89,8 +89,8 @@ class LearnedPathway(PathwayOptimizer):
             raise SettingError(f"{self.name} expected references to learn from; use it through Optimizer or a run.")
         change = _change(self.learned, reduced(self.learned, known_of(problem)))
         allowed = allowed_experts(problem)
-        moved = project(problem.own + change, allowed, _mass(problem.own))
-        return torch.where(allowed.any(-1, keepdim=True) & change.any(-1, keepdim=True), moved, problem.own)
+        moved = project(problem.own + change, allowed, problem.own)
+        return torch.where(change.any(-1, keepdim=True), moved, problem.own)
 
     def _fit(self, training: TrainingReferences) -> dict[str, Tensor]:
         seen, slope = (training.of_references(artifact) for artifact in (KNOWN_AND_LOSS, GRADIENT))
@@ -105,7 +105,7 @@ class LearnedPathway(PathwayOptimizer):
         held, taught = order.tensor_split([max(1, round(HELD * len(x)))])
 
         def lost(parts: Mapping[str, Tensor], rows: Tensor) -> Tensor:
-            change = project(own[rows] + _change(parts, x[rows]), torch.ones_like(own[rows]) > 0, _mass(own[rows]))
+            change = project(own[rows] + _change(parts, x[rows]), torch.ones_like(own[rows]) > 0, own[rows])
             return F.softplus(loss[rows] + (slope[rows] * (change - own[rows])).sum((1, 2)))
 
         parts = self._start(x.shape[1], slope.shape[1:], drawn)

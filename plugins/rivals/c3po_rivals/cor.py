@@ -88,7 +88,7 @@ class CoR(LayerSelector):
                 f"Expected the layers and experts that cor learned of, {tuple(impact.shape)}, got "
                 f"{tuple(problem.own.shape[1:])}; let it learn from references of this model."
             )
-        active = (problem.own > 0).sum((1, 2))
+        active = problem.used.sum((1, 2))
         budget = active if self.budget is None else torch.full_like(active, self.budget)
         seats = seats_by_layer(sensitivity, budget, problem.own.shape[-1])
         mask = _places(impact.expand_as(problem.own), problem.ranking) < seats.unsqueeze(-1)
@@ -101,7 +101,7 @@ class CoR(LayerSelector):
             by_layer = [self._tried(problem, layer) for layer in range(len(problem.layers))]
             changes.append(torch.stack([change for change, _ in by_layer], 1))
             rises.append(torch.stack([rise for _, rise in by_layer], 1))
-            ablated.append(problem.own > 0)
+            ablated.append(problem.used)
         count = torch.cat(ablated).sum(0)
         return {
             "sensitivity": relative_sensitivity(torch.cat(changes), torch.cat(uncertainty)),
@@ -113,8 +113,8 @@ class CoR(LayerSelector):
         """``[B]`` how much noise in a layer changes the losses, and ``[B, E]`` their rise without each active expert;
         the other layers route by themselves.
         """
-        mine = torch.zeros_like(problem.own, dtype=torch.bool)
-        mine[:, layer] = problem.own[:, layer] > 0
+        mine, used = torch.zeros_like(problem.used), problem.used[:, layer]
+        mine[:, layer] = used
         loss = cast(LabeledProblem, problem.within(Selection(mine))).label_loss
         own, before = problem.own[:, layer], loss(problem.own)
 
@@ -126,12 +126,12 @@ class CoR(LayerSelector):
 
         noise = torch.stack([torch.randn(own.shape[-1], generator=g) for g in problem.generators])
         rises = torch.zeros_like(own)
-        for place in range(int((own > 0).sum(-1).max())):
-            expert = own.argsort(dim=-1, descending=True, stable=True)[:, place : place + 1]
+        for place in range(int(used.sum(-1).max())):
+            expert = (own + used).argsort(dim=-1, descending=True, stable=True)[:, place : place + 1]
             without = own.scatter(-1, expert, 0.0)
             lonely = without.sum(-1) == 0  # nobody is there to take its mass
             rises.scatter_(-1, expert, change(without.where(~lonely[:, None], own)).unsqueeze(-1))
-        return change(own * (self.noise * noise).exp()).abs(), rises * (own > 0)
+        return change(own * (self.noise * noise).exp()).abs(), rises * used
 
 
 def relative_sensitivity(changes: Tensor, uncertainty: Tensor) -> Tensor:

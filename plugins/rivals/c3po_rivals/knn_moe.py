@@ -68,7 +68,7 @@ class KNNMoE(Descent):
         def compute(references: ReferenceBatch) -> Tensor:
             with torch.enable_grad():
                 reached = self.descend_from(references.own, references.cheap_loss, references.movable)
-            return _as_sparse(reached, references.own)
+            return _as_sparse(reached, references) if references.kind == "weights" else reached
 
         return ReferenceArtifact(f"routing by {replace(self, k=1)!r}", compute)  # k plays no part in it
 
@@ -99,11 +99,11 @@ def _looked_up(query: Tensor, keys: Tensor, values: Tensor, found: Tensor, k: in
     return mean, total / nearest.values.isfinite().sum(1).clamp_min(1)
 
 
-def _as_sparse(weights: Tensor, own: Tensor) -> Tensor:
+def _as_sparse(weights: Tensor, references: ReferenceBatch) -> Tensor:
     """Of ``weights [N, L, E]`` as many as the model uses itself, the largest, at each layer's mass."""
     place = weights.argsort(dim=-1, descending=True, stable=True).argsort(dim=-1)
-    kept = weights * (place < (own > 0).sum(-1, keepdim=True))
-    return kept * (own.sum(-1, keepdim=True) / kept.sum(-1, keepdim=True).clamp_min(1e-12))
+    kept = weights * (place < references.used.sum(-1, keepdim=True))
+    return kept * (references.own.sum(-1, keepdim=True) / kept.sum(-1, keepdim=True).clamp_min(1e-12))
 
 
 @hookimpl

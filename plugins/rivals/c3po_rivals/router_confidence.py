@@ -26,9 +26,8 @@ class RouterConfidence(ScoredLayers):
     needs_neighbours: ClassVar[bool] = False
 
     def score(self, problem: Problem) -> tuple[Tensor, None]:
-        used = problem.own > 0
-        surprise = -problem.router.clamp_min(1e-12).log() * used
-        return surprise.sum(-1) / used.sum(-1).clamp_min(1), None
+        surprise = -problem.router.clamp_min(1e-12).log() * problem.used
+        return surprise.sum(-1) / problem.used.sum(-1).clamp_min(1), None
 
 
 @hookimpl

@@ -68,14 +68,14 @@ class SteerMoE(PathwayOptimizer):
     def _learn(self, training: TrainingReferences) -> dict[str, Tensor]:
         used, right = [], []
         for problem in training.problems(self.training):
-            used.append(problem.own > 0)
+            used.append(problem.used)
             right.append(problem.own_scores.argmax(-1) == problem.answers)
         return {"difference": risk_difference(torch.cat(used), torch.cat(right))}
 
     def optimize(self, problem: Problem) -> Tensor:
         if self.learned is None:
             raise SettingError("steermoe expected references to learn from first; use it through Optimizer or a run.")
-        used = (problem.own > 0).sum(-1, keepdim=True)
+        used = problem.used.sum(-1, keepdim=True)
         on, off = self._steered(self.learned["difference"], int(used.max()))
         scores = problem.router.clamp_min(1e-30).log()
         scores = torch.where(on, scores.amax(-1, keepdim=True) + self.margin, scores)
@@ -83,7 +83,7 @@ class SteerMoE(PathwayOptimizer):
         # the model's own experts come first, as they do where a bias has its say in its choice
         ranks = problem.ranking.masked_fill(on, torch.inf).masked_fill(off, -torch.inf)
         kept = _places(ranks) < used
-        steered = ((kept != (problem.own > 0)) | on).any(-1, keepdim=True)
+        steered = ((kept != problem.used) | on).any(-1, keepdim=True)
         return torch.where(steered, toward(problem, kept * scores.softmax(-1)), problem.own)
 
     def _steered(self, difference: Tensor, per_layer: int) -> tuple[Tensor, Tensor]:

@@ -47,9 +47,9 @@ def test_learns_it_from_right_and_wrong_answers():
 
     def made(problem):
         right = problem.own_scores.argmax(-1) == problem.answers
-        own = problem.own.clone()
-        own[:, 2, 3] = right.float() * 0.1
-        return altered(problem, own=own)
+        used = problem.used.clone()
+        used[:, 2, 3] = right
+        return altered(problem, used=used)
 
     learned = SteerMoE(training=100).prepare(ToyTraining(made=made)).learned["difference"]
     assert learned[2, 3] == 1.0

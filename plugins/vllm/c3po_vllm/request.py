@@ -178,16 +178,16 @@ def pathway_request(
     Raises:
         ShapeError: a batched pathway, or one of another shape than the model's.
         ModelError: a pathway that says it is of another model, or a model whose routers have no weight matrix.
-        SettingError: a transfer that does not exist.
+        SettingError: a transfer that does not exist, or a router's distribution that acts on other tokens, too.
     """
     if pathway.batched:
         raise ShapeError(
-            f"Expected the pathway of one text, got {len(pathway.weights)} at once; take one a request: pathway[i]."
+            f"Expected the pathway of one text, got {len(pathway.router)} at once; take one a request: pathway[i]."
         )
     expected = (len(model.layers), model.n_experts)
-    if tuple(pathway.weights.shape) != expected or pathway.layers != model.layers:
+    if tuple(pathway.router.shape) != expected or pathway.layers != model.layers:
         raise ShapeError(
-            f"Expected a pathway {list(expected)} of layers {list(model.layers)}, got {list(pathway.weights.shape)} of "
+            f"Expected a pathway {list(expected)} of layers {list(model.layers)}, got {list(pathway.router.shape)} of "
             f"layers {list(pathway.layers)}; it is of another model: start from model.pathway(text)."
         )
     if pathway.origin is not None and pathway.origin.model != model.fingerprint:
@@ -196,9 +196,14 @@ def pathway_request(
         )
     if transfer not in get_args(Transfer):
         raise SettingError(f"Expected transfer to be {' or '.join(get_args(Transfer))}, got {transfer!r}.")
-    moves = pathway.changed()
+    if pathway.gate is not None and (pathway.scope, transfer) != ("last", "replace"):
+        raise SettingError(
+            "Expected weights, or scope last: a router's distribution acts on other tokens through their own gates, "
+            'which a server does not have; start from model.pathway(text, kind="weights").'
+        )
+    pathway, moves = pathway.used, pathway.changed()
     layers = tuple(layer for layer, moved in zip(pathway.layers, moves.tolist(), strict=True) if moved)
-    weights, own = (t.detach().to("cpu", torch.float32)[moves.cpu()] for t in (pathway.weights, pathway.own))
+    weights, own = (t.detach().to("cpu", torch.float32)[moves.cpu()] for t in (pathway.router, pathway.own))
     asked = PathwayRequest(
         weights, own, layers, pathway.scope, transfer, pathway.top_k, prompt_tokens, routers_of(model)
     )

@@ -143,10 +143,10 @@ def test_requests_that_end_are_forgotten_and_preempted_ones_keep_their_counts():
 def test_a_step_means_what_transformers_generates_by(family, scope, tmp_path):
     """Prompt and answer as one step, as an engine runs them again after preemption: the same logits."""
     model = load_moe_model(write_tiny_checkpoint(tmp_path / family, family))
-    own = model.pathway("a stone or a boat", scope=scope)
-    pathway = replace(own, weights=own.weights.flip(-1).roll(1, -1))
+    own = model.pathway("a stone or a boat", scope=scope, kind="weights")
+    pathway = replace(own, router=own.weights.flip(-1).roll(1, -1))
     ids = model.tokenizer("a stone or a boat", return_tensors="pt").input_ids
-    batched = replace(pathway, weights=pathway.weights[None], own=pathway.own[None])
+    batched = pathway[None]
     with torch.no_grad(), model.lock, model.decoding(batched, torch.ones_like(ids)):
         out = model.model.generate(
             ids, max_new_tokens=4, min_new_tokens=4, do_sample=False, output_logits=True,

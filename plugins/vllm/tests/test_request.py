@@ -33,10 +33,10 @@ def model(tmp_path_factory):
 
 def moved(model, text="a stone"):
     """A pathway that changes the last two of three layers."""
-    own = model.pathway(text)
+    own = model.pathway(text, kind="weights")
     weights = own.weights.clone()
     weights[1:] = weights[1:].flip(-1)
-    return replace(own, weights=weights)
+    return replace(own, router=weights)
 
 
 def text(weights, own=None, **card):
@@ -67,7 +67,7 @@ def test_salts_tell_pathways_apart(model):
     requests = [
         pathway_request(model, pathway),
         pathway_request(model, replace(pathway, scope="last")),
-        pathway_request(model, replace(pathway, weights=pathway.own)),
+        pathway_request(model, replace(pathway, router=pathway.own)),
         pathway_request(model, pathway, prompt_tokens=2),
     ]
     assert len({PathwayRequest.decode(r[KEY]).salt(5) for r in requests}) == len(requests)

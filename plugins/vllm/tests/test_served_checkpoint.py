@@ -28,7 +28,7 @@ def test_zeros_change_nothing(model, tmp_path, multiple_of):
     assert exported.sites[0].experts.down_proj.shape[-1] == (12 if multiple_of == 1 else 32)
     attention = exported.model.model.layers[0].self_attn
     assert not any(getattr(attention, name).bias.any() for name in ("q_proj", "k_proj", "v_proj"))
-    pathway = model.pathway(text)
+    pathway = model.pathway(text, kind="weights")
     assert pathway_request(model, pathway)[KEY] == pathway_request(exported, pathway)[KEY], "pathways go across"
 
 

@@ -117,18 +117,18 @@ def pathways(model, texts=TEXTS):
     """One for each prompt: ω or Δω, more experts than the model uses or as many."""
     generator = torch.Generator().manual_seed(0)
     for i, text in enumerate(texts):
-        own = model.pathway(text, scope="answer" if i % 2 else "last")
+        own = model.pathway(text, scope="answer" if i % 2 else "last", kind="weights")
         core = torch.rand(own.weights.shape, generator=generator).topk(7, -1).indices
         new = torch.zeros_like(own.weights).scatter(-1, core, torch.rand(core.shape, generator=generator))
         new = new * own.weights.sum(-1, keepdim=True) / new.sum(-1, keepdim=True)
         new[: i % 2] = own.own[: i % 2]  # some leave the first layer alone
-        yield replace(own, weights=new, top_k=3 if i in (4, 5) else None)
+        yield replace(own, router=new, top_k=3 if i in (4, 5) else None)
 
 
 def by_transformers(model, text, pathway):
     """Tokens and log-likelihoods of transformers' own greedy decoding."""
     ids = model.tokenizer(text, return_tensors="pt").input_ids
-    batched = None if pathway is None else replace(pathway, weights=pathway.weights[None], own=pathway.own[None])
+    batched = None if pathway is None else pathway[None]
     with torch.no_grad(), model.lock, model.decoding(batched, torch.ones_like(ids)):
         out = model.model.generate(
             ids, max_new_tokens=TOKENS, do_sample=False, output_logits=True, return_dict_in_generate=True,
@@ -250,8 +250,8 @@ def new_weights_have_other_pathways(address, model, folder):
 def refusals_leave_the_server_going(address, model, carried, expected):
     good = PathwayRequest.decode(carried[KEY])
     more = len(model.layers) + 1
-    nan = replace(good, weights=torch.full_like(good.weights, float("nan")))
-    many = replace(good, weights=torch.ones(more, 16), own=torch.ones(more, 16), layers=tuple(range(more)))
+    nan = replace(good, router=torch.full_like(good.weights, float("nan")))
+    many = replace(good, router=torch.ones(more, 16), own=torch.ones(more, 16), layers=tuple(range(more)))
     bad = {
         "one of another": {KEY: replace(good, routers="0" * 32).encode()},
         "NaN": {KEY: nan.encode()},
@@ -286,7 +286,7 @@ def lent_changes(address, model, way):
     """Δω alone, on top of the prompt's own routing: in the first layer that changes, ω0 + Δω is ω."""
     weights = way.own.clone()
     weights[-1] = way.weights[-1]
-    free = replace(way, weights=weights)
+    free = replace(way, router=weights)
     expected = answer_of(address, TEXTS[1], pathway_request(model, free))
     found = answer_of(address, TEXTS[1], change_request(model, free.weights - free.own))
     assert found[0] == expected[0]

@@ -105,7 +105,7 @@ def test_every_moe_layer_steers(model):
     for row in range(len(own.layers)):
         weights = own.weights.clone()
         weights[row] = weights[row].roll(5)
-        moved = model.forward(text, routing=replace(own, weights=weights)).logits[0, -1].softmax(-1)
+        moved = model.forward(text, routing=replace(own, router=weights)).logits[0, -1].softmax(-1)
         assert (moved - base).abs().sum() > 1e-3, own.layers[row]
 
 

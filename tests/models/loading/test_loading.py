@@ -237,7 +237,7 @@ class TestQuantized:
         pathway = drawn(model, state.own[None])
         weights = pathway.weights.clone().requires_grad_()
         scores = model.tail_scores([state], pathway)(weights)[0]
-        expected = naive(model, state, replace(pathway, weights=weights))
+        expected = naive(model, state, replace(pathway, router=weights))
         torch.testing.assert_close(scores, expected, atol=1e-2, rtol=1e-2)
         gradient, full = (torch.autograd.grad(s.sum(), weights)[0] for s in (scores, expected))
         assert torch.cosine_similarity(gradient.flatten(), full.flatten(), dim=0) > 0.999
