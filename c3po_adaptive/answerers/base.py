@@ -112,7 +112,7 @@ class AnsweringContext:
 
     def holding_out(self, questions: Sequence[Question]) -> AnsweringContext:
         """The same where nothing is trained on these questions, either, nor on references that are the same."""
-        from ..tasks.question_files import asked_of
+        from ..tasks.same_questions import asked_of
 
         known = () if self.references is None else self.references.questions
         return replace(self, held_out=self.held_out | asked_of(known, questions))
@@ -171,12 +171,13 @@ class AnsweringContext:
         Raises:
             SettingError: there are no references, or the retriever is taught by re-mixing.
         """
+        from ..references.embedding import unit_vectors
+
         candidates, texts = self._near_by_texts("retriever"), [description(q) for q in questions]
         known = candidates.questions
-        rows = {q.id: row for row, q in enumerate(known)}
         hits = candidates.index(self.strategies.retriever).search(
-            self.embedder.encode(texts),
-            exclude=[{rows[q.id]} if q.id in rows else set() for q in questions],
+            unit_vectors(self.embedder, texts),
+            exclude=[candidates.same.rows(q) for q in questions],
             max_similarity=self.settings.max_similarity,
             keys=[draw_key(self.settings.seed, text) for text in texts],
         )
@@ -190,9 +191,10 @@ class AnsweringContext:
             SettingError: there are no references, or the retriever or the kernel is taught by re-mixing.
         """
         from ..kernels.base import QuestionFeatures
+        from ..references.embedding import unit_vectors
 
         texts = [description(q) for q in questions]
-        seen = QuestionFeatures(self.embedder.encode(texts))
+        seen = QuestionFeatures(unit_vectors(self.embedder, texts))
         return self._neighbourhood.of(seen, texts, questions, frozenset()).neighbours
 
     @cached_property

@@ -37,7 +37,7 @@ def refset_build(
         from ..study.executor import device_here
         from ..study.reference_shards import build_set_by
         from ..tasks.formats import as_format
-        from ..tasks.question_files import distinct
+        from ..tasks.same_questions import distinct
 
         executor = engine.executor()
         as_format(format)  # refused before the model is loaded

@@ -25,6 +25,7 @@ from ..tasks.question_files import first, of_split, read_question, unique
 from ..tasks.sources import LEARNED_FROM
 from ..tasks.sources import questions as read_questions
 from ..types import Question
+from .embedding import unit_vectors
 from .reference_set import ReferenceSet, is_reference_set
 
 if TYPE_CHECKING:
@@ -182,7 +183,7 @@ def reference_shard(
     each = model.choice_scores(states)
     answers = torch.tensor([q.answer for q in questions])
     return {
-        "embeddings": torch.from_numpy(embedder.encode([description(q) for q in questions])),
+        "embeddings": torch.from_numpy(unit_vectors(embedder, [description(q) for q in questions])),
         "pathways": torch.stack([s.own for s in states]).cpu(),
         "routers": torch.stack([s.router for s in states]).cpu(),
         "scores": torch.cat(each).cpu(),

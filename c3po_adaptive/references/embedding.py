@@ -189,6 +189,23 @@ def embedder_named(name: str) -> Embedder:
     return Embedder(name)
 
 
+def unit_vectors(embedder: Embedder, texts: Sequence[str]) -> NDArray[np.float32]:
+    """``[N, D]`` embeddings of N texts, which any embedder makes.
+
+    Raises:
+        DataError: a vector is not of length one, so that its products with others are no cosines.
+    """
+    vectors = embedder.encode(texts)
+    lengths = np.linalg.norm(vectors, axis=-1)
+    if not np.allclose(lengths, 1, atol=1e-2):
+        wrong = lengths[int(np.abs(lengths - 1).argmax())]
+        raise DataError(
+            f"Expected embedder {embedder.name!r} to return vectors of length 1, got one of length {wrong:.3g}; "
+            "divide each vector by its length."
+        )
+    return vectors
+
+
 def default_embedder() -> Embedder:
     """The process's one all-MiniLM-L6-v2."""
     return embedder_named(NAME)

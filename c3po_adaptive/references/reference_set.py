@@ -34,6 +34,7 @@ from ..storage.json_files import Ours, checked, read_json
 from ..storage.tables import read_table
 from ..storage.tensors import load_tensors, save_tensors
 from ..tasks.formats import Format, format_key
+from ..tasks.same_questions import SameQuestions
 from ..types import OPTIONAL, Question
 from .agreement import suspicion
 
@@ -164,6 +165,11 @@ class ReferenceSet(OnHub):
         if settings.learn_from == "all":
             return labeled
         return labeled.successes if settings.learn_from == "successful" else labeled.consistent
+
+    @cached_property
+    def same(self) -> SameQuestions:
+        """Finds the references that repeat a question."""
+        return SameQuestions(self.questions)
 
     @cached_property
     def vectors(self) -> NDArray[np.float32]:

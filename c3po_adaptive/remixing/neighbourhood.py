@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -76,11 +75,6 @@ class Neighbourhood:
         searched = strategies.optimizer.searches_pathways
         return cls(candidates, seen, retriever, kernel, index, settings, searched)
 
-    @cached_property
-    def _row_of(self) -> dict[str, int]:
-        """By the question's id."""
-        return {q.id: row for row, q in enumerate(self.candidates.questions)}
-
     @property
     def learns(self) -> bool:
         """Whether more than embeddings is looked at."""
@@ -94,12 +88,12 @@ class Neighbourhood:
         Args:
             seen: what may be seen of them.
             texts: that they were embedded by.
-            questions: to leave each out of its own neighbours; None: none of them is a reference.
+            questions: to leave each, and what repeats it, out of its neighbours; None: none is a reference.
             unseen: ids of references that must be nobody's neighbour.
         """
-        rows = self._row_of
-        away = {rows[id_] for id_ in unseen if id_ in rows}
-        itself = [away | ({rows[q.id]} if q.id in rows else set()) for q in questions or ()] or [away for _ in texts]
+        same = self.candidates.same
+        away = {same.row_of[id_] for id_ in unseen & same.row_of.keys()}
+        itself = [away | same.rows(q) for q in questions or ()] or [away for _ in texts]
         limit, similar = self.settings.max_similarity, None
         if self.in_pathway_space or self.retriever.learns:  # among a million it would take longer than the rest
             close = (seen.text @ self.seen.text.T).clip(-1, 1) > limit

@@ -25,6 +25,7 @@ from ..models.routed import RoutedModel
 from ..optimizers._question_features import known, parts
 from ..optimizers.base import PathwayOptimizer
 from ..problem import Problem
+from ..references.embedding import unit_vectors
 from ..references.prefill_store import PrefillStore, open_store
 from ..references.reference_set import WARM, ReferenceSet
 from ..routing.states import State
@@ -327,7 +328,7 @@ class Remixer:
             found = Found(Neighbours(nothing.long(), nothing, nothing), ())
         else:
             with clock("embedding"):
-                vectors = self.embedder.encode(list(texts))
+                vectors = unit_vectors(self.embedder, list(texts))
             with clock("retrieval"):
                 seen = QuestionFeatures(vectors, self._known_of(states) if near.learns else {})
                 found = near.of(seen, texts, questions, unseen)

@@ -21,7 +21,8 @@ from ..references.embedding import embedder_named
 from ..registry import Registry, default_registry
 from ..storage.identity import digest, digest_of_file, versions
 from ..storage.json_files import Values
-from ..tasks.question_files import again_in_words, asked_of, distinct, first_of, unique, within
+from ..tasks.question_files import first_of, unique, within
+from ..tasks.same_questions import again_in_words, asked_of, distinct
 from ..tasks.sources import ASKED
 from ..tasks.sources import questions as read_questions
 from ..types import Question

@@ -3,14 +3,13 @@
 from .formats import BLANK, Cloze, Format, Letter, Rendered, description, encode, format_by_name, format_key, raw_text
 from .question_files import (
     DEMO_SPLITS,
-    again_in_words,
     demo_questions,
-    distinct,
     first_of,
     load_questions,
     of_split,
     within,
 )
+from .same_questions import again_in_words, distinct, numbered
 from .sources import ASKED, questions
 from .texts import listed
 
@@ -32,6 +31,7 @@ __all__ = [
     "format_key",
     "listed",
     "load_questions",
+    "numbered",
     "of_split",
     "questions",
     "raw_text",

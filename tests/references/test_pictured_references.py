@@ -20,7 +20,8 @@ from c3po_adaptive.storage.picture_file import Picture
 from c3po_adaptive.study.reference_shards import ReferenceWorker
 from c3po_adaptive.study.study_config import OnQuestions
 from c3po_adaptive.tasks.formats import description
-from c3po_adaptive.tasks.question_files import distinct, load_questions
+from c3po_adaptive.tasks.question_files import load_questions
+from c3po_adaptive.tasks.same_questions import distinct
 from c3po_adaptive.types import draw_key
 
 CHOICES = ("wood", "a boat")

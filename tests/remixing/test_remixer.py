@@ -176,6 +176,23 @@ class TestNeighbours:
             assert question.id not in {row[0] for row in answer.neighbours}
         assert problem_of(asked=asked, max_similarity=1.0).excluded == tuple({i} for i in range(len(asked)))
 
+    @pytest.mark.parametrize("change", [{}, {"about": "boats"}, {"question": " What is\u200b it ?"}], ids=str)
+    def test_a_question_is_not_its_own_neighbour_by_another_id(self, change):
+        known = replace(pool().questions[0], question="What is it?")
+        references = replace(pool(), questions=(known, *pool().questions[1:]))
+        asked = [replace(known, id="again", answer=None, **change)]
+        remixing = remixer(references=references, max_similarity=1.0, retriever=FaissKNN(k=20))
+        assert len(remixing.answer(asked)[0].neighbours) == len(references) - 1
+        assert 0 in problem_of(references=references, asked=asked, max_similarity=1.0).excluded[0]
+
+    def test_an_embedder_without_unit_vectors_is_refused(self):
+        class Longer(HashEmbedder):
+            def encode(self, texts):
+                return 2 * super().encode(texts)
+
+        with pytest.raises(DataError, match="vectors of length 1, got one of length 2"):
+            remixer(embedder=Longer()).answer(TEST[:1])
+
     def test_are_required_only_by_those_who_look_at_them(self):
         class Refused(HashEmbedder):
             def encode(self, texts):

@@ -114,6 +114,8 @@ class TestGivenAgain:
         ((one, *_), known) = apart.questions, apart.references[0]
         alike = [
             (replace(one, id="spaced", question=" is  IT?"), True),
+            (replace(one, id="blank before punctuation", question="Is it ?"), True),
+            (replace(one, id="zero-width space", question="Is\u200b it?"), True),
             (replace(one, id="other distractors", choices=("yes", "perhaps")), True),
             (replace(one, id="another answer", choices=("perhaps", "yes"), answer=0), False),
             (replace(one, id="another text", question="Is it not?"), False),

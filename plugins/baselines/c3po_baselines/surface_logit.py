@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from c3po_adaptive import SettingError
 from c3po_adaptive.errors import suggestion
+from c3po_adaptive.tasks import numbered
 
 from .calibrations import ScoredQuestion
 from .fitted import FOLDS, Correction, FittedCalibration
@@ -98,7 +99,7 @@ class SurfaceLogit(FittedCalibration):
 
     def fit(self, references: Sequence[ScoredQuestion], answers: NDArray[np.int64]) -> Correction:
         known = _Options.of(references, answers, self.features)
-        parts = np.arange(len(references)) % FOLDS
+        parts = np.array(numbered([one.question for one in references])) % FOLDS  # repeats lie in one fold
 
         def unseen(penalty: float) -> float:
             """Loss of references that the fit has not seen."""

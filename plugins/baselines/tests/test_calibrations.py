@@ -79,6 +79,16 @@ class TestPlanted:
         assert accuracy(base, asked) < 0.6
         assert accuracy(found, asked) > 0.75
 
+    def test_repeated_references_lie_in_one_fold(self):
+        """Else the penalty is chosen by what the fit has seen, and noise is fitted as closely as can be."""
+        drawn, known = np.random.default_rng(1), []
+        for asked in made(24, "noise", longest):
+            options = tuple((0,) * len(text) for text in asked.choices)
+            known.append(ScoredQuestion(asked, Prompt((0,), options, (1.0,) * 4), drawn.normal(size=4)))
+        labels = drawn.integers(0, 4, 24)
+        once, often = (SurfaceLogit().fit(known * n, np.tile(labels, n)).weights[1:] for n in (1, 6))
+        assert np.linalg.norm(often) < 3 * np.linalg.norm(once)
+
     @pytest.mark.parametrize("of", [Remix(), InContext()], ids=lambda a: a.name)
     @pytest.mark.parametrize("strategy", FITTED)
     def test_right_choices_become_likelier(self, strategy, of):
