@@ -132,7 +132,7 @@ def test_an_optimizer_prints_what_its_preset_set_and_what_not():
     assert said[0].endswith("by the preset 'c3po':")
     assert said[1].startswith("  optimizer (given; the preset's: ngd): ngd (steps 3, lr 0.05, ")
     assert said[2:4] == ["  kernel (given; the preset's: gaussian): linear", "  retriever: faiss-knn (k 3)"]
-    assert said[5] == "  set: loss likelihood, head full, mix top-k"
+    assert said[5] == "  set: loss likelihood, head full, mix top-k, pathway router"
     assert said[6].startswith("  not set by it: scope all, transfer replace, ")
     assert said[8].startswith("  references: ReferenceSet(24 questions, ")
 
@@ -181,8 +181,8 @@ class TestOptimize:
         torch.testing.assert_close(many.weights[0], one.weights, atol=1e-4, rtol=0)
         assert one.layers == (0, 1, 2)
         assert one.changed().tolist() == [False, True, True]
-        torch.testing.assert_close(one.weights.sum(-1), one.own.sum(-1))
-        assert torch.equal(one.own, shared_model("olmoe").pathway(TEXTS[0]).weights)
+        torch.testing.assert_close(one.router.sum(-1), one.own.sum(-1))
+        assert torch.equal(one.own, shared_model("olmoe").pathway(TEXTS[0]).router)
 
     def test_result_is_what_the_model_takes(self):
         c3po, model = optimizer(), shared_model("olmoe")
@@ -200,10 +200,10 @@ class TestOptimize:
     def test_with_a_format_it_sees_the_prompt_that_is_scored(self, text):
         model = shared_model("olmoe")
         (state,) = model.prefill([model.encode(Question("", text, ("a stone", "a wooden boat")))])
-        torch.testing.assert_close(optimizer(format="cloze").optimize(text).own, state.own, atol=1e-5, rtol=0)
+        torch.testing.assert_close(optimizer(format="cloze").optimize(text).own, state.router, atol=1e-5, rtol=0)
         raw = optimizer().optimize(text)
-        torch.testing.assert_close(raw.own, model.pathway(text).weights, atol=1e-6, rtol=0)
-        assert not torch.equal(raw.own.count_nonzero(0), state.own.count_nonzero(0))
+        torch.testing.assert_close(raw.own, model.pathway(text).router, atol=1e-6, rtol=0)
+        assert not torch.equal(raw.used.own.count_nonzero(0), state.own.count_nonzero(0))
 
 
 @pytest.mark.parametrize("text", [TEXTS[0], TEXTS], ids=["one", "many"])
@@ -284,13 +284,19 @@ class TestPresets:
         settings = RemixSettings(**PRESETS["c3po"].settings)
         assert (settings.scope, settings.transfer) == ("last", "replace")
         assert (settings.loss, settings.head) == ("likelihood", "full")
-        assert (settings.mix, settings.learn_from, settings.labels) == ("top-k", "successful", "own")
+        assert (settings.mix, settings.pathway, settings.learn_from, settings.labels) == (
+            "top-k",
+            "router",
+            "successful",
+            "own",
+        )
         assert settings.max_similarity == 0.95
 
     def test_the_papers_acts_on_the_last_token_with_the_models_own_number_of_experts(self):
         c3po = self.made(selector=STRATEGIES["selector"])
         omega = c3po.optimize(TEXTS[0])
-        assert (omega.scope, omega.top_k) == ("last", c3po.model.sites[0].top_k)
+        assert (omega.scope, omega.gate.k) == ("last", c3po.model.sites[0].top_k)
+        assert (omega.weights.count_nonzero(-1) == omega.gate.k).all()
 
     def test_single_parts_are_replaced(self):
         small = {"selector": STRATEGIES["selector"]}
@@ -318,7 +324,7 @@ class TestPresets:
     def test_an_unknown_one_is_refused(self):
         with pytest.raises(UnknownNameError, match=r"preset, got 'c3op'; did you mean 'c3po'"):
             self.made(preset="c3op")
-        with pytest.raises(UnknownNameError, match=r"there are c3po, nearest"):
+        with pytest.raises(UnknownNameError, match=r"there are c3po, c3po-tuned, nearest"):
             self.made(preset="xyz")
         with pytest.raises(UnknownNameError, match=r"preset, got None"):
             self.made(preset=None)

@@ -23,17 +23,22 @@ class Preset:
 
 
 _USUAL = {"optimizer": "ngd", "kernel": "gaussian", "retriever": "faiss-knn", "selector": "fixed"}
-_PAPER = {"scope": "last", "loss": "likelihood", "head": "full", "mix": "top-k"}
+_PAPER = {"scope": "last", "loss": "likelihood", "head": "full", "mix": "top-k", "pathway": "router"}
+_WHEREVER = {"name": "fixed", "layers": "all", "experts": None}
 
 _NEAREST: Mapping[str, Mapping[str, Any]] = {
     "optimizer": {"name": "integrated-step", "lr": None},
     "kernel": {"name": "gaussian", "length_scale": 0.245},
     "retriever": {"name": "faiss-knn", "k": 300},
-    "selector": {"name": "fixed", "layers": "all", "experts": None},
+    "selector": _WHEREVER,
 }
 _EVERYWHERE = {"learn_from": "all", "scope": "all"}
 
-PRESETS: Mapping[str, Preset] = {"c3po": Preset(_USUAL, _PAPER), "nearest": Preset(_NEAREST, _EVERYWHERE)}
+PRESETS: Mapping[str, Preset] = {
+    "c3po": Preset(_USUAL, _PAPER),
+    "c3po-tuned": Preset(_USUAL | {"selector": _WHEREVER}, _PAPER | {"learn_from": "all", "scope": "answer"}),
+    "nearest": Preset(_NEAREST, _EVERYWHERE),
+}
 """``c3po``: as published (Li, Li and Zhou 2025, arXiv 2504.07964: "the paper"). How questions are scored is no part of
 a preset. The paper reads a letter that the model generates: ask with ``format="letter"`` where options can be listed,
 in a study with ``score: generated``.
@@ -48,11 +53,15 @@ Where they are scored as texts (``cloze``), only their first tokens are near the
   same algorithm at the same rates (github.com/tianyi-lab/R2-T2) takes Adam's, and so does this, as the paper's own code
   has none. The loss is that code's, too: cross-entropy of the answer's tokens over the whole vocabulary (``loss:
   likelihood``, ``head: full``); the paper writes ℓ.
-- **Experts**: the 20 that the router ranks highest are re-mixed, and the answer mixes the best of them, as many as the
-  model itself does (``mix: top-k``): the paper tells that the 20 hold 99.8 % of the top eight after a full descent, and
-  the released code takes the top eight of what it wrote, as they are, on a model that does not renormalize. Here they
-  are brought back to the layer's mass, as everywhere. All 20 are mixed while steps are taken, so that each has a
-  gradient; the paper says nothing of that.
+- **Pathway**: the router's softmax over all experts of a layer (``pathway: router``), as in the released code.
+- **Experts**: the 20 that the router ranks highest are re-mixed, and the layer takes its own top-k of the result
+  (``mix: top-k``): the paper reports that the 20 hold 99.8 % of the top eight after a full descent, and the released
+  code takes the top eight of the changed distribution. It is renormalized only where the model does so. Experts outside
+  the top-k receive a straight-through gradient (``gradient``); the paper does not say how its gradient passes top-k.
+
+``c3po-tuned``: the same method, learning rate and steps, with three deviations, each of them one setting: all layers
+and experts (``selector``), all labeled references (``learn_from: all``), and the answer's tokens too (``scope:
+answer``).
 
 ``nearest``: what won in ``studies/answer``, where it is ``each`` of the second round: one step for each question, at
 every token and in all layers, along what experts were worth to its 300 nearest references. How far it goes was settled

@@ -37,8 +37,8 @@ class Arm(RemixSettings):
             is a control of every arm (one change for all, corrected scores of the base, no step) need not say so.
         draws: how often it answers each question, each time by the next seed: a control that is drawn at random says
             more in many draws, and by 99 of them an arm gets a p among them.
-        preset: strategies and settings that go together (``c3po``, ``nearest``), below what the arm says itself;
-            parameters without a name are of the preset's strategy. A run's records have them one by one.
+        preset: strategies and settings that go together (``c3po``, ``c3po-tuned``, ``nearest``), below what the arm
+            says itself; parameters without a name are of the preset's strategy. A run's records have them one by one.
     """
 
     called: ClassVar[str] = "settings of an arm"

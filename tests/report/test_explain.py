@@ -48,9 +48,9 @@ class TestWithChoices:
             assert along(found.pathway) == pytest.approx(found.after, abs=1e-5)
             assert set(found.undone) == set(found.layers)
             for layer, got in found.undone.items():
-                weights, row = found.pathway.weights.clone(), found.pathway.layers.index(layer)
-                weights[row] = found.pathway.own[row]
-                assert along(replace(found.pathway, router=weights)) == pytest.approx(got, abs=1e-5)
+                router, row = found.pathway.router.clone(), found.pathway.layers.index(layer)
+                router[row] = found.pathway.own[row]
+                assert along(replace(found.pathway, router=router)) == pytest.approx(got, abs=1e-5)
             assert found.before != found.after
 
     def test_of_a_record_it_is_the_answer_to_it(self, c3po):
@@ -117,15 +117,15 @@ class TestWords:
         found = c3po.explain(TEXTS[1], CHOICES[1])
         layer = found.layers[0]
         row = found.pathway.layers.index(layer)
-        own = found.pathway.own.clone()
+        own = found.pathway.used.own.clone()
         own[row] = torch.tensor([0.5, 0.2, 0.1, 0.1, 0.1, 0.0, 0.0, 0.0])
         weights = own.clone()
         weights[row] += torch.tensor([-0.0502, 0.05, 0.0001, 0.0001, 0.0, 0.0, 0.0, 0.0])
-        one = replace(found, pathway=replace(found.pathway, own=own, router=weights))
+        one = replace(found, pathway=replace(found.pathway.used, own=own, router=weights))
         assert len(one.moved(layer, 8)) == 4
         assert "most changed: expert 0 0.500 → 0.450, expert 1 0.200 → 0.250\n" in str(one)
         assert "</span></td>" in one.html() and "2: 0.100 → 0.100" not in one.html()
-        still = replace(found, pathway=replace(found.pathway, own=own, router=own), undone={layer: found.after})
+        still = replace(found, pathway=replace(found.pathway.used, own=own, router=own), undone={layer: found.after})
         none = str(replace(still, layers=(layer,)))
         assert "experts selected; no weight changes at three decimals\n" in none
         assert re.search(r"without it: .* %, as with it\n", none)
@@ -152,7 +152,7 @@ class TestWords:
         found = c3po.explain(TEXTS[1], CHOICES[1])
         figure = found.plot()
         before, after, change = (squares(axes) for axes in figure.axes[:3])
-        own, new = found.pathway.own, found.pathway.weights
+        own, new = found.pathway.used.own, found.pathway.weights
         most = max(own.max(), new.max()).item()
         for drawn, weights in (
             (before, own / most),
@@ -179,7 +179,7 @@ class TestWords:
 
     def test_upper_bounds_need_the_answer(self):
         oracle = {"name": "oracle", "of": {"name": "ngd", "steps": 3, "lr": 0.1}}
-        c3po = optimizer(optimizer=oracle, selector=GRADIENT, settings={"loss": "choices", "mix": "core"})
+        c3po = optimizer(optimizer=oracle, selector=GRADIENT, settings={"loss": "choices", "mix": "core", "pathway": "weights"})
         found = [c3po.explain(TEXTS[0], CHOICES[0], answer) for answer in range(2)]
         for answer in range(2):
             assert found[answer].after[answer] > found[answer].before[answer]
