@@ -17,6 +17,8 @@ from .held import HeldModel
 from .names import base_model, public_name
 
 UNKNOWN = "unknown"  # in a hash's place
+TOLERANCE = 0.03
+"""Of a layer's mass: what rounding to bfloat16 may move."""
 
 
 def origin_of(model: HeldModel, texts: Sequence[str], *, keep_text: bool) -> Origin:
@@ -80,10 +82,25 @@ def one_batch(model: HeldModel, routing: Pathway | Sequence[Pathway] | None, n: 
 
 
 def own_pathway(states: Sequence[State], layers: tuple[int, ...], scope: Scope, kind: PathwayKind) -> Pathway:
-    """``[B, L, E]`` the model's own, of prefilled texts."""
-    own = torch.stack([state.router if kind == "router" else state.own for state in states])
-    gate = Gate.stacked([state.gate for state in states]) if kind == "router" else None
-    return Pathway(own, own, layers, scope, gate=gate)
+    """``[B, L, E]`` the model's own, of prefilled texts.
+
+    Raises:
+        SettingError: the weights of a layer do not follow from one distribution over experts (phimoe has a softmax for
+            each choice, deepseek_v4 chooses by a hash).
+    """
+    used = torch.stack([state.own for state in states])
+    if kind == "weights":
+        return Pathway(used, used, layers, scope)
+    router, gate = torch.stack([state.router for state in states]), Gate.stacked([state.gate for state in states])
+    pathway = Pathway(router, router, layers, scope, gate=gate)
+    ranked, own = pathway.weights.sort(-1).values, used.sort(-1).values  # of equals either may be chosen
+    off = ((ranked - own).abs().amax(-1) > TOLERANCE * own.sum(-1)).any(0)
+    if off.any():
+        raise SettingError(
+            "Expected routing weights that are the top-k of a distribution over experts, got others in layers "
+            f"{[layers[i] for i in off.nonzero().flatten().tolist()]}; use kind='weights' (setting pathway: weights)."
+        )
+    return pathway
 
 
 def stack_pathways(pathways: Iterable[Pathway]) -> Pathway:

@@ -279,6 +279,7 @@ def tokenizer_identity(model: RoutedModel) -> str:
     """Identifies which pieces of text token ids stand for.
 
     Tokens that were added to a vocabulary, as chat models have some, are left out: a text without them is the same.
+    ``check_text`` compares those that a trace has.
     """
     tokenizer = model.tokenizer
     if tokenizer not in _KNOWN:  # reading a vocabulary takes longer than replaying a line of text
@@ -294,7 +295,11 @@ def check_text(model: RoutedModel, trace: Trace) -> None:
         DataError: as ``check_tokens``; or a trace that says it is of another tokenizer.
     """
     check_tokens(model, trace.tokens)
-    if trace.tokenizer and trace.tokenizer != tokenizer_identity(model):
+    tokenizer = model.tokenizer
+    known = {*tokenizer.get_vocab().values()} - {*tokenizer.get_added_vocab().values()}
+    added = {*trace.tokens.tolist()} & trace.pieces.keys() - known if trace.tokenizer else set()
+    others = any(piece != trace.pieces[token] for token, piece in pieces_of(model, sorted(added)).items())
+    if others or (trace.tokenizer and trace.tokenizer != tokenizer_identity(model)):
         raise DataError(
             f"Expected a trace of {model.name}'s tokenizer, got one of another, where ids stand for other pieces of "
             "text; take a model with the tokenizer that they are of."

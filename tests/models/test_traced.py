@@ -237,6 +237,19 @@ def test_ids_that_are_another_text_elsewhere_are_refused_even_where_foreign_is_s
     other.tokenizer.add_tokens(["<more>"])
     assert len(other.tokenizer) > len(model.tokenizer)
     replay(other, trace, foreign=True)
+    names = ["<more>", "<less>"]
+    for added, tokenizer in zip(names, (other.tokenizer, copy.deepcopy(model.tokenizer)), strict=True):
+        tokenizer.add_tokens([added])
+        other.tokenizer = tokenizer
+        last = torch.tensor([len(tokenizer) - 1])
+        longer = replace(
+            trace, tokens=torch.cat([last, trace.tokens[1:]]), pieces={**trace.pieces, int(last): "<more>"}
+        )
+        if added == "<more>":
+            likelihoods(other, longer)
+        else:
+            with pytest.raises(DataError, match="tokenizer, got one of another"):
+                likelihoods(other, longer)
     vocabulary = json.loads(other.tokenizer.backend_tokenizer.to_str())
     pieces = vocabulary["model"]["vocab"]
     pieces["b"], pieces["s"] = pieces["s"], pieces["b"]

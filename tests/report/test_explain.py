@@ -179,7 +179,9 @@ class TestWords:
 
     def test_upper_bounds_need_the_answer(self):
         oracle = {"name": "oracle", "of": {"name": "ngd", "steps": 3, "lr": 0.1}}
-        c3po = optimizer(optimizer=oracle, selector=GRADIENT, settings={"loss": "choices", "mix": "core", "pathway": "weights"})
+        c3po = optimizer(
+            optimizer=oracle, selector=GRADIENT, settings={"loss": "choices", "mix": "core", "pathway": "weights"}
+        )
         found = [c3po.explain(TEXTS[0], CHOICES[0], answer) for answer in range(2)]
         for answer in range(2):
             assert found[answer].after[answer] > found[answer].before[answer]
