@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from hashlib import sha256
 from itertools import chain, islice
 from os.path import exists, isdir, isfile
 from pathlib import Path
@@ -15,7 +18,7 @@ from torch import Tensor
 from c3po_adaptive import DataError, Question, SettingError, borrowed
 from c3po_adaptive.models.traced import Trace, is_trace, read_trace
 from c3po_adaptive.study import Progress, silent
-from c3po_adaptive.tasks import ASKED, questions
+from c3po_adaptive.tasks import ASKED, again_in_words, distinct, questions
 
 from .measure import kind_of
 from .statistics import RoutingStatistics, RoutingSums
@@ -49,7 +52,8 @@ def routing_statistics(
     progress: Progress = silent,
     tokenizer: PreTrainedTokenizerBase | None = None,
 ) -> RoutingStatistics:
-    """Statistics of a model's routing over a set of texts, which stream by: memory does not grow with their number.
+    """Statistics of a model's routing over a set of texts, which stream by: of each a hash is kept, and
+    repeated ones count once.
 
     Args:
         source: a file of a trace, or a folder of them, whose subfolders are kinds; or a source of texts (see
@@ -151,6 +155,25 @@ def trace_files(source: Any) -> list[tuple[Path, str]] | None:
     return None
 
 
+def _once(texts: Iterable[T], key: Callable[[T], object], what: str) -> Iterator[T]:
+    """Each text as it comes, but for those that came before: intervals are over texts, as if each were drawn alone."""
+    seen: set[bytes] = set()
+    again = 0
+    for text in texts:
+        mark = sha256(pickle.dumps(key(text))).digest()
+        again += mark in seen
+        if mark not in seen:
+            seen.add(mark)
+            yield text
+    if again:
+        warnings.warn(f"{again} {what} are given again; each is counted once.", stacklevel=3)
+
+
+def _of_trace(one: tuple[Trace, str]) -> object:
+    trace, _ = one
+    return trace.model, trace.name, trace.layers, trace.tokens.tolist(), trace.experts.tolist()
+
+
 def _called(source: Any) -> str:
     return str(source) if isinstance(source, str | Path) else f"{len(source)} files of traces"
 
@@ -169,7 +192,7 @@ def _of_traces(traces: Iterable[tuple[Trace, str]], name: str) -> RoutingStatist
     model: tuple[str, str] | None = None
     names: dict[str, None] = {}
     most = 0
-    for trace, kind in traces:
+    for trace, kind in _once(traces, _of_trace, f"traces of {name}"):
         if shape is None or sums is None:
             shape, sums = (trace.layers, trace.n_experts), RoutingSums(len(trace.layers), trace.n_experts)
         elif shape != (trace.layers, trace.n_experts):
@@ -235,6 +258,7 @@ def _sum_up(sums: RoutingSums, names: Sequence[str], counts: Tensor, tokens: Ten
 
 
 def _of_texts(texts: Sequence[str], model: RoutedModel, name: str, progress: Progress) -> RoutingStatistics:
+    texts = list(_once(texts, lambda text: text, f"texts of {name}"))
     return _of_prompts(texts, lambda text: (model.encode_text(text), "", text), model, name, progress)
 
 
@@ -243,6 +267,9 @@ def _of_questions(
 ) -> RoutingStatistics:
     if not asked:
         raise DataError(f"Expected questions, got none in {name}; name another source or split.")
+    asked, again = distinct(asked)
+    if again:
+        warnings.warn(f"{again_in_words(again, 'questions', name)}; each is counted once.", stacklevel=3)
     return _of_prompts(asked, lambda q: (model.encode(q, format), kind_of(q), q.row()), model, name, progress)
 
 

@@ -153,8 +153,9 @@ class TestTraces:
 
         def traces():
             for i in range(9):
-                held.append(weakref.ref(trace := trace_of([[[i % 4], [1]]])))
-                assert sum(ref() is not None for ref in held) <= 3, "those that were counted are gone"
+                trace = replace(trace_of([[[i % 4], [1]]]), tokens=torch.tensor([i]))
+                held.append(weakref.ref(trace))
+                assert sum(ref() is not None for ref in held) <= 4, "those that were counted are gone"
                 yield trace
                 del trace
 
@@ -174,7 +175,9 @@ class TestTraces:
         for changes in ({"model": "b"}, {"model": "", "name": "other"}, {"model": ""}):
             with pytest.raises(SettingError, match="traces of one model in a set, got those of mine and of "):
                 routing_statistics([replace(one, model="a", name="mine"), replace(one, **{"name": "mine", **changes})])
-        assert routing_statistics([one, replace(one, name=one.name)]).whole.texts == 2, "nobody knows of two models"
+        assert routing_statistics([one, replace(one, tokens=one.tokens + 1)]).whole.texts == 2, (
+            "nobody knows of two models"
+        )
         with pytest.raises(DataError, match="something was recorded"):
             routing_statistics([replace(one, experts=torch.full((1, 2, 1), NONE))])
         with pytest.raises(DataError, match="traces, files of traces, questions or texts"):
@@ -250,12 +253,20 @@ class TestQuestions:
         assert {kind: load.texts for kind, load in found.kinds.items()} == {"kind0": 3, "kind1": 2}
 
     def test_batches_do_not_matter(self):
-        model, many = shared_model("olmoe"), [replace(ASKED[i % 5], id=str(i)) for i in range(BATCH + 3)]
-        found, parts = routing_statistics(many, model), [routing_statistics([q], model) for q in ASKED]
-        times = [sum(i % 5 == k for i in range(BATCH + 3)) for k in range(5)]
-        assert np.array_equal(
-            found.whole.counts, sum(n * part.whole.counts for n, part in zip(times, parts, strict=True))
+        model, many = (
+            shared_model("olmoe"),
+            [replace(ASKED[i % 5], id=str(i), question=f"{i} {ASKED[i % 5].question}") for i in range(BATCH + 3)],
         )
+        found, parts = routing_statistics(many, model), [routing_statistics([q], model) for q in many]
+        assert np.array_equal(found.whole.counts, sum(part.whole.counts for part in parts))
+
+    def test_repeated_ones_count_once(self):
+        model, again = shared_model("olmoe"), [replace(q, id=f"again {q.id}") for q in ASKED]
+        for given, more in ((ASKED, again), (TEXTS, TEXTS), ([trace_of([[[0], [1]]])], [trace_of([[[0], [1]]])])):
+            once = routing_statistics(given, model)
+            with pytest.warns(UserWarning, match="again"):
+                often = routing_statistics([*given, *more], model)
+            assert np.array_equal(often.whole.counts, once.whole.counts) and often.whole.texts == len(given)
 
     def test_memory_does_not_grow_with_the_texts(self):
         sums = LoadSums(L, E)
@@ -329,7 +340,8 @@ class TestTwoSets:
         for experts in each:
             experts[:4] = np.arange(4)[:, None, None]
             experts[noise.permutation(20)[:changed]] = noise.integers(0, 4, (changed, 2, 1))
-        return routing_statistics([trace_of(experts.tolist()) for experts in each])
+        each = [trace_of(experts.tolist()) for experts in each]
+        return routing_statistics([replace(t, tokens=t.tokens + 20 * i) for i, t in enumerate(each)])
 
     def test_the_same_texts_are_pairs(self):
         one, other = self.read_by(1, 25), self.read_by(2, 25)
@@ -353,7 +365,8 @@ class TestTwoSets:
         assert {change.interval for change in few.most_changed(8)} == {None}
         assert str(few).endswith("no intervals: they take 10 texts, and there are 9")
         texts = [trace_of([[[e], [e]]] * (1 if i else 9)) for i, e in enumerate([2, *[1] * 9])]
-        wide = routing_statistics(texts).against(routing_statistics([replace(t, tokens=t.tokens + 9) for t in texts]))
+        texts = [replace(t, tokens=t.tokens + 20 * i) for i, t in enumerate(texts)]
+        wide = routing_statistics(texts).against(routing_statistics([replace(t, tokens=t.tokens + 999) for t in texts]))
         assert {change.interval for change in wide.most_changed(8)} == {(-1, 1), (0, 0)}
 
     def test_others_shapes_are_refused(self):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -171,7 +172,7 @@ def rank_experts(
 
     Args:
         model: along whose own routing; from ``load_moe_model``, or of transformers, which is left as it was.
-        texts: two at least, which are resampled for intervals.
+        texts: two at least, which are resampled for intervals; repeated ones count once.
         ban: of which experts it is also tried what their ban costs, each by itself: ``least:2`` or ``most:2`` of each
             layer, or ``3,5@16``; a text or several.
         seed: of the resampling.
@@ -188,9 +189,12 @@ def rank_experts(
         raise DataError(
             f"Expected a list of texts, got {got}; give several, or those of a file: texts_of(FILE) of c3po_benchmarks."
         )
-    texts = list(texts)
+    given = list(texts)
+    texts = list(dict.fromkeys(given))
     if len(texts) < 2:
-        raise DataError(f"Expected two texts or more, which intervals are over, got {len(texts)}; give more.")
+        raise DataError(f"Expected two different texts or more, which intervals are over, got {len(texts)}; give more.")
+    if (again := len(given) - len(texts)) > 0:
+        warnings.warn(f"{again} of {len(given)} texts are given again; each is counted once.", stacklevel=2)
     with borrowed(model, tokenizer) as routed:
         return _ranked(routed, texts, ban, seed, progress)
 

@@ -104,8 +104,15 @@ def test_other_families(family):
     assert sum(one.saliency > 0 for one in rank_experts(model_of(family), TEXTS[:2]).experts) > 3
 
 
+def test_repeated_texts_count_once():
+    once = rank_experts(model_of("olmoe"), TEXTS)
+    with pytest.warns(UserWarning, match="texts are given again"):
+        often = rank_experts(model_of("olmoe"), TEXTS * 5)
+    assert often.experts == once.experts
+
+
 def test_what_cannot_be_ranked_is_refused():
-    with pytest.raises(DataError, match="two texts or more"):
+    with pytest.raises(DataError, match="two different texts or more"):
         rank_experts(model_of("olmoe"), TEXTS[:1])
     with pytest.raises(ModelError, match="weighs elsewhere"):
         rank_experts(model_of("llama4_text"), TEXTS)
