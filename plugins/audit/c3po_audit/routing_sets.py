@@ -171,7 +171,7 @@ def _once(texts: Iterable[T], key: Callable[[T], object], what: str) -> Iterator
 
 def _of_trace(one: tuple[Trace, str]) -> object:
     trace, _ = one
-    return trace.model, trace.name, trace.layers, trace.tokens.tolist(), trace.experts.tolist()
+    return trace.model, trace.name, trace.layers, trace.n_experts, trace.tokens.tolist(), trace.experts.tolist()
 
 
 def _called(source: Any) -> str:
