@@ -118,7 +118,7 @@ def _source(
 ) -> Routes | Sequences:
     """What is replayed, held against the model."""
     layers = tuple(site.layer for site in sites)
-    layout = Layout(layers, len(decoder_layers(model)), sites[0].n_experts, sites[0].top_k, model.device)
+    layout = Layout(layers, len(decoder_layers(model)), sites[0].mixable, sites[0].top_k, model.device)
     if isinstance(routes, str | Path):
         routes = read_trace(Path(routes))
     each = [routes] if isinstance(routes, Trace) else routes

@@ -15,12 +15,12 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from ..errors import ModelError
+from ..errors import ModelError, ShapeError
 from ..gate import Gate
 from .gates import Routers
 from .mixing import dense
 from .modules import hook_after, hook_before, hooked, this_thread
-from .sites import Site
+from .sites import Site, beyond_experts
 from .styles import Change, Decide
 
 
@@ -51,14 +51,20 @@ def intercepted(sites: Sequence[Site], interceptor: Interceptor) -> Iterator[Non
     Raises:
         ModelError: on leaving, if from the first layer that asked on one did not: the routing was not replaced there
             (``torch.compile``?).
+        ShapeError: on a call: an expert that the layer has not (zaya's last choice).
     """
     fired: set[int] = set()
 
     def asking(position: int) -> Decide:
+        site = sites[position]
+        last_is_none = site.mixable < site.n_experts
+
         def decide(index: Tensor, weights: Tensor) -> Change | None:
             fired.add(position)
             change = interceptor(position, index, weights)
-            for thread, decided in [*_OBSERVED.get(sites[position].experts, ())]:  # other threads change it
+            if last_is_none and change is not None and bool((change.index >= site.mixable).any()):
+                raise ShapeError(beyond_experts(site))
+            for thread, decided in [*_OBSERVED.get(site.experts, ())]:  # other threads change it
                 if thread is this_thread():
                     decided.append((index, weights, change))
             return change

@@ -322,6 +322,14 @@ def _scoring(logits: Tensor, index: Tensor, weights: Tensor) -> Scoring:
     return "sigmoid" if fits < min(0.02, error("softmax")) else "softmax"
 
 
+def beyond_experts(site: Site) -> str:
+    """What is said of a choice that is no expert."""
+    return (
+        f"Expected experts from 0 to {site.mixable - 1} in MoE layer {site.layer}, got {site.mixable}: the last choice "
+        f"of {type(site.router).__name__} is to use no expert; give such a token an expert at weight zero."
+    )
+
+
 def router_logits(output: Tensor | tuple[Tensor, ...], site: Site) -> Tensor:
     """The router's scores ``[R, E]`` among its outputs."""
     part = output[site.logits] if isinstance(output, tuple) else output

@@ -9,25 +9,50 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
-from ..errors import PluginError
+from ..errors import DataError, PluginError
 from ..models.footprint import Footprint
 from ..models.loading import model_footprint
 from ..models.routed import RoutedModel
 from ..progress import Progress, silent
+from ..records.answer import ScoredAnswer
 from ..records.base import Record
 from ..records.jsonl import Records, read_records
 from ..registry import Registry, default_registry
 from ..report.page import finished_summary
-from ..storage.files import write_text
+from ..storage.files import is_file, write_text
 from ..storage.json_files import Ours, Values
 from ..storage.lock import held
-from ..storage.run_folder import claimed_config, made_by
-from .data import counted, counted_in_words
+from ..storage.run_folder import RECORDS, claimed_config, made_by
+from .data import Data, counted, counted_in_words
 from .executor import HERE, Executor, Piece
 from .kind import Study
 from .plan import Plan, foresee, left
 from .study_config import OnQuestions
 from .worker import Worker, pieces_left, run_pieces
+
+
+def _check_asked(out: Path, kind: type[Record], data: Data) -> None:
+    """Refuse rows of a resumed run that its own questions and scores contradict.
+
+    Raises:
+        DataError: an id that is not asked, another right answer, or a choice that is not the likeliest.
+    """
+    right = {(name, q.id): q.answer for name, asked in data.items() for q in asked.questions}
+    for row in read_records(out, kind) if issubclass(kind, ScoredAnswer) and is_file(out / RECORDS) else ():
+        place = row.dataset, row.id
+        if place not in right:
+            got = "which is not in the data"
+        elif row.answer != right[place]:
+            got = f"with the right answer {row.answer}, which is {right[place]}"
+        elif row.chosen_by == "likelihood" and row.scores[row.choice] < max(row.scores):
+            got = f"with the choice {row.choice}, which has not the highest score"
+        else:
+            continue
+        raise DataError(
+            f"{out / RECORDS}: expected answers to the questions of data set {row.dataset!r}, got {row.id!r} {got}; "
+            "delete that row, and the run answers it again."
+        )
+
 
 C = TypeVar("C", bound=OnQuestions)
 W = TypeVar("W", bound=Worker[Any])
@@ -135,6 +160,7 @@ class StudyInPieces(Study[C], Generic[C, W]):
         with held(out):
             worker.claim(out)
             records = Records(out, self.record)
+            _check_asked(out, self.record, worker.data)
             failed = run_pieces(worker, records, self.pieces(worker, records), executor, progress)
             return self.conclude(out, worker, failed)
 

@@ -7,7 +7,8 @@ import torch
 from rounding import assert_near
 from routing.naive import FAMILIES, along, assert_pristine, logits, moved, own_routing, routed_model, shared_model
 
-from c3po_adaptive.errors import ModelError
+from c3po_adaptive import read_routing, replaying, rule_named
+from c3po_adaptive.errors import ModelError, ShapeError
 from c3po_adaptive.models.routed import RoutedModel
 from c3po_adaptive.routing.intercept import intercepted, recorded
 from c3po_adaptive.routing.rules import PathwayRule
@@ -293,3 +294,34 @@ class TestRefusing:
         with pytest.raises(ModelError, match=r"OlmoeForCausalLM cannot run two tokens: AttributeError: .*weight"):
             find_sites(model)
         assert_pristine(model)
+
+
+class TestLastChoiceOfZayaIsNoExpert:
+    @pytest.mark.parametrize("rule", ["ban:8", "force:8", "bias:8=+3", "a pathway", "a change"])
+    def test_rules_that_name_it_are_refused(self, rule):
+        model = routed_model("zaya")
+        made = {"a pathway": at_the_last_choice(model), "a change": to_the_last_choice}
+        routing = made.get(rule) or rule_named(rule)
+        with pytest.raises(ShapeError, match="from 0 to 7 .* use no expert"):
+            model.forward("one two three", routing=routing)
+        assert_pristine(model.model)
+
+    def test_routes_that_name_it_are_refused_and_the_model_s_own_replay(self):
+        model = routed_model("zaya")
+        ids = model.tokenizer("one two three four five", return_tensors="pt").input_ids
+        own = read_routing(model.model, {"input_ids": ids})
+        routes = own.experts
+        with replaying(model.model, routes, own.weights):
+            again = model.model(ids, use_cache=False).logits
+        assert_near(again, model.model(ids, use_cache=False).logits, by=1e-5)
+        with pytest.raises(ShapeError, match="from 0 to 7"), replaying(model.model, routes * 0 + 8):
+            model.model(ids, use_cache=False)
+
+
+def at_the_last_choice(model):
+    own = model.pathway("one two three", kind="weights")
+    return replace(own, router=torch.zeros_like(own.router).index_fill(-1, torch.tensor([8]), 1.0))
+
+
+def to_the_last_choice(routing):
+    return Change(None, torch.full_like(routing.index, 8), routing.weights)

@@ -253,7 +253,7 @@ def test_readme_says_what_was_measured():
     kept = [read_parquet(path) for path in sorted((STUDIES / merged).parent.glob("*-0.parquet"))]
     told = [{(r.arm, r.id): r.choice for r in records} for records in kept]
     moved = [own[arm, id_] != own["base", id_] for own in told for arm, id_ in own if arm == "ngd, published"]
-    assert f"changes {sum(moved)} of {len(moved):,} of these answers" in said
+    assert f"changes {sum(moved)} of {len(moved):,} answers" in said
     assert compared(merged, "gated", "nearest", "repaired")["verdict"] == "not shown"
     orphans = compared(merged, "gated: orphans-0", "each", "base")
     assert "on one of them little or nothing" in said and orphans["difference"] < 5 and orphans["ci_low"] < 0

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from c3po_adaptive.analysis.judging_rules import rules
 from c3po_adaptive.answerers.remix import Remix
 from c3po_adaptive.cli import app
-from c3po_adaptive.errors import PluginError, SettingError
+from c3po_adaptive.errors import DataError, PluginError, SettingError
 from c3po_adaptive.models.loading import load_moe_model
 from c3po_adaptive.models.routed import RoutedModel
 from c3po_adaptive.optimizers.ngd import NGD
@@ -592,6 +592,25 @@ def test_records_that_changed_are_summed_up_again(place, whole, tmp_path):
         assert ("records changed since they were summed up" in done.stderr) == said
     before, after = (rows_of(json.loads(text)) for text in (kept, (out / "summary.json").read_bytes()))
     assert [arm for arm in before if before[arm]["nll"] != after[arm]["nll"]] == [arm for arm in before if "ngd" in arm]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"id": "nobody's"}, "which is not in the data"),
+        ({"answer": 1, "correct": False}, "with the right answer 1, which is 0"),
+        ({"choice": 1, "correct": False}, "has not the highest score"),
+    ],
+)
+def test_rows_that_the_data_contradict_are_not_gone_on_with(place, whole, tmp_path, changes, said):
+    out = shutil.copytree(place / "whole", tmp_path / "run")
+    (out / "summary.json").unlink()
+    path = out / "records.jsonl"
+    first, *rest = path.read_text().splitlines()
+    row = json.loads(first)
+    path.write_text("\n".join([json.dumps(row | changes), *rest[:-1]]) + "\n")
+    with pytest.raises(DataError, match=said):
+        evaluate(config(), out)
 
 
 class TestRecords:
