@@ -26,6 +26,13 @@ class _Dataset(BaseModel):
     references: tuple[str, ...] = ()
     format: _Format | None = None
     score: str = "likelihood"
+    split: str | None = None
+    share: tuple[float, float] | None = None
+
+    @property
+    def source(self) -> str:
+        """Of its questions: the same of two data sets that ask the same ones."""
+        return json.dumps([self.questions, self.split, self.share])
 
 
 class _Config(BaseModel):
@@ -80,9 +87,12 @@ class DatasetsInWords:
         return [(both["likelihood"], both["generated"]) for both in asked.values() if len(both) > 1]
 
     def again(self, names: Collection[str]) -> set[str]:
-        """Which of these data sets ask the questions of another of them once more, by what is generated: a mean over
-        data sets is without them, so that a question counts once."""
-        return {written for likely, written in self.scored_twice() if {likely, written} <= {*names}}
+        """Which of these data sets ask the questions of an earlier one once more, by what is generated or with other
+        references: a mean over data sets is without them, so that a question counts once."""
+        first: dict[str, str] = {}
+        there = [one for one in self._said.datasets if one.name in names and one.questions]
+        there.sort(key=lambda one: one.score == "generated")
+        return {one.name for one in there if first.setdefault(one.source, one.name) != one.name}
 
 
 def _asked(one: _Dataset, usual: _Format) -> str:

@@ -22,7 +22,7 @@ from ..registry import Registry, default_registry
 from ..storage.identity import digest, digest_of_file, versions
 from ..storage.json_files import Values
 from ..tasks.question_files import first_of, unique, within
-from ..tasks.same_questions import again_in_words, asked_of, distinct
+from ..tasks.same_questions import SameQuestions, again_in_words, asked_of, distinct
 from ..tasks.sources import ASKED
 from ..tasks.sources import questions as read_questions
 from ..types import Question
@@ -123,8 +123,29 @@ def read_data(config: OnQuestions, registry: Registry | None = None) -> dict[str
     """
     poisons = {d.name: d.poison for d in config.datasets if d.poison is not None}
     attacks = {name: (registry or default_registry()).other("attack", p.attack) for name, p in poisons.items()}
-    found = {d.name: _read(d) for d in config.datasets}
+    found = _apart({d.name: (_read(d), (d.questions, d.split, d.share)) for d in config.datasets})
     return found | {name: _attacked(found[name], p, attacks[name], config.embedder) for name, p in poisons.items()}
+
+
+def _apart(read: Mapping[str, tuple[Asked, object]]) -> dict[str, Asked]:
+    """Data sets without the questions that an earlier one from another source asks: a mean would count them twice.
+
+    Raises:
+        DataError: nothing is left of one.
+    """
+    known: dict[object, list[Question]] = {}
+    found = {}
+    for name, (asked, source) in read.items():
+        others = [q for one, questions in known.items() if one != source for q in questions]
+        same = SameQuestions(others)
+        pairs = [(q, before) for q in asked.questions if (before := same.first(q)) is not None]
+        gone = {q.id for q, _ in pairs}
+        left = [q for q in asked.questions if q.id not in gone]
+        if not left:
+            raise DataError(f"Expected questions of {name!r} that no other data set asks, got none; leave it out.")
+        found[name] = replace(asked, questions=left, again=(*asked.again, *pairs))
+        known.setdefault(source, left)
+    return found
 
 
 def _attacked(asked: Asked, poison: Poison, attack: Attack, embedder: str) -> Asked:

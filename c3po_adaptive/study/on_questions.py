@@ -14,7 +14,7 @@ from ..models.footprint import Footprint
 from ..models.loading import model_footprint
 from ..models.routed import RoutedModel
 from ..progress import Progress, silent
-from ..records.answer import ScoredAnswer
+from ..records.answer import Answered, ScoredAnswer
 from ..records.base import Record
 from ..records.jsonl import Records, read_records
 from ..registry import Registry, default_registry
@@ -44,7 +44,7 @@ def _check_asked(out: Path, kind: type[Record], data: Data) -> None:
             got = "which is not in the data"
         elif row.answer != right[place]:
             got = f"with the right answer {row.answer}, which is {right[place]}"
-        elif row.chosen_by == "likelihood" and row.scores[row.choice] < max(row.scores):
+        elif isinstance(row, Answered) and row.chosen_by == "likelihood" and row.scores[row.choice] < max(row.scores):
             got = f"with the choice {row.choice}, which has not the highest score"
         else:
             continue

@@ -302,7 +302,7 @@ class TestLastChoiceOfZayaIsNoExpert:
         model = routed_model("zaya")
         made = {"a pathway": at_the_last_choice(model), "a change": to_the_last_choice}
         routing = made.get(rule) or rule_named(rule)
-        with pytest.raises(ShapeError, match="from 0 to 7 .* use no expert"):
+        with pytest.raises(ShapeError, match=r"from 0 to 7 .* use no expert"):
             model.forward("one two three", routing=routing)
         assert_pristine(model.model)
 

@@ -1,13 +1,15 @@
 """Which questions and references a data set has: draws of so many, and what is given again."""
 
 import json
+import shutil
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from c3po_adaptive import hookimpl
-from c3po_adaptive.errors import PluginError, SettingError, UnknownNameError
+from c3po_adaptive.errors import DataError, PluginError, SettingError, UnknownNameError
 from c3po_adaptive.registry import new_registry
 from c3po_adaptive.study import Poisoned
 from c3po_adaptive.study.data import (
@@ -54,6 +56,20 @@ def test_all_of_a_small_source(source):
 def test_a_draw_is_of_a_number(source):
     with pytest.raises(SettingError, match="expected references_limit beside references_draw"):
         ids(source, references_draw=1)
+
+
+def test_a_question_of_two_data_sets_is_asked_in_the_first(source, tmp_path):
+    """Not of data sets of one source, which differ in how they are asked."""
+    more = [json.loads(line) | {"id": f"m{i}"} for i, line in enumerate(Path(source).read_text().splitlines())]
+    more += [{"id": "new", "question": "Is 21 odd?", "choices": ["yes", "no"], "answer": 0}]
+    (tmp_path / "more.jsonl").write_text("".join(json.dumps(row) + "\n" for row in more))
+    sources = {"a": source, "again": source, "b": str(tmp_path / "more.jsonl")}
+    data = read_data(OnQuestions(datasets=[{"name": name, "questions": one} for name, one in sources.items()]))
+    assert {name: len(asked.questions) for name, asked in data.items()} == {"a": 20, "again": 20, "b": 1}
+    assert counted_once(data)[0].startswith("b gives 20 of its questions again under another id, such as 'm0'")
+    sources["b"] = str(shutil.copy(source, tmp_path / "copy.jsonl"))
+    with pytest.raises(DataError, match="of 'b' that no other data set asks"):
+        read_data(OnQuestions(datasets=[{"name": name, "questions": one} for name, one in sources.items()]))
 
 
 class TestGivenAgain:

@@ -18,7 +18,8 @@ def asked(count, kinds=1):
 
 def study(*sizes, kinds=1, **keys):
     names = [f"d{i}" for i in range(len(sizes))]
-    config = parse_config({"datasets": [{"name": n, "questions": "demo"} for n in names], "arms": ARMS} | keys)
+    datasets = [{"name": n, "questions": f"{n}.jsonl"} for n in names]
+    config = parse_config({"datasets": datasets, "arms": ARMS} | keys)
     return findable(config, {name: asked(n, kinds) for name, n in zip(names, sizes, strict=True)})
 
 

@@ -128,7 +128,7 @@ def test_data_sets_are_asked_each_in_its_format(place, tmp_path):
     summary = evaluate(parse_config({"model": "model", "datasets": datasets, "arms": arms}), tmp_path)
     found = rows_of(summary)
     assert [found[name, "base"]["format"] for name in formats] == ["letters", "cloze by sum", "cloze by tokens"]
-    assert found["all", "base"]["format"] == "several"
+    assert not any(name == "all" for name, _ in found), "a mean would count each question three times"
     kinds = {tuple(tuple(r["scores"]) for r in of(rows(tmp_path), "base") if r["dataset"] == name) for name in formats}
     assert len(kinds) == 3
 
@@ -201,8 +201,7 @@ class TestWritten:
 
     def test_a_question_counts_once_in_the_mean(self, written):
         _, summary, _ = written
-        assert summary["all", "base"]["n"] == summary["likely", "base"]["n"] + summary["letters", "base"]["n"]
-        assert summary["all", "base"]["format"] == "several"
+        assert ("likely", "base") in summary and ("all", "base") not in summary
 
     def test_a_page_has_both_side_by_side(self, written):
         out, summary, _ = written
