@@ -38,14 +38,17 @@ def compare_over_kinds(a: Iterable[R], b: Iterable[R], *, seed: int) -> Comparis
     return plain.model_copy(update=stats.in_points(float(_means(each).mean()), found, plain.n) | unit)
 
 
-def over_units(each: Sequence[Floats], *, seed: int, times: int = stats.RESAMPLES) -> Crossed:
+def over_units(
+    each: Sequence[Floats], *, seed: int, times: int = stats.RESAMPLES, bootstrap: bool = True
+) -> Crossed:
     """What the mean over units of their means tells of other units: see ``compare_over_kinds``.
 
     Args:
         each: ``[N, R]`` of each of two units or more, by question and draw.
         times: how often units are resampled.
+        bootstrap: without it the interval is Student's alone.
     """
-    found = [_bootstrap(each, seed, times), _student(each)]
+    found = [_student(each), *([_bootstrap(each, seed, times)] if bootstrap else [])]
     found += [crossed([_means(each)])] if each[0].shape[1] > 1 else []
     return Crossed(
         min(over.low for over in found),

@@ -61,7 +61,7 @@ def compare(runs: Sequence[str | Path], protocol: Path, out: Path | None = None)
         hashes={"protocol": digest_of_file(protocol), "rules": rules()},
         models=tuple(of.answers.models),
         comparisons=tuple(of.made(asked.unit)),
-        second=tuple(of.made(asked.second_unit, second=True)) if asked.second_unit else (),
+        second=tuple(_second(of, asked)),
         rows=tuple(of.rows()),
         curves={name: tuple(of.curve(curve)) for name, curve in asked.curves.items()},
         left_out=tuple(dict.fromkeys(of.left_out)),
@@ -73,6 +73,12 @@ def compare(runs: Sequence[str | Path], protocol: Path, out: Path | None = None)
         for name, picture in pictures.items():
             write_text(out / f"{name}.svg", standalone(picture))
     return found
+
+
+def _second(of: NamedComparisons, asked: Protocol) -> list[Compared]:
+    if asked.second_unit:
+        return of.made(asked.second_unit, second=True)
+    return of.made(asked.unit, second=True, wider=True) if asked.interval == "t" else []
 
 
 def pictures_of(found: ComparedSummary, protocol: Protocol) -> dict[str, str]:
@@ -130,7 +136,9 @@ def table_of(found: ComparedSummary) -> Table:
 def page_of(found: ComparedSummary) -> str:
     """The same in Markdown, family by family, with every sentence."""
     parts = ["# Comparisons", f"Protocol `{found.hashes['protocol'][:12]}`, rules `{found.hashes['rules']}`."]
-    for title, several in (("", found.comparisons), (f", over {found.protocol.get('second_unit')}s", found.second)):
+    second = found.protocol.get("second_unit")
+    again = f", over {second}s" if second else ", by the wider of t and a bootstrap"
+    for title, several in (("", found.comparisons), (again, found.second)):
         for family in dict.fromkeys(family_of(one) for one in several):
             own = [one for one in several if family_of(one) == family]
             parts += [f"## {family.capitalize()}{title}", _markdown([_cells(one) for one in own])]

@@ -188,6 +188,8 @@ class Protocol(Settings):
     Attributes:
         unit: what is resampled, and counts once: questions, kinds of question, or the source data sets of kinds.
         second_unit: another, over which all is compared once more beside.
+        interval: over kinds and sources: Student's ``t``, or the ``wider`` of it and a bootstrap of units and of the
+            questions in each, which is too wide. With ``t`` and no ``second_unit``, the wider one is reported as well.
         sources: source data sets by kind, for ``source``; those of the bed's kinds are known.
         seed: of what is drawn.
         resamples: how often units are resampled.
@@ -203,6 +205,7 @@ class Protocol(Settings):
 
     unit: Unit
     second_unit: Unit | None = None
+    interval: Literal["t", "wider"] = "wider"
     sources: dict[str, str] = Field(default_factory=dict)
     seed: int = Field(default=0, ge=0)
     resamples: int = Field(default=9999, ge=999, le=10**6)

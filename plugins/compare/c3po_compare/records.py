@@ -97,7 +97,7 @@ class ComparedSummary(Part):
         protocol: as it was read.
         hashes: SHA-256 of the protocol's file (``protocol``), and of the rules that judged (``rules``).
         models: that answered.
-        second: the comparisons once more, over the second unit.
+        second: the comparisons once more, over the second unit or by the wider interval.
         left_out: what could not be compared where comparisons are made of each model or data set apart.
     """
 

@@ -7,7 +7,7 @@ from c3po_compare.named_comparisons import NamedComparisons
 from c3po_compare.paired_runs import Run
 from c3po_compare.protocol import Protocol
 from records.made import answered
-from scipy.stats import norm, t
+from scipy.stats import norm, t, ttest_1samp
 
 from c3po_adaptive.analysis import statistics as stats
 from c3po_adaptive.analysis.over_kinds import compare_over_kinds
@@ -51,6 +51,16 @@ class TestUnits:
         for name in ("n", "difference", "ci_low", "ci_high", "p", "error", "detectable"):
             assert getattr(found, name) == getattr(as_ever, name)
         assert (found.units, found.draws) == (6, 1)
+
+    def test_by_t_over_kinds_it_is_scipys(self):
+        kinds = {"x": "1110", "y": "1100", "z": "1111", "w": "0000"}
+        runs = [run("m", {"a": kinds, "b": {kind: "1000" for kind in kinds}})]
+        asked = Protocol(unit="kind", interval="t", comparisons=[{"a": "a", "b": "b", "primary": True}])
+        (found,), (wider,) = (NamedComparisons(asked, runs).made("kind", wider=each) for each in (False, True))
+        expected = ttest_1samp([50, 25, 75, -25], 0)
+        assert (found.ci_low, found.ci_high) == pytest.approx(tuple(expected.confidence_interval()))
+        assert found.p == pytest.approx(expected.pvalue)
+        assert wider == one({}, *runs, unit="kind") and wider.ci_low <= found.ci_low
 
     def test_a_question_counts_once_however_many_models_answered_it(self):
         found = one({}, FIRST, SECOND)
