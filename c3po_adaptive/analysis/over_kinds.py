@@ -38,9 +38,7 @@ def compare_over_kinds(a: Iterable[R], b: Iterable[R], *, seed: int) -> Comparis
     return plain.model_copy(update=stats.in_points(float(_means(each).mean()), found, plain.n) | unit)
 
 
-def over_units(
-    each: Sequence[Floats], *, seed: int, times: int = stats.RESAMPLES, bootstrap: bool = True
-) -> Crossed:
+def over_units(each: Sequence[Floats], *, seed: int, times: int = stats.RESAMPLES, bootstrap: bool = True) -> Crossed:
     """What the mean over units of their means tells of other units: see ``compare_over_kinds``.
 
     Args:

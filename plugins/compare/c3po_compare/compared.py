@@ -61,7 +61,7 @@ def compare(runs: Sequence[str | Path], protocol: Path, out: Path | None = None)
         hashes={"protocol": digest_of_file(protocol), "rules": rules()},
         models=tuple(of.answers.models),
         comparisons=tuple(of.made(asked.unit)),
-        second=tuple(_second(of, asked)),
+        second=tuple(made_again(of, asked)),
         rows=tuple(of.rows()),
         curves={name: tuple(of.curve(curve)) for name, curve in asked.curves.items()},
         left_out=tuple(dict.fromkeys(of.left_out)),
@@ -75,7 +75,8 @@ def compare(runs: Sequence[str | Path], protocol: Path, out: Path | None = None)
     return found
 
 
-def _second(of: NamedComparisons, asked: Protocol) -> list[Compared]:
+def made_again(of: NamedComparisons, asked: Protocol) -> list[Compared]:
+    """All comparisons over the second unit, or by the wider interval."""
     if asked.second_unit:
         return of.made(asked.second_unit, second=True)
     return of.made(asked.unit, second=True, wider=True) if asked.interval == "t" else []

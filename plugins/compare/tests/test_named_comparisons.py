@@ -54,7 +54,7 @@ class TestUnits:
 
     def test_by_t_over_kinds_it_is_scipys(self):
         kinds = {"x": "1110", "y": "1100", "z": "1111", "w": "0000"}
-        runs = [run("m", {"a": kinds, "b": {kind: "1000" for kind in kinds}})]
+        runs = [run("m", {"a": kinds, "b": dict.fromkeys(kinds, "1000")})]
         asked = Protocol(unit="kind", interval="t", comparisons=[{"a": "a", "b": "b", "primary": True}])
         (found,), (wider,) = (NamedComparisons(asked, runs).made("kind", wider=each) for each in (False, True))
         expected = ttest_1samp([50, 25, 75, -25], 0)
