@@ -15,7 +15,7 @@ import torch
 from c3po_benchmarks import holds_texts, texts_of
 from torch import Tensor
 
-from c3po_adaptive import DataError, Question, SettingError, borrowed
+from c3po_adaptive import DataError, NotFinite, Question, SettingError, borrowed
 from c3po_adaptive.models.traced import Trace, is_trace, read_trace
 from c3po_adaptive.study import Progress, silent
 from c3po_adaptive.tasks import ASKED, again_in_words, distinct, questions
@@ -315,6 +315,8 @@ class Counting:
         rows = (routing.real & ((place == 2) | _first(routing))).nonzero().squeeze(1)
         used = torch.zeros(len(rows), self.counts.shape[-1])
         index, weights = routing.index.cpu()[rows], routing.weights.detach().cpu()[rows]
+        if not weights.isfinite().all():
+            raise NotFinite.of(f"router weights in MoE layer {routing.site.layer}", routing.weights)
         used.scatter_add_(1, index, (weights != 0).float()).clamp_(max=1)
         at = routing.sample[rows], place[rows]
         self.counts[:, :, routing.position].index_put_(at, used.long(), accumulate=True)

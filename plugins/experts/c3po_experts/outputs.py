@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from c3po_adaptive import ModelError, RoutedModel, SeenRouting, watching
+from c3po_adaptive import ModelError, NotFinite, RoutedModel, SeenRouting, watching
 
 
 class Outputs:
@@ -38,10 +38,13 @@ def outputs_of(model: RoutedModel, text: str) -> Outputs:
     Raises:
         DataError: the model cannot read the text.
         ModelError: experts whose outputs cannot be had one by one: those of llama4 and JetMoE.
+        NotFinite: NaN or infinity in what they add.
     """
     ids = torch.tensor([model.encode_text(text).ids], device=model.model.device)
     with model.answering(), _summing(model) as found:
         model.model(input_ids=ids, use_cache=False)
+    if not found.added.isfinite().all():
+        raise NotFinite.of(f"outputs of experts for {text[:60]!r}", torch.zeros((), dtype=model.model.dtype))
     return found
 
 

@@ -5,11 +5,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from c3po_audit import routing_statistics
 from c3po_experts import rank_experts
 from c3po_experts.outputs import outputs_of
 from typer.testing import CliRunner
 
-from c3po_adaptive import DataError, ModelError, RoutedModel, SettingError, read_routing
+from c3po_adaptive import DataError, ModelError, NotFinite, RoutedModel, SettingError, read_routing
 from c3po_adaptive.cli import app
 from c3po_adaptive.testing import tiny_moe, tiny_tokenizer, write_tiny_checkpoint
 
@@ -143,3 +144,13 @@ def test_the_command_writes_a_row_an_expert(tmp_path):
     assert f"text 0 uses {first}" in said
     again = CliRunner().invoke(app, command)
     assert again.exit_code == 1, "what is there is left"
+
+
+@pytest.mark.parametrize("read", [rank_experts, lambda model, texts: routing_statistics(texts, model)])
+def test_texts_whose_routing_overflows_are_refused(read):
+    model = RoutedModel(tiny_moe("qwen3_moe"), tiny_tokenizer())
+    texts = ["A boat floats on water", "Stones sink", "the cat sat"]
+    with torch.no_grad():
+        model.model.model.embed_tokens.weight[model.tokenizer("S")["input_ids"][0]] = torch.nan
+    with pytest.raises(NotFinite, match="got NaN or infinity"):
+        read(model, texts)

@@ -612,6 +612,17 @@ def test_rows_that_the_data_contradict_are_not_gone_on_with(place, whole, tmp_pa
         evaluate(config(), out)
 
 
+def test_a_run_of_the_model_set_otherwise_is_not_gone_on_with(place, whole, tmp_path):
+    out, path = shutil.copytree(place / "whole", tmp_path / "run"), place / "model" / "config.json"
+    text = path.read_text()
+    path.write_text(json.dumps(json.loads(text) | {"rms_norm_eps": 1e-3}))
+    try:
+        with pytest.raises(DataError, match=r"differ in inputs\.settings"):
+            evaluate(config(), out)
+    finally:
+        path.write_text(text)
+
+
 class TestRecords:
     def test_labels_and_parameters(self, whole):
         """What an arm learned from, as it was asked for; nothing here trains parameters."""
