@@ -9,8 +9,8 @@ all answers of an arm on a data set is one long word, which a dictionary keeps o
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from operator import attrgetter
 from pathlib import Path
@@ -100,10 +100,17 @@ def _schema() -> Any:
 
 @dataclass(frozen=True)
 class ModelIdentity:
-    """The model that gave the answers: its name, and the hash of what identifies it."""
+    """The model that gave the answers, and what it was asked.
+
+    Attributes:
+        name: the model's.
+        hash: of what identifies it.
+        questions: hash of each data set's questions, by its name; empty: unknown, as of files written before.
+    """
 
     name: str
     hash: str
+    questions: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 def write_parquet(records: Iterable[Answered], path: Path, model: ModelIdentity | None = None) -> None:
@@ -138,7 +145,8 @@ def write_parquet(records: Iterable[Answered], path: Path, model: ModelIdentity 
         ):
             file.write_table(table)
             if model is not None:
-                file.add_key_value_metadata({"model": model.name, "model_hash": model.hash})
+                asked = json.dumps(dict(model.questions))
+                file.add_key_value_metadata({"model": model.name, "model_hash": model.hash, "questions": asked})
     except OSError as error:
         raise DataError(f"Expected to write {path}, got: {disk_says(error)}; free the disk, and run again.") from error
 
@@ -169,7 +177,8 @@ def read_with_model(path: Path | str) -> tuple[list[Answered], ModelIdentity | N
             raise DataError(f"{path}: expected a value in every row of {column.name}, got some without; {AGAIN}.")
     known = {key.decode(errors="replace"): value for key, value in (table.schema.metadata or {}).items()}
     name, own = (known.get(key, b"").decode(errors="replace") for key in ("model", "model_hash"))
-    return list(_records(table, str(path))), ModelIdentity(name, own) if own else None
+    asked = json.loads(known.get("questions", b"{}"))
+    return list(_records(table, str(path))), ModelIdentity(name, own, asked) if own else None
 
 
 def _within(column: Any) -> Any:

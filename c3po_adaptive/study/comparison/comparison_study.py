@@ -166,7 +166,9 @@ def _concluded(
 def _identity(config: ComparisonConfig, inputs: Values) -> ModelIdentity | None:
     """The model of a run, where its claim has a hash of it."""
     own = inputs.get("model")
-    return ModelIdentity(Path(config.model).name, own) if isinstance(own, str) else None
+    asked = inputs.get("questions")
+    questions = {name: str(value) for name, value in asked.items()} if isinstance(asked, dict) else {}
+    return ModelIdentity(Path(config.model).name, own, questions) if isinstance(own, str) else None
 
 
 def _draw(out: Path, data: Data) -> None:

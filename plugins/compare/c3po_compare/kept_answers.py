@@ -102,7 +102,8 @@ def _source(run: str | Path) -> _Source:
     path = Path(rest if named else run)
     if path.suffix == KEPT and not isdir(path):
         records, model = read_with_model(path)
-        return _Source(name if named else path.stem, path, records, named, model)
+        asked = {} if model is None else model.questions
+        return _Source(name if named else path.stem, path, records, named, model, asked)
     config = claimed_config(path)
     summary = summary_in(path)
     if summary is None or summary.missing or summary.failed:

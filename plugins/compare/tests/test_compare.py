@@ -155,6 +155,12 @@ class TestRefused:
         assert "before/records.parquet does not name its model; name each" in refused(first, before)
         assert {*answers(f"m={first}", f"m={before}", second).model} == {"m", "records"}
 
+    def test_kept_files_of_other_questions_by_the_same_ids(self, place):
+        for name, asked in (("early", "1"), ("late", "2")):
+            write_parquet(records(), place / f"{name}.parquet", ModelIdentity(name, name, {"demo": asked}))
+        for one, other in (("early.parquet", "late.parquet"), ("run", "late.parquet")):
+            assert "got others by the same ids" in refused(one, other)
+
     def test_an_answer_with_other_scores(self, place):
         own = [r.model_copy(update={"scores": (*r.scores[:2], -2.01)}) if r.arm == "each" else r for r in records()]
         run_folder(place / "scores", own)
