@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -45,9 +46,14 @@ __all__ = [
     "record",
     "recorded_in_both",
     "replay",
+    "settings_identity",
     "write_trace",
 ]
 
+INDIFFERENT = frozenset(
+    ("transformers_version", "_name_or_path", "architectures", "dtype", "use_cache", "output_router_logits")
+)
+"""Of a configuration what changes no number; of dtypes a fingerprint tells."""
 _KNOWN: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 
 
@@ -286,6 +292,15 @@ def tokenizer_identity(model: RoutedModel) -> str:
         added = tokenizer.get_added_vocab()
         _KNOWN[tokenizer] = digest({str(p): token for p, token in tokenizer.get_vocab().items() if p not in added})
     return _KNOWN[tokenizer]
+
+
+def settings_identity(model: RoutedModel) -> str:
+    """Identifies what a model's weights do not show: its configuration, such as experts a token, and its tokenizer."""
+    known = json.loads(model.model.config.to_json_string())
+    settings = {key: value for key, value in known.items() if key not in INDIFFERENT}
+    tokenizer = model.tokenizer
+    first = model.encode_text("a b").ids
+    return digest([settings, tokenizer_identity(model), tokenizer.get_added_vocab(), tokenizer.chat_template, first])
 
 
 def check_text(model: RoutedModel, trace: Trace) -> None:

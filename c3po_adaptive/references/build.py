@@ -14,7 +14,7 @@ from torch import Tensor
 from ..errors import DataError, disk_says
 from ..models.fingerprint import fingerprint, numbers_of
 from ..models.names import public_name
-from ..models.traced import tokenizer_identity
+from ..models.traced import settings_identity, tokenizer_identity
 from ..progress import RESUMES, Progress, bar, by_size, silent
 from ..storage.checksummed import load_checksummed, save_shard, shards_of
 from ..storage.folders import cache_folder, writable_folder
@@ -168,6 +168,7 @@ def _card_of(model: RoutedModel) -> dict[str, Any]:
     return {
         "model_name": public_name(model.name),
         "model": fingerprint(model),
+        "settings": settings_identity(model),
         "layers": list(model.layers),
         "dtype": str(model.model.dtype).removeprefix("torch."),
         "revision": getattr(model.model.config, "_commit_hash", None),

@@ -26,6 +26,7 @@ from torch import Tensor
 from ..errors import DataError
 from ..models.fingerprint import fingerprint
 from ..models.names import public_name
+from ..models.traced import settings_identity
 from ..storage.files import is_file
 from ..storage.folders import cache_folder
 from ..storage.hub import OnHub
@@ -60,6 +61,7 @@ class ReferenceSetCard(Ours):
     format: str
     embedder: dict[str, str]
     files: dict[str, str]
+    settings: str | None = None
     model_name: str | None = None
     dtype: str | None = None
     revision: str | None = None
@@ -208,6 +210,11 @@ class ReferenceSet(OnHub):
             raise DataError(
                 f"Expected a reference set built with model {public_name(model.name)} ({own[:SHOWN]}), got one built "
                 f"with {whose} ({built[:SHOWN]}); name the model that it is of, or {REBUILD}."
+            )
+        if self.card.get("settings") not in (None, settings_identity(model)):
+            raise DataError(
+                f"Expected a reference set built with the configuration and tokenizer of {public_name(model.name)}, "
+                f"got one built with others; load the model as it was, or {REBUILD}."
             )
         wanted = {"format": format_key(format), "embedder": of_embedder}
         for key, expected in wanted.items():

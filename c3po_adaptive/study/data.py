@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,7 +14,7 @@ from ..errors import DataError, PluginError, disk_says
 from ..models.fingerprint import fingerprint
 from ..models.loading import load_moe_model
 from ..models.routed import RoutedModel
-from ..models.traced import tokenizer_identity
+from ..models.traced import settings_identity
 from ..progress import working
 from ..records.summary import FEW_REFERENCES
 from ..references.build import labeled_questions
@@ -211,18 +210,12 @@ def inputs_of(
     return {
         **read,
         "model": fingerprint(model),
-        "settings": digest([_settings(model), tokenizer_identity(model), model.tokenizer.chat_template]),
+        "settings": settings_identity(model),
         "questions": {name: digest([q.row() for q in asked.questions]) for name, asked in data.items()},
         "references": {name: digest([q.row() for q in asked.references]) for name, asked in data.items()},
         "plugins": dict(plugins),
         "versions": versions(),
     }
-
-
-def _settings(model: RoutedModel) -> Values:
-    """Of the model's configuration what its weights do not show, such as experts a token, whoever wrote it and when."""
-    known: Values = json.loads(model.model.config.to_json_string(use_diff=False))
-    return {key: value for key, value in known.items() if key not in ("transformers_version", "_name_or_path")}
 
 
 def file_digest(path: str) -> str:

@@ -244,6 +244,18 @@ class TestChecks:
         with pytest.raises(DataError, match=r"built with embedder .*build the set again"):
             references.check(shared_model("olmoe"), "cloze", Another())
 
+    @pytest.mark.parametrize("other", ["tokenizer", "configuration"])
+    def test_another_tokenizer_or_configuration(self, references, other):
+        """Of the same weights."""
+        model = routed_model("olmoe")
+        references.check(model, "cloze", HashEmbedder())
+        if other == "tokenizer":
+            model.tokenizer.add_tokens(["water"])
+        else:
+            model.model.config.rms_norm_eps = 1e-3
+        with pytest.raises(DataError, match="the configuration and tokenizer"):
+            references.check(model, "cloze", HashEmbedder())
+
     def test_no_success(self, references):
         failures = references.subset((~references.correct).nonzero().squeeze(1))
         with pytest.raises(DataError, match=r"right, got none among \d+"):
