@@ -297,7 +297,8 @@ def tokenizer_identity(model: RoutedModel) -> str:
 def settings_identity(model: RoutedModel) -> str:
     """Identifies what a model's weights do not show: its configuration, such as experts a token, and its tokenizer."""
     known = json.loads(model.model.config.to_json_string())
-    settings = {key: value for key, value in known.items() if key not in INDIFFERENT}
+    training = ("dropout", "_coef", "initializer_range")
+    settings = {k: v for k, v in known.items() if k not in INDIFFERENT and not k.endswith(training)}
     tokenizer = model.tokenizer
     first = model.encode_text("a b").ids
     return digest([settings, tokenizer_identity(model), tokenizer.get_added_vocab(), tokenizer.chat_template, first])

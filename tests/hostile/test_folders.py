@@ -89,6 +89,7 @@ MODEL = SimpleNamespace(
 def put_toys(monkeypatch):
     """What is written is of no interest here; each writer writes what its own check knows it by."""
     monkeypatch.setattr(build, "fingerprint", lambda model: model.name)
+    monkeypatch.setattr(build, "settings_identity", lambda model: model.name)
     for name in ("fingerprint", "numbers_of"):
         monkeypatch.setattr(prefill_store, name, lambda model: model.name)
 
