@@ -13,6 +13,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from c3po_adaptive import DataError, Format, Question, RoutedModel, SettingError, borrowed
+from c3po_adaptive.models.traced import settings_identity
 from c3po_adaptive.report import finished_summary
 from c3po_adaptive.study import (
     Progress,
@@ -94,7 +95,8 @@ def audit(
 
         if out is None:
             return carried_out([], lambda row: None)
-        with claimed(out, config | {"inputs": {**hashes, "plugins": {}, "versions": versions()}}, routed.name):
+        inputs = {**hashes, "settings": settings_identity(routed), "plugins": {}, "versions": versions()}
+        with claimed(out, config | {"inputs": inputs}, routed.name):
             records = Records(out, AuditRow)
             known = read_records(out, AuditRow) if records.path.exists() else []
             summary = carried_out(known, records.append)

@@ -191,6 +191,11 @@ class TestResumes:
         with untouched(found[1]), pytest.raises(DataError, match="they differ in questions"):
             audit(model, ASKED[:-1], found[1])
 
+    def test_of_the_model_set_otherwise_is_refused(self, model, found, monkeypatch):
+        monkeypatch.setattr(model.model.config, "rms_norm_eps", 1e-3)
+        with untouched(found[1]), pytest.raises(DataError, match=r"inputs\.settings"):
+            audit(model, ASKED, found[1])
+
 
 def test_a_model_in_memory_goes_with_its_tokenizer():
     loaded = model_of("olmoe")
