@@ -29,11 +29,6 @@ class _Dataset(BaseModel):
     split: str | None = None
     share: tuple[float, float] | None = None
 
-    @property
-    def source(self) -> str:
-        """Of its questions: the same of two data sets that ask the same ones."""
-        return json.dumps([self.questions, self.split, self.share])
-
 
 class _Config(BaseModel):
     """A comparison's, as far as it is told here."""
@@ -87,12 +82,13 @@ class DatasetsInWords:
         return [(both["likelihood"], both["generated"]) for both in asked.values() if len(both) > 1]
 
     def again(self, names: Collection[str]) -> set[str]:
-        """Which of these data sets ask the questions of an earlier one once more, by what is generated or with other
-        references: a mean over data sets is without them, so that a question counts once."""
-        first: dict[str, str] = {}
+        """Which of these data sets ask the questions of an earlier one again, in another way: a mean over data sets is
+        without them, so that a question counts once."""
+        first: dict[object, str] = {}
         there = [one for one in self._said.datasets if one.name in names and one.questions]
         there.sort(key=lambda one: one.score == "generated")
-        return {one.name for one in there if first.setdefault(one.source, one.name) != one.name}
+        asked = [(one.name, first.setdefault((one.questions, one.split, one.share), one.name)) for one in there]
+        return {name for name, before in asked if name != before}
 
 
 def _asked(one: _Dataset, usual: _Format) -> str:

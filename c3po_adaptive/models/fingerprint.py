@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Protocol
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +17,13 @@ from ..storage.identity import digest, routing_versions
 from .snapshot import Snapshot, changed_settings
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 LENGTH = 32  # hex digits
+INDIFFERENT = ("transformers_version", "_name_or_path", "architectures", "dtype", "use_cache", "output_router_logits")
+"""Of a configuration what changes no number; of dtypes a fingerprint tells."""
+OF_TRAINING = ("dropout", "_coef", "initializer_range")
+_KNOWN: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 
 
 class _Wraps(Protocol):
@@ -26,6 +31,13 @@ class _Wraps(Protocol):
 
     @property
     def model(self) -> PreTrainedModel: ...
+
+
+class _Reads(_Wraps, Protocol):
+    """And its tokenizer."""
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase: ...
 
 
 def fingerprint(model: _Wraps) -> str:
@@ -52,6 +64,25 @@ def numbers_of(model: _Wraps) -> list[Any]:
     what weights do not show (experts a token, epsilons, rotary bases), and whose code runs it."""
     configuration = digest(json.loads(model.model.config.to_json_string()))
     return [fingerprint(model), str(model.model.dtype), configuration, routing_versions()]
+
+
+def tokenizer_identity(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Identifies which pieces of text token ids stand for.
+
+    Tokens that were added to a vocabulary, as chat models have some, are left out: a text without them is the same.
+    """
+    if tokenizer not in _KNOWN:  # reading a vocabulary takes longer than replaying a line of text
+        added = tokenizer.get_added_vocab()
+        _KNOWN[tokenizer] = digest({str(p): token for p, token in tokenizer.get_vocab().items() if p not in added})
+    return _KNOWN[tokenizer]
+
+
+def settings_identity(model: _Reads) -> str:
+    """Identifies what a model's weights do not show: its configuration, such as experts a token, and its tokenizer."""
+    tokenizer, known = model.tokenizer, json.loads(model.model.config.to_json_string())
+    settings = {k: v for k, v in known.items() if k not in INDIFFERENT and not k.endswith(OF_TRAINING)}
+    said = [tokenizer.get_added_vocab(), tokenizer.chat_template, tokenizer("a b").input_ids]  # how texts begin, too
+    return digest([settings, tokenizer_identity(tokenizer), *said])
 
 
 def computed(model: PreTrainedModel) -> str:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, cast
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -18,10 +16,9 @@ from ..routing.generation import check_room
 from ..routing.router_rules import RoutingRule
 from ..routing.trace import HEAVIEST, LIMIT, NONE, WHOLE, Recorder, Replayed, Trace, behind, parted, recorded_in_both
 from ..routing.trace_file import check_place, is_trace, read_trace, write_trace
-from ..storage.identity import digest
 from ..types import Prompt
 from .architecture import check_ids
-from .fingerprint import fingerprint
+from .fingerprint import fingerprint, tokenizer_identity
 from .names import public_name
 from .routed import RoutedModel
 
@@ -46,15 +43,8 @@ __all__ = [
     "record",
     "recorded_in_both",
     "replay",
-    "settings_identity",
     "write_trace",
 ]
-
-INDIFFERENT = frozenset(
-    ("transformers_version", "_name_or_path", "architectures", "dtype", "use_cache", "output_router_logits")
-)
-"""Of a configuration what changes no number; of dtypes a fingerprint tells."""
-_KNOWN: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 
 
 class TraceReader(Protocol):
@@ -124,7 +114,7 @@ def record(model: RoutedModel, text: str, *, generate: int = 0, rule: RoutingRul
         fingerprint(model),
         public_name(model.name),
         getattr(model.model.config, "_commit_hash", None) or "",
-        tokenizer_identity(model),
+        tokenizer_identity(model.tokenizer),
         pieces_of(model, ids),
         len(prompt),
         "c3po_adaptive",
@@ -239,7 +229,7 @@ def of_experts(model: RoutedModel, tokens: Tensor, experts: Tensor, weights: Ten
         ShapeError: as for ``Trace``.
     """
     check_tokens(model, tokens)
-    name, tokenizer = f"{public_name(model.name)} by {by}", tokenizer_identity(model)
+    name, tokenizer = f"{public_name(model.name)} by {by}", tokenizer_identity(model.tokenizer)
     return Trace(
         tokens.long(),
         model.layers,
@@ -281,29 +271,6 @@ def compared(model: RoutedModel, one: Trace, other: Trace) -> tuple[Tensor, Tens
     return first, second
 
 
-def tokenizer_identity(model: RoutedModel) -> str:
-    """Identifies which pieces of text token ids stand for.
-
-    Tokens that were added to a vocabulary, as chat models have some, are left out: a text without them is the same.
-    ``check_text`` compares those that a trace has.
-    """
-    tokenizer = model.tokenizer
-    if tokenizer not in _KNOWN:  # reading a vocabulary takes longer than replaying a line of text
-        added = tokenizer.get_added_vocab()
-        _KNOWN[tokenizer] = digest({str(p): token for p, token in tokenizer.get_vocab().items() if p not in added})
-    return _KNOWN[tokenizer]
-
-
-def settings_identity(model: RoutedModel) -> str:
-    """Identifies what a model's weights do not show: its configuration, such as experts a token, and its tokenizer."""
-    known = json.loads(model.model.config.to_json_string())
-    training = ("dropout", "_coef", "initializer_range")
-    settings = {k: v for k, v in known.items() if k not in INDIFFERENT and not k.endswith(training)}
-    tokenizer = model.tokenizer
-    first = model.encode_text("a b").ids
-    return digest([settings, tokenizer_identity(model), tokenizer.get_added_vocab(), tokenizer.chat_template, first])
-
-
 def check_text(model: RoutedModel, trace: Trace) -> None:
     """Refuse a trace whose token ids are no text to a model, or another one.
 
@@ -315,7 +282,7 @@ def check_text(model: RoutedModel, trace: Trace) -> None:
     known = {*tokenizer.get_vocab().values()} - {*tokenizer.get_added_vocab().values()}
     added = {*trace.tokens.tolist()} & trace.pieces.keys() - known if trace.tokenizer else set()
     others = any(piece != trace.pieces[token] for token, piece in pieces_of(model, sorted(added)).items())
-    if others or (trace.tokenizer and trace.tokenizer != tokenizer_identity(model)):
+    if others or (trace.tokenizer and trace.tokenizer != tokenizer_identity(model.tokenizer)):
         raise DataError(
             f"Expected a trace of {model.name}'s tokenizer, got one of another, where ids stand for other pieces of "
             "text; take a model with the tokenizer that they are of."

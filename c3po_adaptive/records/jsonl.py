@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -25,12 +26,16 @@ class Records(Generic[R]):
     Args:
         folder: of the run.
         kind: of its records.
+        check: raises if one that is there cannot be.
     """
 
-    def __init__(self, folder: Path | str, kind: type[R]) -> None:
+    def __init__(self, folder: Path | str, kind: type[R], check: Callable[[R], None] = lambda row: None) -> None:
         self.path, self.kind = Path(folder) / RECORDS, kind
         check_files(Path(folder), [RECORDS])
-        self._done = {row.key for row in self._repair()}
+        rows = self._repair()
+        for row in rows:
+            check(row)
+        self._done = {row.key for row in rows}
         RESUMES.set(RESUMES.get() or bool(self._done))
 
     def _repair(self) -> list[R]:

@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 
 from ..errors import DataError, disk_says
-from ..models.fingerprint import fingerprint, numbers_of
+from ..models.fingerprint import fingerprint, numbers_of, settings_identity
 from ..models.names import public_name
-from ..models.traced import settings_identity, tokenizer_identity
 from ..progress import RESUMES, Progress, bar, by_size, silent
 from ..storage.checksummed import load_checksummed, save_shard, shards_of
 from ..storage.folders import cache_folder, writable_folder
@@ -157,12 +156,6 @@ def _of(card: Mapping[str, object]) -> str:
     return digest(card)[:20]
 
 
-def _tokenized(model: RoutedModel, questions: Sequence[Question], format: str | Format) -> list[Any]:
-    """What tells tokenizers of one model apart, by the first question as well: its whole prompt says how they begin."""
-    tokenizer, first = model.tokenizer, [model.encode(q, format).ids for q in questions[:1]]
-    return [tokenizer_identity(model), tokenizer.get_added_vocab(), tokenizer.chat_template, first]
-
-
 def _card_of(model: RoutedModel) -> dict[str, Any]:
     """What a card says of the model."""
     return {
@@ -247,7 +240,7 @@ def reference_set_of(
     Of processes that share the cache and lack the same set one builds it, and the others wait.
     """
     built_from = [q.row() for q in questions], *numbers_of(model), embedder.name, embedder.revision, format_key(format)
-    folder = cache_folder() / "refsets" / digest([*built_from, _tokenized(model, questions, format)])[:20]
+    folder = cache_folder() / "refsets" / digest([*built_from, settings_identity(model)])[:20]
     with suppress(DataError):  # none yet, or a broken one, which is built anew over the old one
         return ReferenceSet.load(folder)
     building = folder.parent / "building"

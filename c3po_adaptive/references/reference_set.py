@@ -24,9 +24,8 @@ from pydantic import model_validator
 from torch import Tensor
 
 from ..errors import DataError
-from ..models.fingerprint import fingerprint
+from ..models.fingerprint import fingerprint, settings_identity
 from ..models.names import public_name
-from ..models.traced import settings_identity
 from ..storage.files import is_file
 from ..storage.folders import cache_folder
 from ..storage.hub import OnHub
@@ -214,7 +213,7 @@ class ReferenceSet(OnHub):
         if self.card.get("settings") not in (None, settings_identity(model)):
             raise DataError(
                 f"Expected a reference set built with the configuration and tokenizer of {public_name(model.name)}, "
-                f"got one built with others; load the model as it was, or {REBUILD}."
+                f"got one built with others; load the original model, or {REBUILD}."
             )
         wanted = {"format": format_key(format), "embedder": of_embedder}
         for key, expected in wanted.items():

@@ -9,12 +9,12 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from .._printed import in_brief
-from ..errors import ModelError, SettingError, ShapeError
+from ..errors import ModelError, SettingError
 from ..gate import Groups, selected
 from .families import of_router
 from .router_rules import EXPLAINED, LayerRouting
 from .selecting import groups_of
-from .sites import WORKING, beyond_experts
+from .sites import WORKING
 from .styles import Change
 
 
@@ -44,13 +44,7 @@ class Choice:
         return cls(routing, routing.logits, routing.index.shape[1], none, none)
 
     def among(self, experts: tuple[int, ...]) -> Tensor:
-        """``[E]`` bool, those of these numbers.
-
-        Raises:
-            ShapeError: the last choice of a router, where that is to use no expert.
-        """
-        if max(experts, default=0) >= self.routing.site.mixable:
-            raise ShapeError(beyond_experts(self.routing.site))
+        """``[E]`` bool, those of these numbers."""
         return torch.zeros_like(self.banned).index_fill(0, torch.tensor(experts, device=self.banned.device), True)
 
     def change(self) -> Change:

@@ -70,7 +70,7 @@ class NamedRule(Checked, ABC):
             SettingError: as for ``fits``.
         """
         routing = choice.routing
-        self.fits(routing.layers, routing.logits.shape[1])
+        self.fits(routing.layers, routing.site.mixable)
         return self.edit(choice) if routing.site.layer in acting(self.name, self.layers, routing.layers) else choice
 
     def __call__(self, routing: LayerRouting) -> Change | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ..analysis.dataset_in_words import DatasetsInWords
 from ..errors import DataError, PluginError, disk_says
-from ..models.fingerprint import fingerprint
+from ..models.fingerprint import fingerprint, settings_identity
 from ..models.loading import load_moe_model
 from ..models.routed import RoutedModel
-from ..models.traced import settings_identity
 from ..progress import working
 from ..records.summary import FEW_REFERENCES
 from ..references.build import labeled_questions
@@ -124,28 +124,29 @@ def read_data(config: OnQuestions, registry: Registry | None = None) -> dict[str
     """
     poisons = {d.name: d.poison for d in config.datasets if d.poison is not None}
     attacks = {name: (registry or default_registry()).other("attack", p.attack) for name, p in poisons.items()}
-    found = _apart({d.name: (_read(d), (d.questions, d.split, d.share)) for d in config.datasets})
+    again = DatasetsInWords(config.model_dump(mode="json")).again([d.name for d in config.datasets])
+    found = _apart({d.name: _read(d) for d in config.datasets}, again)
     return found | {name: _attacked(found[name], p, attacks[name], config.embedder) for name, p in poisons.items()}
 
 
-def _apart(read: Mapping[str, tuple[Asked, object]]) -> dict[str, Asked]:
-    """Data sets without the questions that an earlier one from another source asks: a mean would count them twice.
+def _apart(read: Mapping[str, Asked], again: Collection[str]) -> dict[str, Asked]:
+    """Data sets without the questions of earlier ones, which a mean over them would count twice; ``again`` is in none.
 
     Raises:
         DataError: nothing is left of one.
     """
-    known: dict[object, list[Question]] = {}
-    found = {}
-    for name, (asked, source) in read.items():
-        others = [q for one, questions in known.items() if one != source for q in questions]
-        same = SameQuestions(others)
-        pairs = [(q, before) for q in asked.questions if (before := same.first(q)) is not None]
+    known, found = SameQuestions(), dict(read)
+    for name, asked in read.items():
+        if name in again:
+            continue
+        pairs = [(q, before) for q in asked.questions if (before := known.first(q)) is not None]
         gone = {q.id for q, _ in pairs}
         left = [q for q in asked.questions if q.id not in gone]
         if not left:
             raise DataError(f"Expected questions of {name!r} that no other data set asks, got none; leave it out.")
         found[name] = replace(asked, questions=left, again=(*asked.again, *pairs))
-        known.setdefault(source, left)
+        for question in left:
+            known.add(question)
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -19,7 +19,7 @@ from ..records.base import Record
 from ..records.jsonl import Records, read_records
 from ..registry import Registry, default_registry
 from ..report.page import finished_summary
-from ..storage.files import is_file, write_text
+from ..storage.files import write_text
 from ..storage.json_files import Ours, Values
 from ..storage.lock import held
 from ..storage.run_folder import RECORDS, claimed_config, made_by
@@ -31,14 +31,13 @@ from .study_config import OnQuestions
 from .worker import Worker, pieces_left, run_pieces
 
 
-def _check_asked(out: Path, kind: type[Record], data: Data) -> None:
-    """Refuse rows of a resumed run that its own questions and scores contradict.
-
-    Raises:
-        DataError: an id that is not asked, another right answer, or a choice that is not the likeliest.
-    """
+def _asked(data: Data, path: Path) -> Callable[[Record], None]:
+    """Refuses a row of a resumed run that the questions or its own scores contradict."""
     right = {(name, q.id): q.answer for name, asked in data.items() for q in asked.questions}
-    for row in read_records(out, kind) if issubclass(kind, ScoredAnswer) and is_file(out / RECORDS) else ():
+
+    def check(row: Record) -> None:
+        if not isinstance(row, ScoredAnswer):
+            return
         place = row.dataset, row.id
         if place not in right:
             got = "which is not in the data"
@@ -47,11 +46,13 @@ def _check_asked(out: Path, kind: type[Record], data: Data) -> None:
         elif isinstance(row, Answered) and row.chosen_by == "likelihood" and row.scores[row.choice] < max(row.scores):
             got = f"with the choice {row.choice}, which has not the highest score"
         else:
-            continue
+            return
         raise DataError(
-            f"{out / RECORDS}: expected answers to the questions of data set {row.dataset!r}, got {row.id!r} {got}; "
-            "delete that row, and the run answers it again."
+            f"{path}: expected answers to the questions of data set {row.dataset!r}, got {row.id!r} {got}; delete that "
+            "row, and the run answers it again."
         )
+
+    return check
 
 
 C = TypeVar("C", bound=OnQuestions)
@@ -159,8 +160,7 @@ class StudyInPieces(Study[C], Generic[C, W]):
         worker.check_model()
         with held(out):
             worker.claim(out)
-            records = Records(out, self.record)
-            _check_asked(out, self.record, worker.data)
+            records = Records(out, self.record, _asked(worker.data, out / RECORDS))
             failed = run_pieces(worker, records, self.pieces(worker, records), executor, progress)
             return self.conclude(out, worker, failed)
 

@@ -8,6 +8,7 @@ from glob import glob
 from pathlib import Path
 
 import pytest
+import yaml
 from answer import unasked
 from c3po_compare.compared import made_again, read_protocol
 from c3po_compare.kept_answers import read_runs
@@ -32,6 +33,9 @@ BENCHMARKS, BED = (STUDIES.parents[1] / "shared" / name for name in ("benchmarks
 FILES = sorted(STUDIES.glob("*/*.yaml"))
 PROTOCOLS = [path for path in FILES if path.stem.endswith("protocol")]
 STUDIED = [path for path in FILES if path not in PROTOCOLS]
+PENDING = [STUDIES / "published" / "protocol.yaml"]
+"""Protocols whose questions have not been asked yet."""
+ANSWERED = [path for path in PROTOCOLS if path not in PENDING]
 
 
 def datasets():
@@ -333,14 +337,11 @@ CORRECTED = ("p_holm", "detectable", "verdict", "sentence")
 
 
 @pytest.mark.parametrize("part", [firsts, pytest.param(lambda protocol: protocol, marks=pytest.mark.slow, id="all")])
-@pytest.mark.parametrize("path", PROTOCOLS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+@pytest.mark.parametrize("path", ANSWERED, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_what_a_protocol_asked_is_what_its_kept_answers_say(path, part, monkeypatch):
     """By the command that its first line says."""
     monkeypatch.chdir(STUDIES.parent)
     runs, folder = command_of(path)
-    if not folder.exists():
-        assert "The test questions have not been asked yet." in (path.parent / "README.md").read_text(encoding="utf-8")
-        pytest.skip("its questions have not been asked yet")
     kept = ComparedSummary.model_validate_json((folder / "summary.json").read_bytes())
     assert kept.hashes["protocol"] == digest_of_file(path) and kept.hashes["rules"]
     for several in (kept.comparisons, kept.second):
@@ -348,11 +349,12 @@ def test_what_a_protocol_asked_is_what_its_kept_answers_say(path, part, monkeypa
             assert (one.verdict, one.sentence) == (again.verdict, again.sentence)
             assert one.p_holm == pytest.approx(again.p_holm)
     asked = part(read_protocol(path))
-    of = NamedComparisons(asked, read_runs(*runs))
+    answers = read_runs(*runs)
+    of = NamedComparisons(asked, answers)
     names = ("on", "arm", "a", "b", "measure", "test", "within", "unit")
     for several, again in (
         (kept.comparisons, of.made(asked.unit)),
-        (kept.second, made_again(of, asked)),
+        (kept.second, made_again(asked, answers)),
         (kept.rows, of.rows()),
     ):
         known, found = ([one.model_dump(exclude={*CORRECTED}) for one in each] for each in (several, again))
@@ -360,6 +362,17 @@ def test_what_a_protocol_asked_is_what_its_kept_answers_say(path, part, monkeypa
         assert bool(found) == bool(known) and (part is firsts or len(found) == len(known) == len(by_name))
         for one in found:
             assert one == pytest.approx(by_name[tuple(map(one.get, names))])
+
+
+@pytest.mark.parametrize("path", PENDING, ids=lambda path: path.parent.name)
+def test_a_protocol_before_its_answers_names_arms_that_will_be_asked(path, monkeypatch):
+    monkeypatch.chdir(STUDIES.parent)
+    runs, folder = command_of(path)
+    assert not any(Path(one).exists() for one in (*runs, folder))
+    assert "The test questions have not been asked yet." in (path.parent / "README.md").read_text(encoding="utf-8")
+    config = yaml.safe_load((path.parent / "config.yaml").read_text(encoding="utf-8"))
+    named = {side.arm for side in read_protocol(path).sides}
+    assert named == {*config["arms"]}
 
 
 def test_binary_files_are_few():

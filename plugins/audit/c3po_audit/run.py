@@ -13,7 +13,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from c3po_adaptive import DataError, Format, Question, RoutedModel, SettingError, borrowed
-from c3po_adaptive.models.traced import settings_identity
+from c3po_adaptive.models.fingerprint import settings_identity
 from c3po_adaptive.report import finished_summary
 from c3po_adaptive.study import (
     Progress,

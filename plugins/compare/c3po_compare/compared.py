@@ -13,6 +13,7 @@ from .curve import curves
 from .kept_answers import read_runs
 from .named_comparisons import NamedComparisons
 from .named_verdict import SCALES
+from .paired_runs import Run
 from .protocol import Forest, Protocol
 from .records import Compared, ComparedSummary
 from .rules import rules
@@ -61,7 +62,7 @@ def compare(runs: Sequence[str | Path], protocol: Path, out: Path | None = None)
         hashes={"protocol": digest_of_file(protocol), "rules": rules()},
         models=tuple(of.answers.models),
         comparisons=tuple(of.made(asked.unit)),
-        second=tuple(made_again(of, asked)),
+        second=tuple(made_again(asked, read)),
         rows=tuple(of.rows()),
         curves={name: tuple(of.curve(curve)) for name, curve in asked.curves.items()},
         left_out=tuple(dict.fromkeys(of.left_out)),
@@ -75,11 +76,12 @@ def compare(runs: Sequence[str | Path], protocol: Path, out: Path | None = None)
     return found
 
 
-def made_again(of: NamedComparisons, asked: Protocol) -> list[Compared]:
+def made_again(asked: Protocol, runs: Sequence[Run]) -> list[Compared]:
     """All comparisons over the second unit, or by the wider interval."""
-    if asked.second_unit:
-        return of.made(asked.second_unit, second=True)
-    return of.made(asked.unit, second=True, wider=True) if asked.interval == "t" else []
+    if asked.second_unit is None and asked.interval == "wider":
+        return []
+    other = asked if asked.second_unit else asked.model_copy(update={"interval": "wider"})
+    return NamedComparisons(other, runs).made(asked.second_unit or asked.unit, second=True)
 
 
 def pictures_of(found: ComparedSummary, protocol: Protocol) -> dict[str, str]:

@@ -42,7 +42,7 @@ class NamedComparisons:
                 hint = suggestion(name, known[what], "name one of these.")
                 raise UnknownNameError(f"Expected the protocol to name a {what} of the answers, got {name!r}; {hint}")
 
-    def made(self, unit: Unit, *, second: bool = False, wider: bool = False) -> list[Compared]:
+    def made(self, unit: Unit, *, second: bool = False) -> list[Compared]:
         """All comparisons, corrected family by family; a primary one is in none.
 
         Each is made once: primary ones first, then those of families, then what is not tested.
@@ -50,7 +50,6 @@ class NamedComparisons:
         Args:
             unit: where a comparison names none of its own.
             second: without those that do.
-            wider: by the wider interval, whatever the protocol's is.
 
         Raises:
             DataError: two sides cannot be compared.
@@ -66,7 +65,7 @@ class NamedComparisons:
                     if what in found:
                         _check_least(found[what], one)
                     elif self._there(one, on, group, a, b):
-                        found[what] = self._compared(one, on, group, a, b, over, wider)
+                        found[what] = self._compared(one, on, group, a, b, over)
         return judged([*found.values()], self.protocol.alpha)
 
     def rows(self) -> list[ArmRow]:
@@ -117,12 +116,10 @@ class NamedComparisons:
         self.left_out += [f"{on}: {a} − {b}, for there are no answers of {side}" for side in lacking[:1]]
         return not lacking
 
-    def _compared(
-        self, one: NamedComparison, on: str, group: Group, a: Side, b: Side, unit: Unit, wider: bool
-    ) -> Compared:
+    def _compared(self, one: NamedComparison, on: str, group: Group, a: Side, b: Side, unit: Unit) -> Compared:
         """Without correction and verdict."""
         pairs, (scale, better, _) = self._pairs(one, on, group, a, b, unit), SCALES[one.measure]
-        found = self._estimated(pairs, guarded=one.within is not None, wider=wider)
+        found = self._estimated(pairs, guarded=one.within is not None)
         p, bound = found.p, (one.within or 0) / scale
         above, below = (_p_beyond(found, pairs.mean, -sign * bound, sign) for sign in (1, -1))
         if one.test == "equivalence":
@@ -152,21 +149,20 @@ class NamedComparisons:
         except DataError as error:
             raise DataError(f"{a} − {b} on {on}: {error}") from None
 
-    def _estimated(self, pairs: Pairs, *, guarded: bool = False, wider: bool = False) -> Crossed:
+    def _estimated(self, pairs: Pairs, *, guarded: bool = False) -> Crossed:
         """What differences tell of other units.
 
         Args:
             pairs: these.
             guarded: that kinds which are all alike are no certainty where hardly anything flips: the interval is then
                 at least as wide as the exact one over questions.
-            wider: see ``made``.
         """
         seed, times, each = self.protocol.seed, self.protocol.resamples, pairs.by_question
         if pairs.units is pairs.questions:
             if pairs.flips:
                 return over_flips([each], seed=seed, times=times)
             return over_values(each, seed=seed, times=times)
-        bootstrap = wider or self.protocol.interval == "wider"
+        bootstrap = self.protocol.interval == "wider"
         found = over_units(pairs.units, seed=seed, times=times, bootstrap=bootstrap)
         if guarded and pairs.flips and sum(flips([each])) < FEW_FLIPS:
             exact = over_flips([each], seed=seed, times=times)

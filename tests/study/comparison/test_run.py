@@ -596,7 +596,7 @@ def test_records_that_changed_are_summed_up_again(place, whole, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"id": "nobody's"}, "which is not in the data"),
+        ({"id": "unknown"}, "which is not in the data"),
         ({"answer": 1, "correct": False}, "with the right answer 1, which is 0"),
         ({"choice": 1, "correct": False}, "has not the highest score"),
     ],
