@@ -54,8 +54,6 @@ if TYPE_CHECKING:
     from .models.loading import model_config as model_config
     from .models.names import base_model as base_model
     from .models.names import public_name as public_name
-    from .models.peft_targets import base_modules as base_modules
-    from .models.peft_targets import peft_targets as peft_targets
     from .models.reading import SeenRouting as SeenRouting
     from .models.reading import TokenRouting as TokenRouting
     from .models.reading import read_routing as read_routing

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from ..errors import SettingError
+from ..elsewhere import added, loaded, where
+from ..errors import PluginError, SettingError
 from .options import AsJson, Dtype, Quantize, Revision
 from .terminal import clear_errors, print_json, print_table, say
 
@@ -27,11 +28,11 @@ def models(
     """Families of models, and what works for each; others are found by structure, or refused with the reason."""
     if peft:
         with clear_errors():
-            from ..models.peft_targets import peft_targets
-
             if name is None:
                 raise SettingError("Expected a model beside --peft, got none; write c3po models NAME --peft.")
-            targets = peft_targets(name, revision)
+            if (point := added("peft_targets")) is None:
+                raise PluginError(f"Expected plugins/experts for --peft, got none; {where('experts', 'command')}")
+            targets = loaded(point, "peft_targets")(name, revision)
             if as_json:
                 print_json({"name": name} | asdict(targets))
             else:

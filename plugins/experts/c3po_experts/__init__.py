@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .lora import lora_targets
+    from .peft_targets import PeftTargets, peft_targets
     from .ranking import RankedExpert, Ranking, rank_experts
 
-__all__ = ["RankedExpert", "Ranking", "lora_targets", "rank_experts"]
+__all__ = ["PeftTargets", "RankedExpert", "Ranking", "lora_targets", "peft_targets", "rank_experts"]
+_PLACES = {"lora_targets": ".lora", "PeftTargets": ".peft_targets", "peft_targets": ".peft_targets"}
 
 
 def __getattr__(name: str) -> Any:
     """What takes its time to import, when it is asked for."""
     if name in __all__:
-        return getattr(import_module(".lora" if name == "lora_targets" else ".ranking", __name__), name)
+        return getattr(import_module(_PLACES.get(name, ".ranking"), __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}")

@@ -8,9 +8,10 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedModel
 
-from c3po_adaptive import RoutedModel, SettingError, base_modules, peft_targets
+from c3po_adaptive import RoutedModel, SettingError
 
 from .choice import USUAL, WRITTEN, by_layer, chosen
+from .peft_targets import base_modules, peft_targets
 from .ranking import Ranking
 
 Wanted = Mapping[int, Collection[int] | None]

@@ -7,12 +7,13 @@ import torch
 
 pytest.importorskip("peft", reason="the extra tuning is not installed")
 
+from c3po_experts import PeftTargets
 from peft import LoraConfig, get_peft_model
 from typer.testing import CliRunner
 
+from c3po_adaptive import peft_targets
 from c3po_adaptive.cli import app
 from c3po_adaptive.errors import ModelError
-from c3po_adaptive.models.peft_targets import PeftTargets, peft_targets
 from c3po_adaptive.models.routed import RoutedModel
 from c3po_adaptive.testing import tiny_moe, tiny_tokenizer, write_tiny_checkpoint
 

@@ -13,10 +13,10 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from ..errors import ModelError
-from ..routing.families import family
-from ..routing.sites import WORKING, decoder_layers, is_experts, routed_parts
-from .loading import model_config
+from c3po_adaptive import ModelError
+from c3po_adaptive.models.loading import model_config
+from c3po_adaptive.routing.families import family
+from c3po_adaptive.routing.sites import WORKING, decoder_layers, is_experts, routed_parts
 
 TAKEN = {"gate", "gate_proj", "up_proj", "down_proj", "w1", "w2", "w3"}
 """Names that PEFT (0.21) takes for those of routed experts in some families, wherever they stand."""
