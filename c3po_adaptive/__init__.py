@@ -104,6 +104,7 @@ if TYPE_CHECKING:
     from .retrievers.cosine import CosineIndex as CosineIndex
     from .retrievers.cosine import cosine as cosine
     from .routing.choice import Choice as Choice
+    from .routing.families import family as family
     from .routing.finite import NotFinite as NotFinite
     from .routing.likelihoods import Likelihoods as Likelihoods
     from .routing.likelihoods import Ruled as Ruled
@@ -116,6 +117,9 @@ if TYPE_CHECKING:
     from .routing.router_rules import LayerRouting as LayerRouting
     from .routing.router_rules import RoutingRule as RoutingRule
     from .routing.rules import PathwayRule as PathwayRule
+    from .routing.sites import decoder_layers as decoder_layers
+    from .routing.sites import is_experts as is_experts
+    from .routing.sites import routed_parts as routed_parts
     from .routing.states import State as State
     from .routing.styles import Change as Change
     from .routing.trace import Trace as Trace

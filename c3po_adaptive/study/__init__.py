@@ -32,6 +32,7 @@ from .study_config import Spec as Spec
 from .study_config import read_yaml as read_yaml
 
 if TYPE_CHECKING:
+    from ..models.fingerprint import settings_identity as settings_identity
     from ..models.footprint import Footprint as Footprint
     from ..records.answer import Answered as Answered
     from ..records.answer import AnswerRecord as AnswerRecord

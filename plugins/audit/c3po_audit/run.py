@@ -13,7 +13,6 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from c3po_adaptive import DataError, Format, Question, RoutedModel, SettingError, borrowed
-from c3po_adaptive.models.fingerprint import settings_identity
 from c3po_adaptive.report import finished_summary
 from c3po_adaptive.study import (
     Progress,
@@ -23,6 +22,7 @@ from c3po_adaptive.study import (
     digest,
     made_by,
     read_records,
+    settings_identity,
     silent,
     versions,
     write_text,

@@ -6,12 +6,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .adapter_targets import PeftTargets, peft_targets
     from .lora import lora_targets
-    from .peft_targets import PeftTargets, peft_targets
     from .ranking import RankedExpert, Ranking, rank_experts
 
 __all__ = ["PeftTargets", "RankedExpert", "Ranking", "lora_targets", "peft_targets", "rank_experts"]
-_PLACES = {"lora_targets": ".lora", "PeftTargets": ".peft_targets", "peft_targets": ".peft_targets"}
+_PLACES = {"lora_targets": ".lora", "PeftTargets": ".adapter_targets", "peft_targets": ".adapter_targets"}
 
 
 def __getattr__(name: str) -> Any:

@@ -10,8 +10,8 @@ from transformers import PreTrainedModel
 
 from c3po_adaptive import RoutedModel, SettingError
 
+from .adapter_targets import base_modules, peft_targets
 from .choice import USUAL, WRITTEN, by_layer, chosen
-from .peft_targets import base_modules, peft_targets
 from .ranking import Ranking
 
 Wanted = Mapping[int, Collection[int] | None]

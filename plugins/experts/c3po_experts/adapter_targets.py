@@ -13,10 +13,7 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from c3po_adaptive import ModelError
-from c3po_adaptive.models.loading import model_config
-from c3po_adaptive.routing.families import family
-from c3po_adaptive.routing.sites import WORKING, decoder_layers, is_experts, routed_parts
+from c3po_adaptive import ModelError, decoder_layers, family, is_experts, model_config, routed_parts
 
 TAKEN = {"gate", "gate_proj", "up_proj", "down_proj", "w1", "w2", "w3"}
 """Names that PEFT (0.21) takes for those of routed experts in some families, wherever they stand."""
@@ -82,7 +79,7 @@ def _targets_of(model: PreTrainedModel) -> PeftTargets:
     if not experts:
         raise ModelError(
             f"Expected {type(model).__name__} to have routed experts whose weights lie together, found none: PEFT "
-            f"needs no target_parameters for it. {WORKING}"
+            "needs no target_parameters for it. c3po models lists the families that work."
         )
     return PeftTargets(tuple(experts), _of_attention(model, inside), tuple(routers) if row.router_called else ())
 
