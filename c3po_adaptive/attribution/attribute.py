@@ -74,14 +74,21 @@ def attribute(
         )
     attributable = cast(Any, of) if callable(of) or is_named(of) else likelihood_of(problem, cast(Any, of))
     mixable = core(problem.ranking, experts)
-    if chosen.unused:
+    compared = baseline_pathway(problem, baseline, experts)
+    integrated_over_router = method == "integrated-gradients" and problem.kind == "router"
+    if integrated_over_router and (compared == 0).all(-1).any():
+        raise SettingError(
+            f"Expected a distribution of experts as baseline of {method}, got zeros: a layer that renormalizes mixes "
+            "the same weights all the way there; take uniform or neighbours, or feature-ablation."
+        )
+    if chosen.unused and not integrated_over_router:  # there a gradient through the top-k would not add up
         problem = problem.within(Selection(mixable))
     function = PathwayFunction(problem, attributable)
     omega = problem.own if omega is None else omega
     task = Task(
         function,
         omega,
-        baseline_pathway(problem, baseline, experts),
+        compared,
         grouped(problem, groups, experts),
         steps,
         draws,

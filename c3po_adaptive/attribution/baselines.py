@@ -16,6 +16,10 @@ from ..routing.mixing import core, mass, placed, with_mass
 Baseline = Literal["uniform", "neighbours", "zero"]
 """Even shares of the core experts; the neighbours' mean pathway; or no routed expert at all."""
 
+SLOPE = 1e-3
+"""Even shares of a router's distribution fall by so much, relatively, from the highest expert of ω0 to the lowest: the
+top-k of equal ones would be arbitrary. So the baseline mixes the model's own experts, as the whole line to ω0 does."""
+
 
 def baseline_pathway(problem: Problem, baseline: Baseline | float | Tensor, experts: int) -> Tensor:
     """``[B, L, E]``; named ones but ``zero`` have each layer's mass. A number is every expert's weight.
@@ -38,6 +42,8 @@ def baseline_pathway(problem: Problem, baseline: Baseline | float | Tensor, expe
     if isinstance(baseline, Real) and not isinstance(baseline, bool):
         if not 0 <= baseline < math.inf:
             raise SettingError(f"Expected a baseline that is a finite number from 0 on, got {baseline!r}.")
+        if baseline and problem.kind == "router":
+            raise SettingError(f"Expected uniform, not {baseline!r} for every expert, whose top-k would be arbitrary.")
         return torch.full_like(own, float(baseline))
     if not isinstance(baseline, str):
         raise SettingError(
@@ -48,7 +54,11 @@ def baseline_pathway(problem: Problem, baseline: Baseline | float | Tensor, expe
         return torch.zeros_like(own)
     if baseline == "uniform":
         chosen = core(problem.ranking, experts)
-        return placed(chosen.to(own.dtype), problem.changeable(chosen), own)
+        even = chosen.to(own.dtype)
+        if problem.kind == "router":
+            rank = problem.ranking.argsort(-1, descending=True).argsort(-1)
+            even = even * (1 - SLOPE * rank / own.shape[-1])
+        return placed(even, problem.changeable(chosen), own)
     if baseline == "neighbours":
         if not len(problem.reference_pathways):
             raise SettingError("Expected references for the baseline neighbours, got none; pass refset=….")

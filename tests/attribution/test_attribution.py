@@ -19,6 +19,7 @@ from c3po_adaptive.errors import SettingError, ShapeError
 from c3po_adaptive.optimizers.none import NoStep
 from c3po_adaptive.routing.mixing import core
 from c3po_adaptive.selectors.gradient import Gradient
+from c3po_adaptive.tasks.formats import Letter
 from c3po_adaptive.testing import toy_problem
 from c3po_adaptive.types import Pathway, Selection
 
@@ -583,3 +584,20 @@ def test_unused_core_experts_have_their_gradient_on_a_real_model(scope):
         assert found[b, row, expert].item() == pytest.approx(slope, rel=0.1, abs=rounding)
         checked += abs(slope) > 2 * rounding
     assert checked, "some of them matter"
+
+
+@pytest.mark.parametrize("family", ["olmoe", "qwen3_moe"])
+def test_integrated_gradients_of_a_router_distribution_are_complete(family):
+    """The top-k of even shares is the model's own, so the function has no jump on the way to ω0."""
+    alone = {"references": None, "optimizer": NoStep(), "format": Letter()}
+    problem = remixer(family, pathway="router", mix="top-k", scope="last", **alone).problem(questions(3, "t"))
+    even = baseline_pathway(problem, "uniform", problem.own.shape[-1])
+    k = problem.used.sum(-1).max()
+    assert torch.equal(core(even, k), problem.used)
+    torch.testing.assert_close(even.sum(-1), torch.ones(even.shape[:2]))
+    found = attribute(problem, "integrated-gradients", of="entropy", experts=None, steps=30, delta=True)
+    assert found.delta.abs().max() < 1e-3 * found.strength.sum(1).max()
+    assert (found.values * ~problem.used).abs().max() == 0, "an expert outside the top-k has no part in f"
+    for other in (0, 0.1):
+        with pytest.raises(SettingError, match=r"take uniform|Expected uniform"):
+            attribute(problem, "integrated-gradients", of="entropy", baseline=other)
